@@ -1,0 +1,2 @@
+//! loadgen: how long did connections wait to be accepted?
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! loadgen: how long did connections wait to be accepted?
+fn main() {}
