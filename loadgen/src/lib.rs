@@ -1,2 +1,10 @@
 //! loadgen: how long did connections wait to be accepted?
+//!
+//! [`cli`] → [`config`] → preflight → a [`schedule`] and a [`record`]er per generator thread →
+//! totals → report.
 #![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod record;
+pub mod schedule;
