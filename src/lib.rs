@@ -4,4 +4,6 @@
 //! module that talks to io_uring (and the only unsafe code), an engine carries completions to the
 //! one and actions to the other.
 
+pub mod clock;
 pub mod echo;
+pub mod stamp;
