@@ -1,2 +1,4 @@
 //! loadgen: how long did connections wait to be accepted?
 #![forbid(unsafe_code)]
+
+pub mod observe;
