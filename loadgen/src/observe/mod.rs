@@ -11,9 +11,11 @@ mod diag;
 mod listener;
 mod netlink;
 mod observation;
+mod stamp;
 mod watch;
 
 pub use diag::{DiagSocket, Inode, Look};
 pub use listener::{ListenerQueue, QueueDepth};
 pub use observation::{Bracket, Observation, ObservationKind, VANISHED_AFTER_NS};
+pub use stamp::{StampReader, StampReading};
 pub use watch::{DiagWatch, Looker};
