@@ -147,7 +147,8 @@ impl RelativeDelays {
         for &relative_ns in &self.first {
             delays.saturating_record(delay_ns(relative_ns, offset.ns));
         }
-        let surplus_ns = self.base_ns.map_or(0, |base_ns| delay_ns(base_ns, offset.ns.wrapping_neg()));
+        let surplus_ns =
+            self.base_ns.map_or(0, |base_ns| delay_ns(base_ns, offset.ns.wrapping_neg()));
         for step in self.rest.iter_recorded() {
             let recorded_ns = self.rest.median_equivalent(step.value_iterated_to());
             let delay_ns = recorded_ns.saturating_sub(surplus_ns).max(1);
