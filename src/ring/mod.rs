@@ -149,7 +149,7 @@ impl Ring {
     /// # Errors
     /// Only what waiting does not mend; a signal or the end of the limit is not an error.
     pub fn wait(&mut self, limit: Option<Duration>) -> Result<(), RingError> {
-        let pending = !self.uring.completion().is_empty();
+        let pending = self.is_ready();
         self.enter(match limit {
             _ if pending => Wait::Poll,
             Some(limit) => Wait::AtMost(limit),
@@ -179,6 +179,12 @@ impl Ring {
     /// As [`Self::wait`].
     pub fn submit(&mut self) -> Result<(), RingError> {
         self.enter(Wait::No)
+    }
+
+    /// Whether completions are waiting to be reaped.
+    #[inline]
+    pub fn is_ready(&mut self) -> bool {
+        !self.uring.completion().is_empty()
     }
 
     /// Takes finished completions, oldest first, into `batch` (emptied before), at most as many as
@@ -255,7 +261,7 @@ impl Ring {
             let cancelled =
                 self.uring.submitter().register_sync_cancel(second, CancelBuilder::any());
             let entered = self.enter(Wait::AtMost(Duration::from_millis(10)));
-            while !self.uring.completion().is_empty() {
+            while self.is_ready() {
                 self.reap(&mut batch);
             }
             if self.in_flight == 0 {
