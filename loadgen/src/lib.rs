@@ -1,10 +1,13 @@
 //! loadgen: how long did connections wait to be accepted?
 //!
 //! [`cli`] → [`config`] → preflight → a [`schedule`] and a [`record`]er per generator thread →
-//! totals → report.
+//! [`totals`] → report, with the [`evidence`] sampler beside.
 #![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod config;
+pub mod evidence;
 pub mod record;
 pub mod schedule;
+pub mod sources;
+pub mod totals;
