@@ -18,6 +18,7 @@ pub use counters::KernelCounters;
 pub use cpu::CpuUse;
 pub use sampler::{Sampler, SamplerOptions};
 pub use settings::Settings;
+pub(crate) use settings::{port_range, sysctl};
 
 /// Looks at the server's listening sockets.
 pub trait ListenerProbe {

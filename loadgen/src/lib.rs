@@ -6,7 +6,9 @@
 
 pub mod cli;
 pub mod config;
+pub mod environment;
 pub mod evidence;
+pub mod preflight;
 pub mod record;
 pub mod schedule;
 pub mod sources;
