@@ -34,7 +34,7 @@ pub fn probe(server: SocketAddr) -> Result<Found, ProbeError> {
     if let Some(stamp) = await_stamp(&stream, server)? {
         return Ok(Found::Stamp(stamp));
     }
-    // A server that closed meanwhile may have left no trace, and one with a full queue appears late.
+    // A connection that a full queue kept out at first may be here by now.
     let seen = match seen_early {
         Ok(Look::Absent { .. }) => look(&stream),
         seen => seen,
