@@ -120,6 +120,12 @@ impl Connection {
         self.times.is_established() && !self.peer_done
     }
 
+    /// Whether a message has come back.
+    #[must_use]
+    pub fn has_echoes(&self) -> bool {
+        self.echoed > 0
+    }
+
     /// connect is complete.
     pub fn established(&mut self, cx: &mut Context<'_>) -> Step {
         cx.ledger.established(&mut self.times, cx.now_ns);

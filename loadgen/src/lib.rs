@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod connection;
+pub mod dispatch;
 pub mod embedded;
 pub mod environment;
 pub mod evidence;
