@@ -5,6 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod embedded;
+pub mod observe;
 pub mod record;
 pub mod schedule;
