@@ -27,5 +27,8 @@ pub use shard::Shard;
 pub use slots::{ConnId, GENERATION_BITS};
 pub use stats::Stats;
 
+#[cfg(test)]
+mod tests;
+
 /// The most spans in one send.
 pub const MAX_SPANS: usize = 16;

@@ -62,7 +62,6 @@ struct Entry<T> {
 
 impl<T> Slots<T> {
     /// What one place takes, used or not.
-    #[cfg(test)]
     pub(super) const BYTES_EACH: usize = size_of::<Entry<T>>();
 
     pub(super) fn new(capacity: u32) -> Self {

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::patience::Patience;
 use super::{EngineError, WorkerPlan};
@@ -274,7 +274,7 @@ enum Sweep {
     No,
     /// The next accept may be started.
     Next,
-    /// An accept is in flight; it does not wait if the queue is empty.
+    /// An accept and its cancellation are in flight.
     InFlight,
 }
 
@@ -364,17 +364,9 @@ impl Io {
         }))
     }
 
-    /// From now on accepts on `listener` only take what is queued already.
+    /// The accept of `listener` is disarmed for good; what is queued there is taken one by one.
     fn begin_sweep(&mut self, listener: ListenerId) {
-        let listener = &mut self.listeners[usize::from(listener.0)];
-        let Some(socket) = &listener.socket else { return };
-        match rustix::io::ioctl_fionbio(socket, true) {
-            Ok(()) => listener.sweep = Sweep::Next,
-            Err(error) => {
-                warn!(%error, "connections still queued are not taken");
-                listener.socket = None;
-            }
-        }
+        self.listeners[usize::from(listener.0)].sweep = Sweep::Next;
     }
 
     fn is_sweeping(&self, listener: ListenerId) -> bool {
@@ -391,7 +383,8 @@ impl Io {
         }
     }
 
-    /// Goes on with the sweep while there is room; gives it up once the server is to stop.
+    /// Goes on with the sweep while there is room; gives it up once the server is to stop. An
+    /// accept with its own cancellation right behind it takes what is queued and never waits.
     fn sweep(&mut self, phase: Phase, room: u32) {
         let mut room = room;
         for (index, listener) in self.listeners.iter_mut().enumerate() {
@@ -403,6 +396,7 @@ impl Io {
             };
             let id = ListenerId(u8::try_from(index).expect("at most 64 listeners"));
             self.ring.accept_one(socket.as_fd(), u32::from(id.0), accept_token(id));
+            self.ring.cancel(accept_token(id), CANCEL);
             listener.sweep = Sweep::InFlight;
             room -= 1;
         }

@@ -255,6 +255,9 @@ impl Ring {
     fn join_in_flight(&mut self) -> bool {
         let mut batch = Vec::with_capacity(64);
         for _ in 0..16 {
+            if self.in_flight == 0 {
+                return true;
+            }
             let second = Some(Timespec::new().sec(1));
             // What this call returns differs between kernels when nothing matches; our own count
             // decides.
@@ -264,14 +267,11 @@ impl Ring {
             while self.is_ready() {
                 self.reap(&mut batch);
             }
-            if self.in_flight == 0 {
-                return true;
-            }
             if cancelled.is_err() && entered.is_err() {
                 return false;
             }
         }
-        false
+        self.in_flight == 0
     }
 }
 
