@@ -11,6 +11,7 @@ pub mod evidence;
 pub mod human;
 pub mod preflight;
 pub mod record;
+pub mod report;
 pub mod schedule;
 pub mod sources;
 pub mod totals;
