@@ -42,7 +42,7 @@ pub struct RunArgs {
     /// Server to connect to, host:port; without it an embedded server is started
     pub addr: Option<String>,
 
-    /// Connections per second, planned ahead: late ones count from when they were due [default: 3000]
+    /// Connections per second, planned ahead: late ones count from when due [default: 3000]
     #[arg(long, value_name = "N", value_parser = parse_rate, group = "shape")]
     #[arg(help_heading = "Load shape")]
     pub rate: Option<f64>,

@@ -10,6 +10,7 @@ pub mod environment;
 pub mod evidence;
 pub mod human;
 pub mod preflight;
+pub mod progress;
 pub mod record;
 pub mod report;
 pub mod schedule;

@@ -63,6 +63,12 @@ pub enum ExitStatus {
     Interrupted = 130,
 }
 
+impl From<ExitStatus> for std::process::ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        Self::from(status as u8)
+    }
+}
+
 impl Report {
     /// Summarises and judges a run.
     pub fn of(run: Finished<'_>) -> Self {
@@ -161,18 +167,25 @@ pub fn write_folder(
     Ok(files)
 }
 
-/// Writes beside the target and renames: a reader sees the old file or the whole new one.
+/// Writes beside the target and renames: a reader sees the old file or the whole new one. What is
+/// there and is no regular file (a pipe, a terminal) is written to instead.
 fn write_atomically(path: &Path, text: &str) -> io::Result<()> {
+    let special = fs::metadata(path).is_ok_and(|there| !there.is_file());
+    let written = if special { fs::write(path, text) } else { replace(path, text) };
+    written.map_err(|error| named(path, &error))
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}.part", std::process::id()));
     let part = path.with_file_name(name);
-    let written = File::create(&part).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&part, path)
-    });
-    written.map_err(|error| named(path, &error))
+    let mut file = File::create(&part)?;
+    let renamed = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&part, path));
+    renamed.or_else(|error| fs::remove_file(&part).and(Err(error)))
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {

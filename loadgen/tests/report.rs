@@ -212,6 +212,8 @@ fn a_folder_is_made_and_an_older_result_replaced() {
     names.sort();
     assert_eq!(names, ["accept_delay.hgrm", "result.json", "run.hlog"]);
 
+    assert!(out.join("run.hlog").metadata().unwrap().len() > 1000);
+
     let error = report::write_folder(Path::new("/proc/nothing"), "", &totals, started_at());
     assert!(error.unwrap_err().to_string().contains("/proc/nothing"));
 }
