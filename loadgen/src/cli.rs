@@ -92,7 +92,7 @@ pub struct RunArgs {
     #[arg(help_heading = "Connection")]
     pub size: u32,
 
-    /// How connections end: rst frees the port at once, fin leaves it in TIME_WAIT for 60 s
+    /// How connections end: rst frees the port at once, fin leaves it in TIME_WAIT
     #[arg(long, value_enum, default_value_t = Close::Rst)]
     #[arg(help_heading = "Connection")]
     pub close: Close,
