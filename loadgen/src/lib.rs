@@ -2,7 +2,8 @@
 //!
 //! [`cli`] → [`config`] → [`preflight`] → [`dispatch`]: per generator thread a [`schedule`], a table
 //! of [`connection`]s and a [`ledger`] that writes into the [`record`]er, watched by [`observe`] →
-//! [`totals`] → [`verdict`] → report, with the [`evidence`] sampler beside.
+//! [`totals`] → [`verdict`] → [`report`], with the [`evidence`] sampler beside. [`run()`](run::run) is
+//! the whole of it.
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -21,6 +22,7 @@ pub mod preflight;
 pub mod progress;
 pub mod record;
 pub mod report;
+pub mod run;
 pub mod schedule;
 pub mod sources;
 pub mod totals;
