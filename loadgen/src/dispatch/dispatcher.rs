@@ -103,8 +103,10 @@ impl Dispatcher {
         self.exchange.begin(start_ns);
         while self.arrivals.next_ns().is_some() || self.table.taken() > 0 {
             self.launch_due()?;
-            self.reap()?;
+            let completed_ns = self.collect()?;
+            // Before the sends that follow: each of them takes ten times as long as a look.
             self.look()?;
+            self.handle(completed_ns)?;
             let now_ns = monotonic_ns();
             self.give_up_overdue(now_ns);
             self.exchange.turn(now_ns, &mut self.ledger);
@@ -141,8 +143,18 @@ impl Dispatcher {
         let connection = Connection::new(self.number, times);
         self.number += 1;
         self.table.insert(Entry::connecting(socket, connection), called_ns);
+        self.watch(id, called_ns);
         self.stirred_ns = called_ns;
         Ok(())
+    }
+
+    /// Begins to look at the server's end of a connection. By the time the call of connect is over
+    /// the client has its address; over loopback the server may have accepted already.
+    fn watch(&mut self, id: SlotId, called_ns: u64) {
+        let (Some(watch), Some(entry)) = (&mut self.watch, self.table.get(id)) else { return };
+        if let Some(local) = local_addr(entry) {
+            watch.add(id.index, self.target, local, called_ns);
+        }
     }
 
     /// The attempt fails for want of a socket, and a closed loop goes on with the next.
@@ -155,16 +167,21 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Takes what has completed and submits what follows from it. One clock reading serves the
-    /// batch, which is kept small for that and so that the next arrival does not wait for long.
-    fn reap(&mut self) -> Result<(), DispatchError> {
+    /// Takes what has completed, and the time. One clock reading serves the batch, which is kept
+    /// small for that and so that the next arrival does not wait for long.
+    fn collect(&mut self) -> Result<u64, DispatchError> {
         self.ring.poll()?;
         let now_ns = monotonic_ns();
-        let mut batch = mem::take(&mut self.batch);
-        self.ring.reap(&mut batch);
-        if !batch.is_empty() {
+        self.ring.reap(&mut self.batch);
+        if !self.batch.is_empty() {
             self.stirred_ns = now_ns;
         }
+        Ok(now_ns)
+    }
+
+    /// Submits what follows from the completions of the batch, which are there since `now_ns`.
+    fn handle(&mut self, now_ns: u64) -> Result<(), DispatchError> {
+        let mut batch = mem::take(&mut self.batch);
         for done in batch.drain(..) {
             self.completed(done, now_ns);
         }
@@ -220,17 +237,9 @@ impl Dispatcher {
 
     fn connected(&mut self, id: SlotId, now_ns: u64) -> Option<Step> {
         let entry = self.table.get(id)?;
-        let local = getsockname(entry.socket()).map(SocketAddr::try_from);
-        let Ok(Ok(local)) = local else {
-            return Some(Step::End(endings::of_established(Errno::NOTCONN)));
-        };
-        if local == self.target {
+        if local_addr(entry) == Some(self.target) {
             // Without a listener a socket can meet itself: simultaneous open (RFC 9293 §3.5).
             return Some(Step::End(Outcome::Refused.into()));
-        }
-        if let Some(watch) = &mut self.watch {
-            let called_ns = entry.connection.times.called_ns();
-            watch.add(id.index, self.target, local, called_ns);
         }
         let cx = &mut Context { script: &self.script, ledger: &mut self.ledger, now_ns };
         Some(entry.connection.established(cx))
@@ -314,18 +323,11 @@ impl Dispatcher {
         let step = match kind {
             ObservationKind::Accepted => entry.connection.seen_accepted(bracket, cx),
             ObservationKind::EndedUnseen => entry.connection.seen_ended(bracket, cx),
-            ObservationKind::Vanished => return self.watch_again(id, t1_ns),
+            // The server may not know of it yet (a dropped SYN, SYN cookies).
+            ObservationKind::Vanished => return self.watch(id, t1_ns),
         };
         self.carry_out(step, id, now_ns);
         self.vacate_if_quiet(id);
-    }
-
-    /// The server may not know of it yet (SYN cookies), so it is watched until its time is up.
-    fn watch_again(&mut self, id: SlotId, called_ns: u64) {
-        let (Some(watch), Some(entry)) = (&mut self.watch, self.table.get(id)) else { return };
-        if let Ok(Ok(local)) = getsockname(entry.socket()).map(SocketAddr::try_from) {
-            watch.add(id.index, self.target, local, called_ns);
-        }
     }
 
     fn give_up_overdue(&mut self, now_ns: u64) {
@@ -378,6 +380,10 @@ impl Dispatcher {
         let first = overdue_ns.into_iter().chain(look_ns).min();
         first.unwrap_or(u64::MAX).min(self.exchange.next_ns())
     }
+}
+
+fn local_addr(entry: &Entry) -> Option<SocketAddr> {
+    SocketAddr::try_from(getsockname(entry.socket()).ok()?).ok()
 }
 
 /// The thread's share of the connections that may be open at once.
