@@ -256,18 +256,19 @@ impl Connection {
         }
     }
 
-    /// Closes the socket if the connection is over and nothing of it is in flight. True if so.
+    /// Closes the socket if the connection is over and nothing of it is in flight, which while it
+    /// is alive means that nothing is owed either. True if so.
     pub(super) fn close_if_done(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) -> bool {
         let orderly = match self.phase {
             Phase::Open | Phase::Closing => return false,
             Phase::Flushing => true,
             Phase::Failing => false,
         };
-        let owes = orderly && (self.greeting_left > 0 || !self.owed.is_empty());
-        if self.is_receiving() || self.is_sending() || owes {
+        if self.is_receiving() || self.is_sending() {
             return false;
         }
-        assert!(self.owed.is_empty(), "{id:?} closes with buffers in hand");
+        assert!(self.owed.is_empty(), "{id:?} closes with bytes in hand");
+        assert!(!orderly || self.greeting_left == 0, "{id:?} closes without its greeting");
         self.phase = Phase::Closing;
         emit(Action::Close { conn: id, socket: self.socket, orderly });
         true
