@@ -209,7 +209,7 @@ impl Shard {
             self.stats.stale += 1;
             return;
         };
-        match conn.recv_ended(id, end, self.credit, emit) {
+        match conn.recv_ended(id, end, self.credit, &mut self.buffers, emit) {
             Next::Settled => self.close_if_done(id, emit),
             Next::Fail => self.reset(id, emit),
             Next::Park => {
