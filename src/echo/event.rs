@@ -18,6 +18,14 @@ pub struct ListenerId(pub u8);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nanos(pub u64);
 
+impl Nanos {
+    /// `span` later; the end of time at the latest.
+    #[must_use]
+    pub fn plus(self, span: Self) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+}
+
 /// A peer's address folded to a number, for counting connections per peer.
 /// IPv4 addresses are mapped into IPv6 (RFC 4291 §2.5.5.2), so both families share one space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

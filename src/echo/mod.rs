@@ -5,9 +5,30 @@
 //! rings, clocks or memory: buffers are ids, sockets are opaque numbers, time is an argument.
 //! That is what lets the simulation in `tests/sim.rs` drive it with a kernel it made up.
 
+mod accept;
+mod buffers;
+mod connection;
 mod event;
+mod limits;
+mod lists;
+mod parked;
+mod peers;
+mod shard;
+mod slots;
+mod stats;
+mod timers;
 
 pub use event::{
     AcceptEnd, Action, BufId, Burst, Event, ListenerId, Nanos, PeerKey, RecvEnd, SocketId, Source,
     Span,
 };
+pub use limits::Limits;
+pub use shard::Shard;
+pub use slots::{ConnId, GENERATION_BITS};
+pub use stats::Stats;
+
+#[cfg(test)]
+mod tests;
+
+/// The most spans in one send.
+pub const MAX_SPANS: usize = 16;

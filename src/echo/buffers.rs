@@ -1,0 +1,247 @@
+//! The pool's buffers as the shard sees them: who has each, and which bytes in it are still owed.
+//!
+//! What a connection owes is a [`Chain`]: buffers linked through the table itself, so a
+//! connection needs no memory of its own however much it owes.
+
+use super::{Action, BufId, Limits, MAX_SPANS, Span};
+
+const NONE: u16 = u16::MAX;
+
+/// Buffers in the order their bytes are owed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chain {
+    head: u16,
+    tail: u16,
+    count: u16,
+    bytes: u32,
+}
+
+impl Chain {
+    pub(super) const EMPTY: Self = Self { head: NONE, tail: NONE, count: 0, bytes: 0 };
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How many buffers it holds.
+    pub(super) fn count(&self) -> u16 {
+        self.count
+    }
+}
+
+/// One entry per buffer of the pool.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    entries: Box<[Entry]>,
+    size: u32,
+    home: u16,
+    unclaimed: u16,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    offset: u32,
+    len: u32,
+    next: u16,
+    held: bool,
+}
+
+impl Buffers {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let entry = Entry { offset: 0, len: 0, next: NONE, held: false };
+        Self {
+            entries: vec![entry; usize::from(limits.buffers)].into_boxed_slice(),
+            size: limits.buffer_size,
+            home: limits.buffers,
+            unclaimed: 0,
+        }
+    }
+
+    /// The kernel put `len` bytes at the start of `buf`: it is ours until it is released.
+    pub(super) fn take(&mut self, buf: BufId, len: u32) {
+        assert!(len > 0 && len <= self.size, "{len} bytes in a buffer of {}", self.size);
+        let entry = &mut self.entries[usize::from(buf.0)];
+        assert!(!entry.held, "{buf:?} was taken twice");
+        *entry = Entry { offset: 0, len, next: NONE, held: true };
+        self.home -= 1;
+        self.unclaimed = self.unclaimed.min(self.home);
+    }
+
+    /// Gives `buf` back to the pool.
+    pub(super) fn release(&mut self, buf: BufId, emit: &mut impl FnMut(Action<'_>)) {
+        let entry = &mut self.entries[usize::from(buf.0)];
+        assert!(entry.held, "{buf:?} was released twice");
+        entry.held = false;
+        self.home += 1;
+        self.unclaimed += 1;
+        emit(Action::Release { buf });
+    }
+
+    /// Adds `buf`, just taken, to the end of `chain`. True if its bytes were copied behind the
+    /// last ones and the buffer itself went home.
+    pub(super) fn append(
+        &mut self,
+        chain: &mut Chain,
+        buf: BufId,
+        emit: &mut impl FnMut(Action<'_>),
+    ) -> bool {
+        let len = self.entries[usize::from(buf.0)].len;
+        chain.bytes += len;
+        if self.fits_behind(chain, len) {
+            self.gather(chain, buf, emit);
+            return true;
+        }
+        match chain.tail {
+            NONE => chain.head = buf.0,
+            tail => self.entries[usize::from(tail)].next = buf.0,
+        }
+        chain.tail = buf.0;
+        chain.count += 1;
+        false
+    }
+
+    /// The first spans of `chain`, as many as one send takes, and their bytes.
+    pub(super) fn spans<'a>(
+        &self,
+        chain: &Chain,
+        room: &'a mut [Span; MAX_SPANS],
+    ) -> (&'a [Span], u32) {
+        let mut at = chain.head;
+        let mut count = 0;
+        let mut bytes = 0;
+        while at != NONE && count < MAX_SPANS {
+            let entry = &self.entries[usize::from(at)];
+            room[count] = Span { buf: BufId(at), offset: entry.offset, len: entry.len };
+            count += 1;
+            bytes += entry.len;
+            at = entry.next;
+        }
+        (&room[..count], bytes)
+    }
+
+    /// The first `bytes` of `chain` are sent: buffers emptied by that go home at once.
+    pub(super) fn consume(
+        &mut self,
+        chain: &mut Chain,
+        mut bytes: u32,
+        emit: &mut impl FnMut(Action<'_>),
+    ) {
+        assert!(bytes <= chain.bytes, "{bytes} bytes sent of {} owed", chain.bytes);
+        chain.bytes -= bytes;
+        while bytes > 0 {
+            let entry = &mut self.entries[usize::from(chain.head)];
+            let part = bytes.min(entry.len);
+            entry.offset += part;
+            entry.len -= part;
+            bytes -= part;
+            if entry.len == 0 {
+                self.pop(chain, emit);
+            }
+        }
+    }
+
+    /// Forgets what `chain` owes, except for the buffers of its first `keep` bytes: the kernel
+    /// still reads those.
+    pub(super) fn abandon(
+        &mut self,
+        chain: &mut Chain,
+        keep: u32,
+        emit: &mut impl FnMut(Action<'_>),
+    ) {
+        let mut all = std::mem::replace(chain, Chain::EMPTY);
+        while all.count > 0 && chain.bytes < keep {
+            self.move_head(&mut all, chain);
+        }
+        while all.count > 0 {
+            all.bytes -= self.entries[usize::from(all.head)].len;
+            self.pop(&mut all, emit);
+        }
+    }
+
+    /// How many buffers are not held here: in the pool, or on their way from the kernel.
+    pub(super) fn home(&self) -> u16 {
+        self.home
+    }
+
+    pub(super) fn all_home(&self) -> bool {
+        usize::from(self.home) == self.entries.len()
+    }
+
+    /// Claims one release that nobody was woken for yet; false if there is none.
+    pub(super) fn claim_release(&mut self) -> bool {
+        let any = self.unclaimed > 0;
+        self.unclaimed = self.unclaimed.saturating_sub(1);
+        any
+    }
+
+    /// Counts every buffer at home as released anew.
+    pub(super) fn renew_claims(&mut self) {
+        self.unclaimed = self.home;
+    }
+
+    /// Panics unless `chain` is what it says it is.
+    pub(super) fn assert_sound(&self, chain: &Chain) {
+        let (mut at, mut count, mut bytes, mut last) = (chain.head, 0, 0, NONE);
+        while at != NONE {
+            let entry = &self.entries[usize::from(at)];
+            assert!(entry.held && entry.len > 0, "a chain holds an empty or lost buffer {at}");
+            count += 1;
+            bytes += entry.len;
+            last = at;
+            at = entry.next;
+        }
+        assert_eq!((count, bytes, last), (chain.count, chain.bytes, chain.tail));
+    }
+
+    /// Whether `len` bytes are to be copied behind the last ones of `chain`.
+    ///
+    /// Only pieces of at most half a buffer: two of them fit in one, and with larger ones left
+    /// alone at least half of what a connection holds is bytes, which is what bounds the pool.
+    /// A larger limit would copy more for little.
+    fn fits_behind(&self, chain: &Chain, len: u32) -> bool {
+        if chain.tail == NONE || len > self.size / 2 {
+            return false;
+        }
+        let tail = &self.entries[usize::from(chain.tail)];
+        self.size - (tail.offset + tail.len) >= len
+    }
+
+    /// Legal while the kernel sends the tail's earlier bytes: it reads only those.
+    fn gather(&mut self, chain: &Chain, buf: BufId, emit: &mut impl FnMut(Action<'_>)) {
+        let len = self.entries[usize::from(buf.0)].len;
+        let tail = &mut self.entries[usize::from(chain.tail)];
+        let at = tail.offset + tail.len;
+        tail.len += len;
+        emit(Action::Copy { span: Span { buf, offset: 0, len }, to: BufId(chain.tail), at });
+        self.release(buf, emit);
+    }
+
+    fn pop(&mut self, chain: &mut Chain, emit: &mut impl FnMut(Action<'_>)) {
+        let head = self.unlink_head(chain);
+        self.release(BufId(head), emit);
+    }
+
+    fn move_head(&mut self, from: &mut Chain, to: &mut Chain) {
+        let head = self.unlink_head(from);
+        let entry = &mut self.entries[usize::from(head)];
+        entry.next = NONE;
+        from.bytes -= entry.len;
+        to.bytes += entry.len;
+        to.count += 1;
+        match to.tail {
+            NONE => to.head = head,
+            tail => self.entries[usize::from(tail)].next = head,
+        }
+        to.tail = head;
+    }
+
+    fn unlink_head(&self, chain: &mut Chain) -> u16 {
+        let head = chain.head;
+        chain.head = self.entries[usize::from(head)].next;
+        chain.count -= 1;
+        if chain.count == 0 {
+            chain.tail = NONE;
+        }
+        head
+    }
+}

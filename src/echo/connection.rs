@@ -1,0 +1,301 @@
+//! One connection: what it owes, what it has in flight, and what may come next.
+
+use super::buffers::{Buffers, Chain};
+use super::limits::Credit;
+use super::lists::{Lane, Link};
+use super::peers::PeerIndex;
+use super::slots::Slots;
+use super::{Action, BufId, ConnId, MAX_SPANS, Nanos, RecvEnd, SocketId, Source, Span};
+
+/// The state of one connection. A table of these is all the memory idle connections take.
+#[derive(Debug)]
+pub(super) struct Connection {
+    socket: SocketId,
+    owed: Chain,
+    /// Bytes of the send in flight; 0 if there is none.
+    flying: u32,
+    greeting_sent: u8,
+    greeting_left: u8,
+    recv: Recv,
+    phase: Phase,
+    peer: PeerIndex,
+    links: [Link; 3],
+    since: [Nanos; 2],
+}
+
+/// The receive of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recv {
+    /// Not armed: the credit is used up.
+    Idle,
+    Armed,
+    /// Armed, and its cancel is asked for.
+    Cancelling,
+    /// Not armed: waiting for a buffer.
+    Parked,
+    /// Never armed again.
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The peer is done sending; what is owed goes out first.
+    Flushing,
+    /// Broken, or given up: nothing more is owed, but something may be in flight.
+    Failing,
+    /// The close is asked for.
+    Closing,
+}
+
+/// What a connection needs after its receive ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing: it is armed again, or will be, or never.
+    Settled,
+    /// To wait for a buffer.
+    Park,
+    /// To be given up.
+    Fail,
+}
+
+impl Connection {
+    pub(super) fn new(socket: SocketId, greeting: u8, peer: PeerIndex) -> Self {
+        Self {
+            socket,
+            owed: Chain::EMPTY,
+            flying: 0,
+            greeting_sent: 0,
+            greeting_left: greeting,
+            recv: Recv::Idle,
+            phase: Phase::Open,
+            peer,
+            links: [Link::UNLINKED; 3],
+            since: [Nanos(0); 2],
+        }
+    }
+
+    pub(super) fn peer(&self) -> PeerIndex {
+        self.peer
+    }
+
+    /// Neither broken nor closing: its peer still gets what it is owed.
+    pub(super) fn is_alive(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Flushing)
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.phase == Phase::Closing
+    }
+
+    /// Whether a send is in flight.
+    pub(super) fn is_sending(&self) -> bool {
+        self.flying > 0
+    }
+
+    /// Arms the receive, for the first time or after it ended.
+    pub(super) fn arm(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        assert!(matches!(self.recv, Recv::Idle | Recv::Parked), "{id:?} is armed twice");
+        assert_eq!(self.phase, Phase::Open, "{id:?} receives after its end");
+        self.recv = Recv::Armed;
+        emit(Action::ArmRecv { conn: id, socket: self.socket });
+    }
+
+    /// The kernel put bytes into `buf`. True if they were copied behind earlier ones.
+    pub(super) fn received(
+        &mut self,
+        id: ConnId,
+        buf: BufId,
+        buffers: &mut Buffers,
+        emit: &mut impl FnMut(Action<'_>),
+    ) -> bool {
+        assert!(self.is_receiving(), "{id:?} received without a receive");
+        if self.is_alive() {
+            return buffers.append(&mut self.owed, buf, emit);
+        }
+        buffers.release(buf, emit);
+        false
+    }
+
+    /// Stops the receive once the credit is used up. True if it did.
+    pub(super) fn throttle(
+        &mut self,
+        id: ConnId,
+        credit: Credit,
+        emit: &mut impl FnMut(Action<'_>),
+    ) -> bool {
+        if self.recv != Recv::Armed || !self.is_alive() || self.owed.count() < credit.stop {
+            return false;
+        }
+        self.recv = Recv::Cancelling;
+        emit(Action::CancelRecv { conn: id, socket: self.socket });
+        true
+    }
+
+    /// Arms the receive again if only the credit had stopped it and half of it is free.
+    pub(super) fn resume(&mut self, id: ConnId, credit: Credit, emit: &mut impl FnMut(Action<'_>)) {
+        let stopped = self.recv == Recv::Idle && self.phase == Phase::Open;
+        if stopped && self.owed.count() <= credit.resume {
+            self.arm(id, emit);
+        }
+    }
+
+    /// The receive is over.
+    pub(super) fn recv_ended(
+        &mut self,
+        id: ConnId,
+        end: RecvEnd,
+        credit: Credit,
+        emit: &mut impl FnMut(Action<'_>),
+    ) -> Next {
+        assert!(self.is_receiving(), "{id:?} ended a receive it does not have");
+        let was_cancelled = self.recv == Recv::Cancelling;
+        self.recv = Recv::Over;
+        if !self.is_alive() {
+            return Next::Settled;
+        }
+        match end {
+            RecvEnd::Failed => return Next::Fail,
+            RecvEnd::Eof => self.phase = Phase::Flushing,
+            RecvEnd::Complete | RecvEnd::Cancelled | RecvEnd::NoBuffers => {
+                self.recv = Recv::Idle;
+                let limit = if was_cancelled { credit.resume } else { credit.stop - 1 };
+                if self.owed.count() > limit {
+                    return Next::Settled;
+                }
+                if end == RecvEnd::NoBuffers {
+                    self.recv = Recv::Parked;
+                    return Next::Park;
+                }
+                self.arm(id, emit);
+            }
+        }
+        Next::Settled
+    }
+
+    /// Sends the first of what is owed, the greeting before anything else, unless a send is in
+    /// flight. True if a send began.
+    pub(super) fn flush(
+        &mut self,
+        id: ConnId,
+        buffers: &Buffers,
+        emit: &mut impl FnMut(Action<'_>),
+    ) -> bool {
+        if self.is_sending() || !self.is_alive() {
+            return false;
+        }
+        if self.greeting_left > 0 {
+            self.flush_greeting(id, emit);
+            return true;
+        }
+        if self.owed.is_empty() {
+            return false;
+        }
+        let mut room = [Span { buf: BufId(0), offset: 0, len: 0 }; MAX_SPANS];
+        let (spans, bytes) = buffers.spans(&self.owed, &mut room);
+        self.flying = bytes;
+        emit(Action::Send { conn: id, socket: self.socket, source: Source::Spans(spans) });
+        true
+    }
+
+    /// The send in flight ended after `len` bytes; 0 if it failed. False if it did.
+    pub(super) fn sent(
+        &mut self,
+        id: ConnId,
+        len: u32,
+        buffers: &mut Buffers,
+        emit: &mut impl FnMut(Action<'_>),
+    ) -> bool {
+        assert!(self.is_sending(), "{id:?} ended a send it does not have");
+        assert!(len <= self.flying, "{id:?} sent {len} bytes of {}", self.flying);
+        self.flying = 0;
+        if !self.is_alive() {
+            buffers.abandon(&mut self.owed, 0, emit);
+        } else if self.greeting_left > 0 {
+            let part = u8::try_from(len).expect("no more than the greeting");
+            self.greeting_sent += part;
+            self.greeting_left -= part;
+        } else {
+            buffers.consume(&mut self.owed, len, emit);
+        }
+        len > 0
+    }
+
+    /// Gives the connection up: nothing more is owed, and whatever is in flight is cancelled.
+    pub(super) fn fail(
+        &mut self,
+        id: ConnId,
+        buffers: &mut Buffers,
+        emit: &mut impl FnMut(Action<'_>),
+    ) {
+        assert!(self.is_alive(), "{id:?} fails twice");
+        self.phase = Phase::Failing;
+        let keep = if self.greeting_left > 0 { 0 } else { self.flying };
+        buffers.abandon(&mut self.owed, keep, emit);
+        if self.is_receiving() || self.is_sending() {
+            emit(Action::CancelAll { conn: id, socket: self.socket });
+        }
+        if !self.is_receiving() {
+            self.recv = Recv::Over;
+        }
+    }
+
+    /// Closes the socket if the connection is over and nothing of it is in flight. True if so.
+    pub(super) fn close_if_done(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) -> bool {
+        let orderly = match self.phase {
+            Phase::Open | Phase::Closing => return false,
+            Phase::Flushing => true,
+            Phase::Failing => false,
+        };
+        let owes = orderly && (self.greeting_left > 0 || !self.owed.is_empty());
+        if self.is_receiving() || self.is_sending() || owes {
+            return false;
+        }
+        assert!(self.owed.is_empty(), "{id:?} closes with buffers in hand");
+        self.phase = Phase::Closing;
+        emit(Action::Close { conn: id, socket: self.socket, orderly });
+        true
+    }
+
+    pub(super) fn link(&self, lane: Lane) -> &Link {
+        &self.links[lane as usize]
+    }
+
+    pub(super) fn link_mut(&mut self, lane: Lane) -> &mut Link {
+        &mut self.links[lane as usize]
+    }
+
+    /// When this connection was last noted as active, for the timer of `lane`.
+    pub(super) fn since(&self, lane: Lane) -> Nanos {
+        self.since[lane as usize]
+    }
+
+    pub(super) fn since_mut(&mut self, lane: Lane) -> &mut Nanos {
+        &mut self.since[lane as usize]
+    }
+
+    /// Panics unless this state is one that can be; tells how many buffers it holds.
+    pub(super) fn assert_sound(&self, buffers: &Buffers, parked: bool) -> u16 {
+        buffers.assert_sound(&self.owed);
+        assert_eq!(self.recv == Recv::Parked, parked, "parked, but not in the list");
+        let sendable = self.greeting_left > 0 || !self.owed.is_empty();
+        assert!(!self.is_alive() || self.is_sending() == sendable, "bytes owed, none in flight");
+        assert!(!self.is_closing() || !(self.is_receiving() || self.is_sending()));
+        self.owed.count()
+    }
+
+    fn is_receiving(&self) -> bool {
+        matches!(self.recv, Recv::Armed | Recv::Cancelling)
+    }
+
+    fn flush_greeting(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        let (offset, len) = (u32::from(self.greeting_sent), u32::from(self.greeting_left));
+        self.flying = len;
+        let source = Source::Greeting { offset, len };
+        emit(Action::Send { conn: id, socket: self.socket, source });
+    }
+}
+
+// What an idle connection costs: its state, and its place in the table with the bookkeeping.
+const _: () = assert!(size_of::<Connection>() <= 96);
+const _: () = assert!(Slots::<Connection>::BYTES_EACH <= 128);

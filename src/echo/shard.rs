@@ -1,0 +1,371 @@
+//! All connections of one worker: takes events, decides, emits actions.
+
+use super::accept::Gate;
+use super::buffers::Buffers;
+use super::connection::{Connection, Next};
+use super::limits::Credit;
+use super::lists::Lane;
+use super::parked::Parked;
+use super::peers::{PeerIndex, Peers};
+use super::slots::Slots;
+use super::timers::Timer;
+use super::{
+    AcceptEnd, Action, BufId, ConnId, Event, Limits, ListenerId, Nanos, PeerKey, RecvEnd, SocketId,
+    Stats,
+};
+
+/// The connections of one worker and everything they share.
+///
+/// Feed it every event in the order it happened and carry out every action in the order given.
+/// Everything is allocated by [`Shard::new`].
+#[derive(Debug)]
+pub struct Shard {
+    limits: Limits,
+    credit: Credit,
+    slots: Slots<Connection>,
+    buffers: Buffers,
+    gate: Gate,
+    parked: Parked,
+    idle: Timer,
+    write: Timer,
+    peers: Option<Peers>,
+    mode: Mode,
+    now: Nanos,
+    stats: Stats,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Fresh,
+    Serving,
+    Draining { until: Option<Nanos> },
+    Stopped,
+}
+
+impl Shard {
+    /// A shard that does nothing until [`Event::Start`].
+    ///
+    /// # Panics
+    /// If `limits` make no sense: a zero, or a credit of less than one buffer.
+    pub fn new(limits: Limits) -> Self {
+        limits.assert_sound();
+        let peers = limits.max_per_ip.map(|limit| Peers::new(limit, limits.max_connections));
+        Self {
+            credit: limits.credit(),
+            slots: Slots::new(limits.max_connections),
+            buffers: Buffers::new(&limits),
+            gate: Gate::new(limits.listeners, limits.accept_burst, limits.accept_backoff),
+            parked: Parked::new(limits.accept_backoff),
+            idle: Timer::new(Lane::Idle, limits.idle_timeout),
+            write: Timer::new(Lane::Write, limits.write_timeout),
+            peers,
+            mode: Mode::Fresh,
+            now: Nanos(0),
+            stats: Stats::default(),
+            limits,
+        }
+    }
+
+    /// Takes in one event, at time `now`, and emits what is to be done about it.
+    ///
+    /// # Panics
+    /// If the event breaks the contract of [`Event`]: an operation ended that was not in flight,
+    /// a buffer came twice, more connections came than were asked for.
+    pub fn handle(&mut self, now: Nanos, event: Event, emit: &mut impl FnMut(Action<'_>)) {
+        self.now = self.now.max(now);
+        match event {
+            Event::Accepted { listener, socket, peer } => {
+                self.accepted(listener, socket, peer, emit);
+            }
+            Event::AcceptEnded { listener, end } => self.accept_ended(listener, end, emit),
+            Event::Received { conn, buf, len } => self.received(conn, buf, len, emit),
+            Event::RecvEnded { conn, end } => self.recv_ended(conn, end, emit),
+            Event::Sent { conn, len } => self.sent(conn, len, emit),
+            Event::SendFailed { conn } => self.sent(conn, 0, emit),
+            Event::Closed { conn } => self.closed(conn, emit),
+            Event::Tick => self.tick(emit),
+            Event::Start => self.start(emit),
+            Event::Drain => self.drain(emit),
+            Event::Stop => self.stop(emit),
+        }
+        self.parked.wake(&mut self.slots, &mut self.buffers, emit);
+    }
+
+    /// When the next [`Event::Tick`] is due, if nothing else happens; a late one does no harm.
+    pub fn deadline(&self) -> Option<Nanos> {
+        let drain = match self.mode {
+            Mode::Draining { until } => until,
+            _ => None,
+        };
+        let idle = self.idle.deadline(&self.slots);
+        let write = self.write.deadline(&self.slots);
+        let parked = self.parked.deadline(&self.buffers);
+        [self.gate.deadline(), idle, write, parked, drain].into_iter().flatten().min()
+    }
+
+    /// How many connections are open, closing ones included.
+    pub fn open(&self) -> u32 {
+        self.slots.used()
+    }
+
+    /// How many connections an engine may hand over while draining without having been asked:
+    /// those the kernel's queue still holds once the accepts are cancelled.
+    pub fn room(&self) -> u32 {
+        self.slots.free() - self.gate.promised()
+    }
+
+    /// Drained or stopped: no connection is open and no accept is armed.
+    pub fn is_finished(&self) -> bool {
+        let ending = matches!(self.mode, Mode::Draining { .. } | Mode::Stopped);
+        ending && self.slots.used() == 0 && !self.gate.is_armed()
+    }
+
+    /// The first listener that turned out to be unusable.
+    pub fn fault(&self) -> Option<ListenerId> {
+        self.gate.fault()
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Whether every buffer is home, every place is free and nobody waits for anything.
+    pub fn is_quiescent(&self) -> bool {
+        let lists = self.parked.is_empty() && self.idle.is_empty() && self.write.is_empty();
+        let peers = self.peers.as_ref().is_none_or(Peers::is_empty);
+        self.slots.used() == 0 && self.buffers.all_home() && lists && peers
+    }
+
+    /// Walks everything and panics if the parts contradict each other: for tests, O(everything).
+    pub fn assert_sound(&self) {
+        let mut held = 0;
+        for index in 0..self.slots.capacity() {
+            if self.slots.id_at(index).is_some() {
+                let parked = self.parked.contains(&self.slots, index);
+                held += self.slots.tenant(index).assert_sound(&self.buffers, parked);
+            }
+        }
+        assert_eq!(held, self.limits.buffers - self.buffers.home(), "a buffer is lost");
+        assert_eq!(self.stats.accepted - self.stats.closed, u64::from(self.open()));
+        self.gate.assert_sound(self.slots.free());
+    }
+
+    fn accepted(
+        &mut self,
+        listener: ListenerId,
+        socket: SocketId,
+        peer: Option<PeerKey>,
+        emit: &mut impl FnMut(Action<'_>),
+    ) {
+        self.gate.arrived(listener, self.slots.free());
+        self.stats.accepted += 1;
+        let greeting = u8::try_from(self.limits.greeting).expect("checked by Limits");
+        let admitted = self.admit(peer);
+        let place = admitted.unwrap_or(PeerIndex::NOBODY);
+        let conn = Connection::new(socket, greeting, place);
+        let id = self.slots.insert(conn).expect("the gate keeps a place for each arrival");
+        if admitted.is_none() {
+            self.stats.refused_by_ip += 1;
+            self.fail(id, emit);
+        } else if self.mode == Mode::Stopped {
+            self.cut_short(id, emit);
+        } else {
+            self.begin(id, emit);
+        }
+        self.gate.serve(self.slots.free(), self.now, emit);
+    }
+
+    fn accept_ended(
+        &mut self,
+        listener: ListenerId,
+        end: AcceptEnd,
+        emit: &mut impl FnMut(Action<'_>),
+    ) {
+        self.gate.ended(listener, end, self.now, &mut self.stats);
+        self.gate.serve(self.slots.free(), self.now, emit);
+    }
+
+    fn received(&mut self, id: ConnId, buf: BufId, len: u32, emit: &mut impl FnMut(Action<'_>)) {
+        self.buffers.take(buf, len);
+        let Some(conn) = self.slots.get_mut(id) else {
+            self.stats.stale += 1;
+            return self.buffers.release(buf, emit);
+        };
+        self.stats.bytes_in += u64::from(len);
+        if conn.received(id, buf, &mut self.buffers, emit) {
+            self.stats.gathered += 1;
+        }
+        if !conn.is_alive() {
+            return;
+        }
+        self.idle.touch(&mut self.slots, id.index(), self.now);
+        self.flush(id, emit);
+        self.throttle(id, emit);
+    }
+
+    fn recv_ended(&mut self, id: ConnId, end: RecvEnd, emit: &mut impl FnMut(Action<'_>)) {
+        let Some(conn) = self.slots.get_mut(id) else {
+            self.stats.stale += 1;
+            return;
+        };
+        match conn.recv_ended(id, end, self.credit, emit) {
+            Next::Settled => self.close_if_done(id, emit),
+            Next::Fail => self.reset(id, emit),
+            Next::Park => {
+                self.stats.parked += 1;
+                self.parked.push(&mut self.slots, id.index(), self.now);
+            }
+        }
+    }
+
+    fn sent(&mut self, id: ConnId, len: u32, emit: &mut impl FnMut(Action<'_>)) {
+        let Some(conn) = self.slots.get_mut(id) else {
+            self.stats.stale += 1;
+            return;
+        };
+        self.stats.bytes_out += u64::from(len);
+        let took = conn.sent(id, len, &mut self.buffers, emit);
+        if !conn.is_alive() {
+            return self.close_if_done(id, emit);
+        }
+        if !took {
+            return self.reset(id, emit);
+        }
+        conn.resume(id, self.credit, emit);
+        self.idle.touch(&mut self.slots, id.index(), self.now);
+        self.flush(id, emit);
+        self.close_if_done(id, emit);
+    }
+
+    fn closed(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        let Some(conn) = self.slots.remove(id) else {
+            self.stats.stale += 1;
+            return;
+        };
+        assert!(conn.is_closing(), "{id:?} was closed without being asked for");
+        self.stats.closed += 1;
+        if let Some(peers) = &mut self.peers {
+            peers.leave(conn.peer());
+        }
+        self.gate.freed();
+        self.gate.serve(self.slots.free(), self.now, emit);
+    }
+
+    fn tick(&mut self, emit: &mut impl FnMut(Action<'_>)) {
+        if matches!(self.mode, Mode::Draining { until: Some(end) } if end <= self.now) {
+            return self.stop(emit);
+        }
+        while let Some(index) = self.idle.expired(&mut self.slots, self.now) {
+            self.stats.idle_timeouts += 1;
+            self.fail_at(index, emit);
+        }
+        while let Some(index) = self.write.expired(&mut self.slots, self.now) {
+            if self.slots.tenant(index).is_sending() {
+                self.stats.write_timeouts += 1;
+                self.fail_at(index, emit);
+            }
+        }
+        self.parked.tick(&mut self.buffers, self.now);
+        self.gate.tick(self.now, emit);
+        self.gate.serve(self.slots.free(), self.now, emit);
+    }
+
+    fn start(&mut self, emit: &mut impl FnMut(Action<'_>)) {
+        if self.mode == Mode::Fresh {
+            self.mode = Mode::Serving;
+            self.gate.open();
+            self.gate.serve(self.slots.free(), self.now, emit);
+        }
+    }
+
+    fn drain(&mut self, emit: &mut impl FnMut(Action<'_>)) {
+        if matches!(self.mode, Mode::Fresh | Mode::Serving) {
+            let until = self.limits.drain_timeout.map(|timeout| self.now.plus(timeout));
+            self.mode = Mode::Draining { until };
+            self.gate.close(emit);
+        }
+    }
+
+    fn stop(&mut self, emit: &mut impl FnMut(Action<'_>)) {
+        if self.mode == Mode::Stopped {
+            return;
+        }
+        self.mode = Mode::Stopped;
+        self.gate.close(emit);
+        for index in 0..self.slots.capacity() {
+            if let Some(id) = self.slots.id_at(index) {
+                self.cut_short(id, emit);
+            }
+        }
+    }
+
+    /// A new connection: greet it, and listen to it at the same time.
+    fn begin(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        self.idle.touch(&mut self.slots, id.index(), self.now);
+        self.flush(id, emit);
+        if let Some(conn) = self.slots.get_mut(id) {
+            conn.arm(id, emit);
+        }
+    }
+
+    fn admit(&mut self, peer: Option<PeerKey>) -> Option<PeerIndex> {
+        match (&mut self.peers, peer) {
+            (Some(peers), Some(key)) => peers.admit(key),
+            _ => Some(PeerIndex::NOBODY),
+        }
+    }
+
+    fn flush(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        let Some(conn) = self.slots.get_mut(id) else { return };
+        if conn.flush(id, &self.buffers, emit) {
+            self.stats.sends += 1;
+            self.write.touch(&mut self.slots, id.index(), self.now);
+        }
+    }
+
+    fn throttle(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        let Some(conn) = self.slots.get_mut(id) else { return };
+        if conn.throttle(id, self.credit, emit) {
+            self.stats.credit_stops += 1;
+        }
+    }
+
+    fn reset(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        self.stats.reset += 1;
+        self.fail(id, emit);
+    }
+
+    fn cut_short(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        if self.slots.get(id).is_some_and(Connection::is_alive) {
+            self.stats.cut_short += 1;
+            self.fail(id, emit);
+        }
+    }
+
+    fn fail_at(&mut self, index: u32, emit: &mut impl FnMut(Action<'_>)) {
+        let id = self.slots.id_at(index).expect("who has a timer is open");
+        self.fail(id, emit);
+    }
+
+    fn fail(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        self.forget(id);
+        if let Some(conn) = self.slots.get_mut(id) {
+            conn.fail(id, &mut self.buffers, emit);
+        }
+        self.close_if_done(id, emit);
+    }
+
+    fn close_if_done(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        if self.slots.get_mut(id).is_some_and(|conn| conn.close_if_done(id, emit)) {
+            self.forget(id);
+        }
+    }
+
+    /// Takes the connection off every list: nothing is to happen to it by itself any more.
+    fn forget(&mut self, id: ConnId) {
+        self.idle.remove(&mut self.slots, id.index());
+        self.write.remove(&mut self.slots, id.index());
+        self.parked.remove(&mut self.slots, id.index());
+    }
+}

@@ -1,0 +1,38 @@
+//! What a shard has done so far, in plain counters that only ever grow.
+
+/// Counters of one [`Shard`](super::Shard). One writer; an engine copies them out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections taken from the kernel, refused ones included.
+    pub accepted: u64,
+    /// Connections whose socket is closed; `accepted - closed` are open.
+    pub closed: u64,
+    /// Connections the peer broke off.
+    pub reset: u64,
+    /// Connections closed on arrival because their peer had as many as it may.
+    pub refused_by_ip: u64,
+    /// Connections closed for moving no byte either way.
+    pub idle_timeouts: u64,
+    /// Connections closed because the peer did not read.
+    pub write_timeouts: u64,
+    /// Connections closed by a stop or by the end of a drain.
+    pub cut_short: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes the kernel took for sending, greetings included.
+    pub bytes_out: u64,
+    /// Sends asked for.
+    pub sends: u64,
+    /// Pieces copied behind bytes already waiting, instead of occupying a buffer each.
+    pub gathered: u64,
+    /// Times a connection had to wait for a buffer.
+    pub parked: u64,
+    /// Times a connection's receive was stopped at its credit.
+    pub credit_stops: u64,
+    /// Accepts that found the system short of something.
+    pub accept_exhausted: u64,
+    /// Pending connections that went away before they were taken.
+    pub accept_aborted: u64,
+    /// Events that named a connection already gone.
+    pub stale: u64,
+}

@@ -1,0 +1,64 @@
+//! One timeout shared by all connections: since it is the same for each, the one that was active
+//! longest ago is always first, and keeping them in order costs O(1).
+
+use super::Nanos;
+use super::connection::Connection;
+use super::lists::{Lane, List};
+use super::slots::Slots;
+
+/// Connections by when they were last active, and how long they may go without.
+///
+/// Activity within 1/8 of the timeout after the last noted one is not noted, so a busy connection
+/// is moved eight times per timeout and not once per message. In exchange a connection is found
+/// up to 1/8 late, never early.
+#[derive(Debug)]
+pub(super) struct Timer {
+    timeout: Option<Nanos>,
+    lane: Lane,
+    list: List,
+}
+
+impl Timer {
+    pub(super) fn new(lane: Lane, timeout: Option<Nanos>) -> Self {
+        Self { timeout, lane, list: List::new(lane) }
+    }
+
+    /// Connection `index` is active at `now`: its time starts again.
+    pub(super) fn touch(&mut self, slots: &mut Slots<Connection>, index: u32, now: Nanos) {
+        let Some(timeout) = self.timeout else { return };
+        if self.list.contains(slots, index) {
+            let since = *slots.tenant_mut(index).since_mut(self.lane);
+            if now.0.saturating_sub(since.0) <= timeout.0 / 8 {
+                return;
+            }
+            self.list.remove(slots, index);
+        }
+        *slots.tenant_mut(index).since_mut(self.lane) = now;
+        self.list.push_back(slots, index);
+    }
+
+    pub(super) fn remove(&mut self, slots: &mut Slots<Connection>, index: u32) {
+        self.list.remove(slots, index);
+    }
+
+    /// Takes out one connection whose time is over.
+    pub(super) fn expired(&mut self, slots: &mut Slots<Connection>, now: Nanos) -> Option<u32> {
+        if self.deadline(slots)? > now {
+            return None;
+        }
+        let index = self.list.front()?;
+        self.list.remove(slots, index);
+        Some(index)
+    }
+
+    /// When the next connection's time is over.
+    pub(super) fn deadline(&self, slots: &Slots<Connection>) -> Option<Nanos> {
+        let timeout = self.timeout?;
+        let since = slots.tenant(self.list.front()?).since(self.lane);
+        Some(since.plus(timeout).plus(Nanos(timeout.0 / 8)))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}

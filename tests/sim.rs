@@ -1,0 +1,136 @@
+//! Deterministic simulation of the echo core: a made-up kernel does everything a real one may do
+//! and much that it hardly ever does, drawn from one seed per run. See docs/simulation.md.
+//!
+//! `SIM_SEEDS=n` runs that many seeds; `SIM_SEED=x` runs one and prints all that happens, and
+//! `SIM_STOP=y` with it stops that one at step y.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use self::world::World;
+
+#[path = "sim/client.rs"]
+mod client;
+#[path = "sim/completions.rs"]
+mod completions;
+#[path = "sim/dice.rs"]
+mod dice;
+#[path = "sim/hearing.rs"]
+mod hearing;
+#[path = "sim/kernel.rs"]
+mod kernel;
+#[path = "sim/listener.rs"]
+mod listener;
+#[path = "sim/memory.rs"]
+mod memory;
+#[path = "sim/scenario.rs"]
+mod scenario;
+#[path = "sim/socket.rs"]
+mod socket;
+#[path = "sim/transfer.rs"]
+mod transfer;
+#[path = "sim/world.rs"]
+mod world;
+
+/// How many seeds a plain `cargo test` runs.
+const SEEDS: u64 = 5_000;
+
+/// How many seeds are stopped at each of their steps.
+const STOPPED_SEEDS: u64 = 8;
+
+#[test]
+fn every_seed_comes_to_a_good_end() {
+    if let Some(seed) = number("SIM_SEED") {
+        return replay(seed);
+    }
+    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
+    let started = Instant::now();
+    let events = run_all(seeds);
+    let seconds = started.elapsed().as_secs_f64();
+    let rate = seeds as f64 / seconds;
+    say(&format!("{seeds} seeds, {events} events in {seconds:.2} s: {rate:.0} seeds/s"));
+}
+
+#[test]
+fn a_stop_at_any_step_leaves_nothing() {
+    for seed in 0..STOPPED_SEEDS {
+        for step in 0..World::new(seed, false).steps() {
+            let hint = Hint { seed, stop: Some(step) };
+            World::new(seed, false).stop_at(step).run();
+            drop(hint);
+        }
+    }
+}
+
+fn replay(seed: u64) {
+    let world = World::new(seed, true);
+    match number("SIM_STOP") {
+        Some(step) => world.stop_at(u32::try_from(step).expect("a step")).run(),
+        None => {
+            let mut world = world;
+            world.run();
+        }
+    }
+}
+
+/// Says how to repeat a run, if it panics.
+struct Hint {
+    seed: u64,
+    stop: Option<u32>,
+}
+
+impl Drop for Hint {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let stop = self.stop.map(|step| format!(" SIM_STOP={step}")).unwrap_or_default();
+            let command = "cargo test --test sim good_end -- --nocapture";
+            say(&format!("seed {0} failed: SIM_SEED={0}{stop} {command}", self.seed));
+        }
+    }
+}
+
+/// Runs the seeds below `seeds`, on every core; tells how many events that took.
+fn run_all(seeds: u64) -> u64 {
+    let (next, events) = (AtomicU64::new(0), AtomicU64::new(0));
+    let failed = AtomicBool::new(false);
+    let work = || {
+        while !failed.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                return;
+            }
+            let hint = (Hint { seed, stop: None }, Alarm(&failed));
+            let mut world = World::new(seed, false);
+            world.run();
+            events.fetch_add(world.events, Ordering::Relaxed);
+            drop(hint);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    events.into_inner()
+}
+
+/// Tells the other threads of a panic.
+struct Alarm<'a>(&'a AtomicBool);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        self.0.store(thread::panicking(), Ordering::Relaxed);
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+/// To the terminal, past the capture of the test harness.
+fn say(line: &str) {
+    writeln!(std::io::stderr(), "sim: {line}").expect("stderr is open");
+}

@@ -1,0 +1,115 @@
+//! The pool's memory, and who may touch which buffer of it.
+
+use std::collections::VecDeque;
+
+use uring_echo::echo::{BufId, Limits, Span};
+
+const POISON: u8 = 0xDD;
+
+#[derive(Debug)]
+pub(crate) struct Memory {
+    bytes: Vec<u8>,
+    size: u32,
+    owners: Vec<Owner>,
+    pool: VecDeque<BufId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Pool,
+    /// Filled, and not yet heard of by the shard.
+    Kernel,
+    Shard,
+    /// The shard's, and read by a send.
+    Sending,
+}
+
+impl Memory {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let size = limits.buffer_size as usize;
+        Self {
+            bytes: vec![POISON; size * usize::from(limits.buffers)],
+            size: limits.buffer_size,
+            owners: vec![Owner::Pool; usize::from(limits.buffers)],
+            pool: (0..limits.buffers).map(BufId).collect(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pool.is_empty()
+    }
+
+    pub(crate) fn all_home(&self) -> bool {
+        self.pool.len() == self.owners.len()
+    }
+
+    pub(crate) fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// The kernel takes a buffer and writes `len` bytes to its start.
+    pub(crate) fn fill(&mut self, len: u32, byte: impl Fn(u32) -> u8) -> BufId {
+        let buf = self.pool.pop_front().expect("the pool is not empty");
+        self.turn(buf, Owner::Pool, Owner::Kernel);
+        for at in 0..len {
+            let place = self.place(buf, at);
+            self.bytes[place] = byte(at);
+        }
+        buf
+    }
+
+    /// The shard hears of `buf`.
+    pub(crate) fn hand_over(&mut self, buf: BufId) {
+        self.turn(buf, Owner::Kernel, Owner::Shard);
+    }
+
+    pub(crate) fn release(&mut self, buf: BufId) {
+        self.turn(buf, Owner::Shard, Owner::Pool);
+        let (start, end) = (self.place(buf, 0), self.place(buf, 0) + self.size as usize);
+        self.bytes[start..end].fill(POISON);
+        self.pool.push_back(buf);
+    }
+
+    pub(crate) fn begin_send(&mut self, span: &Span) {
+        assert!(span.len > 0, "an empty span is sent");
+        assert!(span.offset + span.len <= self.size, "{span:?} is beyond its buffer");
+        self.turn(span.buf, Owner::Shard, Owner::Sending);
+    }
+
+    pub(crate) fn end_send(&mut self, span: &Span) {
+        self.turn(span.buf, Owner::Sending, Owner::Shard);
+    }
+
+    pub(crate) fn byte(&self, span: &Span, nth: u32) -> u8 {
+        self.bytes[self.place(span.buf, span.offset + nth)]
+    }
+
+    pub(crate) fn copy(&mut self, span: &Span, to: BufId, at: u32) {
+        assert_eq!(self.owner(span.buf), Owner::Shard, "copied from {span:?}");
+        assert!(
+            matches!(self.owner(to), Owner::Shard | Owner::Sending),
+            "copied into {to:?}, which is somebody else's"
+        );
+        assert!(
+            span.buf != to && span.offset + span.len <= self.size && at + span.len <= self.size
+        );
+        for nth in 0..span.len {
+            let place = self.place(to, at + nth);
+            self.bytes[place] = self.byte(span, nth);
+        }
+    }
+
+    fn owner(&self, buf: BufId) -> Owner {
+        self.owners[usize::from(buf.0)]
+    }
+
+    fn turn(&mut self, buf: BufId, from: Owner, to: Owner) {
+        let owner = &mut self.owners[usize::from(buf.0)];
+        assert_eq!(*owner, from, "{buf:?} cannot turn to {to:?}");
+        *owner = to;
+    }
+
+    fn place(&self, buf: BufId, at: u32) -> usize {
+        (u32::from(buf.0) * self.size + at) as usize
+    }
+}

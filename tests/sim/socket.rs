@@ -1,0 +1,96 @@
+//! One accepted socket: what the kernel does for it, and what the shard believes is going on.
+
+use uring_echo::echo::{ConnId, MAX_SPANS, Nanos, Source, Span};
+
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) client: usize,
+    pub(crate) conn: Option<ConnId>,
+    pub(crate) recv: Option<RecvOp>,
+    pub(crate) send: Option<SendOp>,
+    pub(crate) close: Option<Close>,
+    pub(crate) seen: Seen,
+}
+
+/// An armed receive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecvOp {
+    pub(crate) cancelled: bool,
+    /// Not looked at yet: an empty pool ends it even if there is nothing to read.
+    pub(crate) fresh: bool,
+}
+
+/// A send in flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SendOp {
+    pub(crate) cancelled: bool,
+    pub(crate) what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum What {
+    Greeting { offset: u32, len: u32 },
+    Spans { count: usize, spans: [Span; MAX_SPANS] },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Close {
+    pub(crate) orderly: bool,
+}
+
+/// What the shard has heard and asked for, which is later or earlier than what is.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// From the arming until the end is heard of.
+    pub(crate) receiving: bool,
+    pub(crate) cancelling: bool,
+    pub(crate) sending: Option<What>,
+    /// Whether the shard knows of it at all.
+    pub(crate) heard_of: bool,
+    pub(crate) eof: bool,
+    pub(crate) broken: bool,
+    pub(crate) refused: bool,
+    pub(crate) given_up: bool,
+    pub(crate) closing: bool,
+    pub(crate) active_at: Nanos,
+    pub(crate) send_at: Nanos,
+}
+
+impl Socket {
+    pub(crate) fn new(client: usize) -> Self {
+        Self { client, conn: None, recv: None, send: None, close: None, seen: Seen::default() }
+    }
+
+    /// The shard names itself `conn`: always the same for one socket.
+    pub(crate) fn know(&mut self, conn: ConnId) {
+        assert_eq!(*self.conn.get_or_insert(conn), conn, "a socket has two connections");
+        assert!(!self.seen.closing, "{conn:?} acts after its close");
+    }
+}
+
+impl What {
+    pub(crate) fn of(source: Source<'_>) -> Self {
+        match source {
+            Source::Greeting { offset, len } => Self::Greeting { offset, len },
+            Source::Spans(from) => {
+                let mut spans = [Span { buf: uring_echo::echo::BufId(0), offset: 0, len: 0 }; 16];
+                spans[..from.len()].copy_from_slice(from);
+                Self::Spans { count: from.len(), spans }
+            }
+        }
+    }
+
+    pub(crate) fn spans(&self) -> &[Span] {
+        match self {
+            Self::Greeting { .. } => &[],
+            Self::Spans { count, spans } => &spans[..*count],
+        }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        match self {
+            Self::Greeting { len, .. } => *len,
+            Self::Spans { .. } => self.spans().iter().map(|span| span.len).sum(),
+        }
+    }
+}

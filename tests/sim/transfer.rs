@@ -1,0 +1,137 @@
+//! The kernel at work on sockets: bytes in, bytes out, and the close.
+
+use uring_echo::echo::{ConnId, Event, RecvEnd};
+
+use crate::client::{Client, Stage};
+use crate::completions::Lane;
+use crate::dice::Dice;
+use crate::kernel::Kernel;
+use crate::socket::{RecvOp, SendOp, Socket, What};
+
+impl Kernel {
+    /// The receive gets somewhere, or ends. False if it has nothing to do.
+    pub(crate) fn work_recv(&mut self, number: usize, dice: &mut Dice) -> bool {
+        let Some((socket, conn)) = self.open(number) else { return false };
+        let Some(recv) = socket.recv else { return false };
+        let client = &self.clients[socket.client];
+        let waiting = client.sent - client.taken;
+        let end = if client.reset {
+            Some(RecvEnd::Failed)
+        } else if recv.cancelled && (waiting == 0 || dice.chance(500)) {
+            Some(RecvEnd::Cancelled)
+        } else if self.memory.is_empty() && (waiting > 0 || recv.fresh) {
+            Some(RecvEnd::NoBuffers)
+        } else if waiting > 0 {
+            dice.chance(self.faults.no_buffers).then_some(RecvEnd::NoBuffers)
+        } else if client.fin {
+            Some(RecvEnd::Eof)
+        } else {
+            return self.look_once(number, recv);
+        };
+        match end {
+            Some(end) => self.end_recv(number, conn, end),
+            None => self.receive(number, conn, waiting, dice),
+        }
+        true
+    }
+
+    /// The send gets somewhere and ends. False if there is none, or no space for it.
+    pub(crate) fn work_send(&mut self, number: usize, dice: &mut Dice) -> bool {
+        let Some((socket, conn)) = self.open(number) else { return false };
+        let Some(SendOp { cancelled, what }) = socket.send else { return false };
+        let client = &self.clients[socket.client];
+        let failed = client.reset || dice.chance(self.faults.failed_send);
+        if failed || (cancelled && dice.chance(500)) {
+            self.end_send(number, Event::SendFailed { conn });
+            return true;
+        }
+        if dice.chance(self.faults.zero_send) {
+            self.end_send(number, Event::Sent { conn, len: 0 });
+            return true;
+        }
+        let space = self.send_space.saturating_sub(client.unread);
+        let most = what.len().min(space);
+        if most == 0 {
+            return cancelled && self.work_send(number, dice);
+        }
+        let short = dice.chance(self.faults.short_send);
+        let len = if short { dice.range(1, most) } else { most };
+        self.transmit(number, &what, len);
+        self.end_send(number, Event::Sent { conn, len });
+        true
+    }
+
+    pub(crate) fn work_close(&mut self, number: usize) -> bool {
+        let Some((socket, conn)) = self.open(number) else { return false };
+        if socket.close.is_none() {
+            return false;
+        }
+        let client = socket.client;
+        self.clients[client].stage = Stage::Over;
+        self.sockets[number].as_mut().expect("the socket is open").close = None;
+        self.done.push(Lane::Close(number), Event::Closed { conn });
+        true
+    }
+
+    fn open(&self, number: usize) -> Option<(&Socket, ConnId)> {
+        let socket = self.sockets.get(number)?.as_ref()?;
+        Some((socket, socket.conn?))
+    }
+
+    fn look_once(&mut self, number: usize, recv: RecvOp) -> bool {
+        let socket = self.sockets[number].as_mut().expect("the socket is open");
+        socket.recv = Some(RecvOp { fresh: false, ..recv });
+        recv.fresh
+    }
+
+    fn receive(&mut self, number: usize, conn: ConnId, waiting: u32, dice: &mut Dice) {
+        let most = waiting.min(self.memory.size());
+        let short = dice.chance(self.faults.short_recv);
+        let len = if short { dice.range(1, most) } else { most };
+        let socket = self.sockets[number].as_mut().expect("the socket is open");
+        if let Some(recv) = &mut socket.recv {
+            recv.fresh = false;
+        }
+        let client = &mut self.clients[socket.client];
+        let (who, first) = (client.number, client.taken);
+        client.taken += len;
+        let buf = self.memory.fill(len, |nth| Client::byte(who, first + nth));
+        self.done.push(Lane::Recv(number), Event::Received { conn, buf, len });
+        let full = self.done.len() >= self.limits.accept_burst as usize * 4;
+        if full || dice.chance(self.faults.recv_ends) {
+            self.end_recv(number, conn, RecvEnd::Complete);
+        }
+    }
+
+    fn end_recv(&mut self, number: usize, conn: ConnId, end: RecvEnd) {
+        self.sockets[number].as_mut().expect("the socket is open").recv = None;
+        self.done.push(Lane::Recv(number), Event::RecvEnded { conn, end });
+    }
+
+    fn end_send(&mut self, number: usize, event: Event) {
+        self.sockets[number].as_mut().expect("the socket is open").send = None;
+        self.done.push(Lane::Send(number), event);
+    }
+
+    /// The first `len` bytes of `what` leave: are they the next ones of the client's stream?
+    fn transmit(&mut self, number: usize, what: &What, mut len: u32) {
+        let socket = self.sockets[number].as_ref().expect("the socket is open");
+        let client = &mut self.clients[socket.client];
+        client.unread += len;
+        if let What::Greeting { offset, len: whole } = *what {
+            assert_eq!((offset, offset + whole), (client.greeted, self.limits.greeting));
+            client.greeted += len;
+            return;
+        }
+        assert_eq!(client.greeted, self.limits.greeting, "an echo overtakes the greeting");
+        for span in what.spans() {
+            for nth in 0..span.len.min(len) {
+                let expected = Client::byte(client.number, client.echoed);
+                assert!(client.echoed < client.taken, "more comes back than was sent");
+                assert_eq!(self.memory.byte(span, nth), expected, "a wrong byte comes back");
+                client.echoed += 1;
+            }
+            len -= span.len.min(len);
+        }
+    }
+}
