@@ -70,11 +70,13 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", env = "URING_ECHO_MAX_PER_IP")]
     max_per_ip: Option<NonZeroU32>,
     /// Close connections without traffic after this long.
-    #[arg(long, value_name = "D", env = "URING_ECHO_IDLE_TIMEOUT", value_parser = positive_duration)]
+    #[arg(long, value_name = "D", env = "URING_ECHO_IDLE_TIMEOUT")]
+    #[arg(value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
     /// Close connections whose peer does not read for this long.
-    #[arg(long, value_name = "D", env = "URING_ECHO_WRITE_TIMEOUT", value_parser = positive_duration)]
-    write_timeout: Option<Duration>,
+    #[arg(long, value_name = "D", env = "URING_ECHO_WRITE_TIMEOUT", default_value = "60s")]
+    #[arg(value_parser = positive_duration)]
+    write_timeout: Duration,
     /// After the first stop signal keep accepting for this long.
     #[arg(long, value_name = "D", env = "URING_ECHO_DRAIN_DELAY", default_value = "0s")]
     #[arg(value_parser = humantime::parse_duration)]
@@ -220,7 +222,7 @@ impl ServeArgs {
             max_connections: self.max_connections,
             max_per_ip: self.max_per_ip,
             idle_timeout: self.idle_timeout,
-            write_timeout: self.write_timeout,
+            write_timeout: Some(self.write_timeout),
             drain_delay: self.drain_delay,
             drain_timeout: self.drain_timeout,
             log_peers: tracing::enabled!(Level::DEBUG),

@@ -68,7 +68,7 @@ impl Default for Config {
             max_connections: None,
             max_per_ip: None,
             idle_timeout: None,
-            write_timeout: None,
+            write_timeout: Some(Duration::from_secs(60)),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
             log_peers: false,

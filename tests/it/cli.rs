@@ -18,7 +18,7 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn wrong_usage_exits_with_two_and_names_the_flag() {
     for (args, named) in [
-        (&["serve", "--backlog", "-1"][..], "--backlog"),
+        (&["serve", "--backlog=-1"][..], "--backlog"),
         (&["serve", "--busy-poll", "soon"][..], "--busy-poll"),
         (&["serve", "--stall", "1s"][..], "--stall"),
         (&["serve", "--pool", "much"][..], "--pool"),
