@@ -116,7 +116,9 @@ impl Gate {
             }
             AcceptEnd::Fatal => {
                 entry.state = State::Dead;
-                self.fault = self.fault.or(self.open.then_some(listener));
+                if self.open {
+                    self.fault.get_or_insert(listener);
+                }
             }
         }
     }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const NAMES: [&str; 19] = [
+/// What is counted.
+pub(crate) const NAMES: [&str; 19] = [
     "events",
     "connections",
     "orderly ends",

@@ -7,6 +7,7 @@ use crate::completions::Lane;
 use crate::dice::Dice;
 use crate::kernel::Kernel;
 use crate::scenario::{Faults, Scenario};
+use crate::sights::NAMES;
 use crate::socket::Socket;
 
 /// Rounds of everyone doing all they can until which a run must have ended.
@@ -57,8 +58,8 @@ impl World {
         self.verify();
     }
 
-    /// What this run went through, in the order of [`Sights`](crate::sights::Sights).
-    pub(crate) fn sights(&self) -> [u64; 19] {
+    /// What this run went through, in the order of [`NAMES`](crate::sights::NAMES).
+    pub(crate) fn sights(&self) -> [u64; NAMES.len()] {
         let (stats, watch) = (self.shard.stats(), &self.kernel.watch);
         [
             self.events,
