@@ -1,7 +1,24 @@
 //! uring-echo: a TCP echo server (RFC 862) on Linux io_uring.
 //!
-//! `main → lib → engine → {ring, echo}`: [`echo`] decides and does no I/O, [`ring`] is the only
-//! module that talks to io_uring (and the only unsafe code), an engine carries completions to the
-//! one and actions to the other.
+//! `main → cli → server → engine → {ring, echo}`: [`echo`] decides and does no I/O, [`ring`] is the
+//! only module that talks to io_uring (and the only unsafe code), an [engine](engine) carries
+//! completions to the one and actions to the other. [`config`], [`metrics`], [`stamp`] and
+//! [`clock`] are leaves. Start at [`Server::start`].
 
+pub mod cli;
+pub mod clock;
+pub mod config;
 pub mod echo;
+pub mod engine;
+pub mod limits;
+pub mod listen;
+pub mod metrics;
+pub mod ping;
+#[allow(unsafe_code, reason = "the one fence: see its module documentation")]
+pub mod ring;
+pub mod server;
+pub mod shutdown;
+pub mod stamp;
+
+pub use config::Config;
+pub use server::{Server, ServerError};

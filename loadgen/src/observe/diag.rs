@@ -1,0 +1,334 @@
+//! Looking at the server's end of a connection from outside of the server.
+//!
+//! A connection that waits in the accept queue has no `struct socket` yet, so the kernel reports
+//! inode 0 for it; `accept` gives it one. An exact-tuple `SOCK_DIAG_BY_FAMILY` request
+//! (sock_diag(7), linux/inet_diag.h) is one hash look-up, works without privilege, and shows every
+//! connection that ends in the caller's network namespace.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::netlink::{HEADER_LEN, NLM_F_DUMP, NetlinkSocket, header, u32_at};
+
+/// What one look at the server's end of a connection shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// The kernel has not finished the handshake (`SYN_RECV`). The client may be connected all the
+    /// same: the last ACK is dropped while the accept queue is full.
+    Handshake,
+    /// It waits in the accept queue.
+    Queued,
+    /// A process holds it.
+    Accepted {
+        /// The socket in that process.
+        inode: Inode,
+    },
+    /// A process held it and has closed it (`FIN_WAIT`, `TIME_WAIT` and their kin): the kernel
+    /// sends no FIN of its own for a connection that nobody accepted.
+    Ended,
+    /// There is no such connection here.
+    Absent {
+        /// Whether a listener here would take a connection to that address.
+        listener: bool,
+    },
+}
+
+impl Look {
+    /// Whether the server's end exists in this network namespace.
+    #[must_use]
+    pub const fn is_visible(self) -> bool {
+        !matches!(self, Self::Absent { .. })
+    }
+}
+
+/// The number of a socket in the kernel's table of open files, never 0; `/proc/PID/fd` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Inode(pub u32);
+
+/// Looks at connections: two system calls each, one to four microseconds by machine.
+#[derive(Debug)]
+pub struct DiagSocket {
+    netlink: NetlinkSocket,
+    request: Request,
+}
+
+impl DiagSocket {
+    /// Opens the socket to ask through.
+    ///
+    /// # Errors
+    /// What socket(2) fails with where a kernel or a sandbox has no sock_diag.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { netlink: NetlinkSocket::open()?, request: Request::exact() })
+    }
+
+    /// Looks at the server's end of the connection between these two addresses, both as the client
+    /// sees them (`getpeername` and `getsockname`, so no wildcard).
+    ///
+    /// IPv4 is asked about as IPv4 even if one side calls it `::ffff:a.b.c.d`: the kernel keeps a
+    /// connection under its IPv4 addresses, also one that a listener on `[::]` accepted.
+    ///
+    /// # Errors
+    /// What the kernel answered, or `EAGAIN` when it did not. That there is no such connection is
+    /// not an error.
+    pub fn look(&mut self, server: SocketAddr, client: SocketAddr) -> io::Result<Look> {
+        self.request.aim(server, client);
+        let found = self.netlink.ask(&mut self.request.0, SocketState::parse)?;
+        Ok(found.map_or(Look::Absent { listener: false }, SocketState::look))
+    }
+}
+
+/// A request: netlink header and `struct inet_diag_req_v2`.
+#[derive(Debug)]
+pub(super) struct Request(pub(super) [u8; REQUEST_LEN]);
+
+impl Request {
+    /// For one connection, to be aimed.
+    fn exact() -> Self {
+        let mut request = Self::new(0);
+        request.0[STATES_AT..STATES_AT + 4].fill(0xff);
+        // INET_DIAG_NOCOOKIE: whichever socket has these addresses.
+        request.0[COOKIE_AT..COOKIE_AT + 8].fill(0xff);
+        request
+    }
+
+    /// For all sockets of the family of `address` that listen on its port.
+    pub(super) fn listeners(family: u8, port: u16) -> Self {
+        let mut request = Self::new(NLM_F_DUMP);
+        request.0[FAMILY_AT] = family;
+        let listening = 1_u32 << TCP_LISTEN;
+        request.0[STATES_AT..STATES_AT + 4].copy_from_slice(&listening.to_ne_bytes());
+        request.0[ID_AT..ID_AT + 2].copy_from_slice(&port.to_be_bytes());
+        request
+    }
+
+    fn new(flags: u16) -> Self {
+        let mut bytes = [0; REQUEST_LEN];
+        bytes[..HEADER_LEN].copy_from_slice(&header(REQUEST_LEN, flags));
+        bytes[PROTOCOL_AT] = IPPROTO_TCP;
+        Self(bytes)
+    }
+
+    /// Source is the server, destination the client: the server's end is what we look for.
+    fn aim(&mut self, server: SocketAddr, client: SocketAddr) {
+        let id = &mut self.0[ID_AT..];
+        id[0..2].copy_from_slice(&server.port().to_be_bytes());
+        id[2..4].copy_from_slice(&client.port().to_be_bytes());
+        id[4..36].fill(0);
+        id[36..40].copy_from_slice(&scope(server).to_ne_bytes());
+        match (server.ip().to_canonical(), client.ip().to_canonical()) {
+            (IpAddr::V4(server), IpAddr::V4(client)) => {
+                id[4..8].copy_from_slice(&server.octets());
+                id[20..24].copy_from_slice(&client.octets());
+                self.0[FAMILY_AT] = AF_INET;
+            }
+            (server, client) => {
+                id[4..20].copy_from_slice(&wide(server).octets());
+                id[20..36].copy_from_slice(&wide(client).octets());
+                self.0[FAMILY_AT] = AF_INET6;
+            }
+        }
+    }
+}
+
+/// An answer: the part of `struct inet_diag_msg` that says something here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SocketState {
+    /// The socket's own address.
+    pub(super) local: IpAddr,
+    /// `TCP_ESTABLISHED` and so on.
+    state: u8,
+    /// For a listener: how many connections wait.
+    pub(super) receive_queue: u32,
+    /// For a listener: how many may wait before more are turned away.
+    pub(super) write_queue: u32,
+    inode: u32,
+    /// Whether an IPv6 listener takes no IPv4 (`INET_DIAG_SKV6ONLY`).
+    pub(super) only_v6: bool,
+}
+
+impl SocketState {
+    pub(super) fn parse(data: &[u8]) -> Option<Self> {
+        let address = data.get(8..24)?;
+        let local = match *data.first()? {
+            AF_INET => IpAddr::V4(Ipv4Addr::from(*address.first_chunk()?)),
+            AF_INET6 => IpAddr::V6(Ipv6Addr::from(*address.first_chunk()?)),
+            _ => return None,
+        };
+        Some(Self {
+            local,
+            state: *data.get(1)?,
+            receive_queue: u32_at(data, 56)?,
+            write_queue: u32_at(data, 60)?,
+            inode: u32_at(data, 68)?,
+            only_v6: attribute(data.get(MESSAGE_LEN..)?, INET_DIAG_SKV6ONLY) == Some(1),
+        })
+    }
+
+    fn look(self) -> Look {
+        match (self.state, self.inode) {
+            // The kernel's look-up falls back to the listener when no connection matches.
+            (TCP_LISTEN, _) => Look::Absent { listener: true },
+            (TCP_ESTABLISHED | TCP_CLOSE_WAIT, 0) => Look::Queued,
+            (TCP_SYN_RECV | TCP_NEW_SYN_RECV, 0) => Look::Handshake,
+            (TCP_FIN_WAIT1 | TCP_FIN_WAIT2 | TCP_TIME_WAIT | TCP_LAST_ACK | TCP_CLOSING, 0) => {
+                Look::Ended
+            }
+            // Closed and on its way out of the table.
+            (_, 0) => Look::Absent { listener: false },
+            (_, inode) => Look::Accepted { inode: Inode(inode) },
+        }
+    }
+}
+
+/// The first byte of attribute `wanted` (`struct nlattr`: length, type, value, padded to four).
+fn attribute(mut attributes: &[u8], wanted: u16) -> Option<u8> {
+    loop {
+        let (len, kind) = (u16_ne(attributes, 0)?, u16_ne(attributes, 2)?);
+        let len = usize::from(len);
+        if kind == wanted {
+            return attributes.get(4..len)?.first().copied();
+        }
+        attributes = attributes.get(len.max(4).next_multiple_of(4)..)?;
+    }
+}
+
+fn u16_ne(bytes: &[u8], at: usize) -> Option<u16> {
+    super::netlink::u16_at(bytes, at)
+}
+
+fn wide(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
+
+/// A link-local address means something only together with its interface.
+fn scope(address: SocketAddr) -> u32 {
+    match address {
+        SocketAddr::V6(address) => address.scope_id(),
+        SocketAddr::V4(_) => 0,
+    }
+}
+
+/// `AF_INET` as the kernel writes it into a byte.
+pub(super) const AF_INET: u8 = 2;
+/// `AF_INET6` as the kernel writes it into a byte.
+pub(super) const AF_INET6: u8 = 10;
+
+const IPPROTO_TCP: u8 = 6;
+const INET_DIAG_SKV6ONLY: u16 = 11;
+
+// Offsets in the request; the answer's `inet_diag_msg` has its own 72 bytes.
+const FAMILY_AT: usize = HEADER_LEN;
+const PROTOCOL_AT: usize = HEADER_LEN + 1;
+const STATES_AT: usize = HEADER_LEN + 4;
+const ID_AT: usize = HEADER_LEN + 8;
+const COOKIE_AT: usize = ID_AT + 40;
+const REQUEST_LEN: usize = ID_AT + 48;
+const MESSAGE_LEN: usize = 72;
+
+// include/net/tcp_states.h
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_SYN_RECV: u8 = 3;
+const TCP_FIN_WAIT1: u8 = 4;
+const TCP_FIN_WAIT2: u8 = 5;
+const TCP_TIME_WAIT: u8 = 6;
+const TCP_CLOSE_WAIT: u8 = 8;
+const TCP_LAST_ACK: u8 = 9;
+const TCP_LISTEN: u8 = 10;
+const TCP_CLOSING: u8 = 11;
+const TCP_NEW_SYN_RECV: u8 = 12;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn look(diag: &mut DiagSocket, client: &TcpStream) -> Look {
+        diag.look(client.peer_addr().unwrap(), client.local_addr().unwrap()).unwrap()
+    }
+
+    /// A connection's life as seen from outside, for a listener on `listen` reached by `connect`.
+    fn check_life(listen: &str, connect: &str) {
+        let listener = TcpListener::bind((listen, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = TcpStream::connect((connect, port)).unwrap();
+        let mut diag = DiagSocket::open().unwrap();
+        assert_eq!(look(&mut diag, &client), Look::Queued);
+        let (server, _) = listener.accept().unwrap();
+        assert!(matches!(look(&mut diag, &client), Look::Accepted { inode: Inode(1..) }));
+        drop(server);
+        assert_eq!(look(&mut diag, &client), Look::Ended);
+    }
+
+    #[test]
+    fn ipv4_is_queued_then_accepted_then_ended() {
+        check_life("127.0.0.1", "127.0.0.1");
+    }
+
+    #[test]
+    fn ipv6_is_queued_then_accepted_then_ended() {
+        check_life("::1", "::1");
+    }
+
+    #[test]
+    fn ipv4_to_a_dual_stack_listener() {
+        check_life("::", "127.0.0.1");
+    }
+
+    #[test]
+    fn a_mapped_client_to_a_dual_stack_listener() {
+        check_life("::", "::ffff:127.0.0.1");
+    }
+
+    #[test]
+    fn a_mapped_client_to_an_ipv4_listener() {
+        check_life("127.0.0.1", "::ffff:127.0.0.1");
+    }
+
+    #[test]
+    fn queued_stays_queued_after_the_client_says_goodbye() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(look(&mut DiagSocket::open().unwrap(), &client), Look::Queued);
+    }
+
+    #[test]
+    fn absence_says_whether_anybody_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let stranger = "127.0.0.9:9".parse().unwrap();
+        let mut diag = DiagSocket::open().unwrap();
+        assert_eq!(diag.look(server, stranger).unwrap(), Look::Absent { listener: true });
+        drop(listener);
+        assert_eq!(diag.look(server, stranger).unwrap(), Look::Absent { listener: false });
+    }
+
+    #[test]
+    fn an_orderly_server_that_shut_down_but_holds_on_has_accepted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut diag = DiagSocket::open().unwrap();
+        assert!(matches!(look(&mut diag, &client), Look::Accepted { .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_answers_never_panic(data: Vec<u8>) {
+            prop_assert!(SocketState::parse(&data).is_none() || data.len() >= MESSAGE_LEN);
+        }
+
+        #[test]
+        fn attributes_are_found_or_not(bytes: Vec<u8>, wanted: u16) {
+            let found = attribute(&bytes, wanted);
+            prop_assert!(found.is_none() || bytes.len() > 4);
+        }
+    }
+}

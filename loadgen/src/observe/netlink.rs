@@ -1,0 +1,221 @@
+//! A netlink socket for asking the kernel about sockets (netlink(7), sock_diag(7)).
+//!
+//! The kernel works on a request inside `send` and leaves the answer in the receive queue, so one
+//! question costs two system calls and nothing ever waits.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+};
+
+/// Bytes of the header before each message (`struct nlmsghdr`).
+pub(super) const HEADER_LEN: usize = 16;
+
+/// Message type of a request by address family, `SOCK_DIAG_BY_FAMILY` in linux/sock_diag.h.
+pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
+
+/// Flag of every request.
+pub(super) const NLM_F_REQUEST: u16 = 0x1;
+
+/// Flag of a request for all there is (`NLM_F_ROOT | NLM_F_MATCH`).
+pub(super) const NLM_F_DUMP: u16 = 0x300;
+
+/// A socket that asks the kernel. Needs no privilege.
+#[derive(Debug)]
+pub(super) struct NetlinkSocket {
+    fd: OwnedFd,
+    sequence: u32,
+    answer: Box<[u8]>,
+}
+
+impl NetlinkSocket {
+    /// Opens the socket.
+    ///
+    /// # Errors
+    /// `EAFNOSUPPORT` or `EPROTONOSUPPORT` where the kernel or a sandbox has no sock_diag.
+    pub(super) fn open() -> io::Result<Self> {
+        let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
+        let fd = socket_with(family, kind, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG))?;
+        Ok(Self { fd, sequence: 0, answer: vec![0; ANSWER_LEN].into_boxed_slice() })
+    }
+
+    /// Asks a question that has one answer and hands it to `read`; `None` where the kernel found
+    /// nothing (`ENOENT`). Writes the sequence number into `request`.
+    ///
+    /// # Errors
+    /// What `send` or `recv` failed with, or what the kernel answered other than `ENOENT`.
+    pub(super) fn ask<T>(
+        &mut self,
+        request: &mut [u8],
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> io::Result<Option<T>> {
+        let sequence = self.send(request)?;
+        loop {
+            let len = self.receive()?;
+            // What an earlier question left behind is passed over.
+            let ours = messages(&self.answer[..len]).find(|message| message.sequence == sequence);
+            match ours.map(|message| message.body) {
+                None => {}
+                Some(Body::Data(data)) => return read(data).map(Some).ok_or_else(not_understood),
+                Some(Body::Done(0)) => return Ok(None),
+                Some(Body::Done(errno)) if errno == NOT_FOUND => return Ok(None),
+                Some(Body::Done(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+            }
+        }
+    }
+
+    /// Asks for everything that matches and hands each answer to `each`.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub(super) fn dump(
+        &mut self,
+        request: &mut [u8],
+        mut each: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let sequence = self.send(request)?;
+        loop {
+            let len = self.receive()?;
+            let ours = messages(&self.answer[..len]).filter(|m| m.sequence == sequence);
+            for message in ours {
+                match message.body {
+                    Body::Data(data) => each(data),
+                    Body::Done(0) => return Ok(()),
+                    Body::Done(errno) if errno == NOT_FOUND => return Ok(()),
+                    Body::Done(errno) => return Err(io::Error::from_raw_os_error(errno)),
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, request: &mut [u8]) -> io::Result<u32> {
+        self.sequence = self.sequence.wrapping_add(1);
+        request[SEQUENCE_AT..SEQUENCE_AT + 4].copy_from_slice(&self.sequence.to_ne_bytes());
+        rustix::io::retry_on_intr(|| send(&self.fd, request, SendFlags::empty()))?;
+        Ok(self.sequence)
+    }
+
+    fn receive(&mut self) -> io::Result<usize> {
+        let answer = &mut self.answer[..];
+        let (len, whole) =
+            rustix::io::retry_on_intr(|| recv(&self.fd, &mut *answer, RecvFlags::DONTWAIT))?;
+        if whole > len {
+            return Err(not_understood());
+        }
+        Ok(len)
+    }
+}
+
+/// The header of a request of `len` bytes in all; the sequence number comes when it is sent.
+pub(super) fn header(len: usize, flags: u16) -> [u8; HEADER_LEN] {
+    let mut header = [0; HEADER_LEN];
+    let len = u32::try_from(len).expect("a request is a few dozen bytes");
+    header[0..4].copy_from_slice(&len.to_ne_bytes());
+    header[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    header[6..8].copy_from_slice(&(NLM_F_REQUEST | flags).to_ne_bytes());
+    header
+}
+
+/// One message of an answer.
+#[derive(Debug, PartialEq, Eq)]
+struct Message<'a> {
+    sequence: u32,
+    body: Body<'a>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Body<'a> {
+    /// One thing asked for.
+    Data(&'a [u8]),
+    /// The end, with an errno or 0.
+    Done(i32),
+}
+
+/// The messages in `bytes`, up to the first that is cut short.
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let len = usize::try_from(u32_at(bytes, 0)?).ok()?;
+        let message = bytes.get(..len).filter(|message| message.len() >= HEADER_LEN)?;
+        // The next message starts at a multiple of four (NLMSG_ALIGN).
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        let data = &message[HEADER_LEN..];
+        let body = match u16_at(message, 4)? {
+            NLMSG_ERROR | NLMSG_DONE => Body::Done(errno_at(data)),
+            _ => Body::Data(data),
+        };
+        Some(Message { sequence: u32_at(message, SEQUENCE_AT)?, body })
+    })
+}
+
+/// The kernel writes errors as negative numbers; a DONE without one means none.
+fn errno_at(data: &[u8]) -> i32 {
+    data.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes).wrapping_neg())
+}
+
+/// The native-endian number at `at`, where there is one.
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// The native-endian number at `at`, where there is one.
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn not_understood() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the kernel's sock_diag answer makes no sense")
+}
+
+/// A dump comes in pieces of at most this size (`NLMSG_GOODSIZE` limits, 32 KiB since 4.6).
+const ANSWER_LEN: usize = 32 * 1024;
+const SEQUENCE_AT: usize = 8;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NOT_FOUND: i32 = rustix::io::Errno::NOENT.raw_os_error();
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(kind: u16, sequence: u32, data: &[u8]) -> Vec<u8> {
+        let mut bytes = header(HEADER_LEN + data.len(), 0).to_vec();
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        bytes.extend_from_slice(data);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn an_answer_is_taken_apart_in_order() {
+        let mut answer = message(20, 7, b"abcde");
+        answer.extend(message(NLMSG_DONE, 7, &0_i32.to_ne_bytes()));
+        answer.extend(message(NLMSG_ERROR, 8, &(-2_i32).to_ne_bytes()));
+        let found: Vec<_> = messages(&answer).collect();
+        assert_eq!(
+            found,
+            [
+                Message { sequence: 7, body: Body::Data(b"abcde") },
+                Message { sequence: 7, body: Body::Done(0) },
+                Message { sequence: 8, body: Body::Done(NOT_FOUND) },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_message_cut_short_is_not_read() {
+        let answer = message(20, 7, b"abcdefgh");
+        assert_eq!(messages(&answer[..answer.len() - 1]).count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_end(bytes: Vec<u8>) {
+            prop_assert!(messages(&bytes).count() <= bytes.len() / HEADER_LEN);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What looks at a connection tell about its accept.
+
+use super::diag::Look;
+
+/// The end of one connection's wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// The key it was added under.
+    pub key: u32,
+    /// When its connect was called, monotonic nanoseconds.
+    pub t1_ns: u64,
+    /// The two looks around its end.
+    pub bracket: Bracket,
+    /// How it ended.
+    pub kind: ObservationKind,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObservationKind {
+    /// A process holds the connection.
+    Accepted,
+    /// It was accepted and closed between two looks: the accept lies in the bracket. A server that
+    /// died or stopped listening looks the same, but then the client is reset.
+    EndedUnseen,
+    /// It was never seen waiting and stayed away for [`VANISHED_AFTER_NS`]: reset, or not here.
+    Vanished,
+}
+
+/// Between which two looks something happened, monotonic nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bracket {
+    /// Before the last look that showed the connection waiting, or when connect was called.
+    pub last_without_ns: u64,
+    /// After the first look that did not.
+    pub first_with_ns: u64,
+}
+
+impl Bracket {
+    /// The best guess: its middle.
+    #[must_use]
+    pub const fn middle_ns(self) -> u64 {
+        self.last_without_ns.midpoint(self.first_with_ns)
+    }
+
+    /// How far the guess may be off either way.
+    #[must_use]
+    pub const fn half_width_ns(self) -> u64 {
+        self.first_with_ns.saturating_sub(self.last_without_ns).div_ceil(2)
+    }
+}
+
+/// How long a connection that was never seen has to be absent before it counts as vanished,
+/// nanoseconds. A server that answers with SYN cookies knows nothing of a connection until an ACK
+/// gets through, and the client repeats its data after 200, 600 ms and so on.
+pub const VANISHED_AFTER_NS: u64 = 1_000_000_000;
+
+/// What the looks at a connection have shown so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// It had not been accepted at this instant.
+    without_ns: u64,
+    queued: bool,
+    /// Since when every look found nothing.
+    absent_since_ns: Option<u64>,
+}
+
+impl Seen {
+    /// Of a connection whose connect was called at `t1_ns`.
+    pub(super) fn new(t1_ns: u64) -> Self {
+        Self { without_ns: t1_ns, queued: false, absent_since_ns: None }
+    }
+
+    /// What follows from a look that began after `before_ns` and was over at `after_ns`.
+    pub(super) fn judge(
+        &mut self,
+        look: Look,
+        before_ns: u64,
+        after_ns: u64,
+    ) -> Option<(ObservationKind, Bracket)> {
+        let (kind, first_with_ns) = match look {
+            Look::Handshake | Look::Queued => {
+                self.without_ns = self.without_ns.max(before_ns);
+                self.queued |= look == Look::Queued;
+                self.absent_since_ns = None;
+                return None;
+            }
+            Look::Accepted { .. } => (ObservationKind::Accepted, after_ns),
+            Look::Ended => (ObservationKind::EndedUnseen, after_ns),
+            Look::Absent { .. } if self.queued => (ObservationKind::EndedUnseen, after_ns),
+            Look::Absent { .. } => {
+                // A look can also miss a connection for an instant, while the kernel exchanges the
+                // entry of the handshake for that of the connection.
+                let since_ns = *self.absent_since_ns.get_or_insert(after_ns);
+                if after_ns - since_ns < VANISHED_AFTER_NS {
+                    return None;
+                }
+                (ObservationKind::Vanished, since_ns)
+            }
+        };
+        Some((kind, Bracket { last_without_ns: self.without_ns, first_with_ns }))
+    }
+}

@@ -1,0 +1,339 @@
+//! What was typed, and what is done about it.
+
+use std::ffi::OsString;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing::{Level, error, info};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{BusyPoll, Config, Stall};
+use crate::server::Server;
+use crate::stamp::{AcceptMode, Engine};
+use crate::{ping, shutdown};
+
+/// A TCP echo server (RFC 862) on Linux io_uring.
+#[derive(Debug, Parser)]
+#[command(name = "uring-echo", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until told to stop (SIGTERM or SIGINT; twice to stop at once).
+    Serve(Box<ServeArgs>),
+    /// Send one message to an echo server and wait for its echo: exit 0 if it came back.
+    Ping(PingArgs),
+}
+
+/// Flags of `uring-echo serve`; each has a twin in the environment.
+#[derive(Debug, Parser)]
+#[command(args_override_self = true)]
+pub struct ServeArgs {
+    /// Listen here; may be given several times. Port 0 lets the kernel choose.
+    #[arg(long, value_name = "ADDR", env = "URING_ECHO_LISTEN", value_delimiter = ',')]
+    #[arg(default_value = "127.0.0.1:7777", action = clap::ArgAction::Append)]
+    listen: Vec<String>,
+    /// Worker threads, each with its own ring [default: one per allowed CPU].
+    #[arg(long, value_name = "N", env = "URING_ECHO_WORKERS")]
+    workers: Option<NonZeroUsize>,
+    /// Pin workers to these CPUs in turn, as in 0-3,8.
+    #[arg(long, value_name = "LIST", env = "URING_ECHO_CPUS", value_parser = parse_cpus)]
+    cpus: Option<CpuList>,
+    /// What drives a worker.
+    #[arg(long, value_enum, env = "URING_ECHO_ENGINE", default_value = "uring")]
+    engine: EngineArg,
+    /// A listener and queue for each worker, or one that all share.
+    #[arg(long, value_enum, env = "URING_ECHO_ACCEPT", default_value = "reuseport")]
+    accept: AcceptArg,
+    /// Length of the accept queue, given to listen(2) unchanged.
+    #[arg(long, value_name = "N", env = "URING_ECHO_BACKLOG", default_value = "4096")]
+    #[arg(value_parser = clap::value_parser!(i32).range(0..))]
+    backlog: i32,
+    /// Spin before sleeping: `auto` while recent waits were short, `off`, or so many microseconds.
+    #[arg(long, value_name = "auto|off|MICROS", env = "URING_ECHO_BUSY_POLL")]
+    #[arg(default_value = "auto", value_parser = parse_busy_poll)]
+    busy_poll: BusyPoll,
+    /// Send a stamp frame (when and by whom it was accepted) first on every connection.
+    #[arg(long, env = "URING_ECHO_STAMP")]
+    stamp: bool,
+    /// Most connections open at once, all workers together [default: what descriptors allow].
+    #[arg(long, value_name = "N", env = "URING_ECHO_MAX_CONNECTIONS")]
+    max_connections: Option<NonZeroU32>,
+    /// Most connections of one peer address per worker.
+    #[arg(long, value_name = "N", env = "URING_ECHO_MAX_PER_IP")]
+    max_per_ip: Option<NonZeroU32>,
+    /// Close connections without traffic after this long.
+    #[arg(long, value_name = "D", env = "URING_ECHO_IDLE_TIMEOUT")]
+    #[arg(value_parser = positive_duration)]
+    idle_timeout: Option<Duration>,
+    /// Close connections whose peer does not read for this long.
+    #[arg(long, value_name = "D", env = "URING_ECHO_WRITE_TIMEOUT", default_value = "60s")]
+    #[arg(value_parser = positive_duration)]
+    write_timeout: Duration,
+    /// After the first stop signal keep accepting for this long.
+    #[arg(long, value_name = "D", env = "URING_ECHO_DRAIN_DELAY", default_value = "0s")]
+    #[arg(value_parser = humantime::parse_duration)]
+    drain_delay: Duration,
+    /// Then wait this long for open connections to end.
+    #[arg(long, value_name = "D", env = "URING_ECHO_DRAIN_TIMEOUT", default_value = "10s")]
+    #[arg(value_parser = positive_duration)]
+    drain_timeout: Duration,
+    /// Receive buffers of one worker, altogether.
+    #[arg(long, value_name = "SIZE", env = "URING_ECHO_POOL", default_value = "16m")]
+    #[arg(value_parser = parse_size)]
+    pool: NonZeroU32,
+    /// One receive buffer, 4k to 64k.
+    #[arg(long, value_name = "SIZE", env = "URING_ECHO_BUFFER", default_value = "16k")]
+    #[arg(value_parser = parse_size)]
+    buffer: NonZeroU32,
+    /// Pool memory one connection may hold before its receive is stopped.
+    #[arg(long, value_name = "SIZE", env = "URING_ECHO_CREDIT", default_value = "256k")]
+    #[arg(value_parser = parse_size)]
+    credit: NonZeroU32,
+    /// Fault injection: workers do nothing for LENGTH every EVERY, as in 100ms/2s.
+    #[arg(long, value_name = "LENGTH/EVERY", env = "URING_ECHO_STALL", value_parser = parse_stall)]
+    stall: Option<Stall>,
+    /// Log format on stderr; the level is taken from RUST_LOG [default: info].
+    #[arg(long, value_enum, env = "URING_ECHO_LOG", default_value = "text")]
+    log: LogFormat,
+}
+
+#[derive(Debug, Parser)]
+struct PingArgs {
+    /// The server's address.
+    addr: String,
+    /// Give up after this long.
+    #[arg(long, value_name = "D", default_value = "2s", value_parser = positive_duration)]
+    timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum EngineArg {
+    Uring,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AcceptArg {
+    Reuseport,
+    Shared,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug)]
+struct CpuList(Vec<usize>);
+
+/// The whole program: parses `args` (the program's name first), runs, maps to an exit code.
+/// 0 is fine, 1 a runtime error, 2 a usage error.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let outcome = match Cli::parse_from(args).command {
+        Command::Serve(args) => serve(&args),
+        Command::Ping(args) => ping_once(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("uring-echo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: &ServeArgs) -> Result<()> {
+    start_logging(args.log);
+    // Before anything is bound: a signal that comes early must not be lost.
+    let signals = shutdown::Signals::install().context("installing the signal handlers")?;
+    let config = args.resolve()?;
+    info!(?config, "starting");
+    let server = Server::start(&config).inspect_err(|error| error!("{error}"))?;
+    signals.steer(server.control(), config.drain_delay);
+    server.log_ready();
+    let summary = server.wait()?;
+    info!(
+        accepted = summary.accepted,
+        closed = summary.closed,
+        cut_short = summary.cut_short,
+        bytes_in = summary.bytes_in,
+        bytes_out = summary.bytes_out,
+        "stopped"
+    );
+    Ok(())
+}
+
+fn ping_once(args: &PingArgs) -> Result<()> {
+    let addr = resolve(&args.addr)?;
+    let addr = addr.first().with_context(|| format!("{} has no address", args.addr))?;
+    let answer = ping::ping(*addr, args.timeout).with_context(|| format!("pinging {addr}"))?;
+    println!("{addr} echoed {} bytes in {:?}", answer.bytes, answer.round_trip);
+    Ok(())
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::builder()
+        .with_default_directive(Level::INFO.into())
+        .with_env_var(EnvFilter::DEFAULT_ENV)
+        .from_env_lossy();
+    let color =
+        std::env::var_os("NO_COLOR").is_none() && rustix::termios::isatty(std::io::stderr());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(color);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+impl ServeArgs {
+    fn resolve(&self) -> Result<Config> {
+        let mut listen = Vec::new();
+        for addr in &self.listen {
+            listen.extend(resolve(addr)?);
+        }
+        let config = Config {
+            listen,
+            cpus: self.cpus.as_ref().map(|list| list.0.clone()),
+            engine: match self.engine {
+                EngineArg::Uring => Engine::Uring,
+            },
+            accept: match self.accept {
+                AcceptArg::Reuseport => AcceptMode::Reuseport,
+                AcceptArg::Shared => AcceptMode::Shared,
+            },
+            backlog: self.backlog,
+            busy_poll: self.busy_poll,
+            stamp: self.stamp,
+            stall: self.stall,
+            pool: self.pool,
+            buffer_size: self.buffer,
+            credit: self.credit,
+            max_connections: self.max_connections,
+            max_per_ip: self.max_per_ip,
+            idle_timeout: self.idle_timeout,
+            write_timeout: Some(self.write_timeout),
+            drain_delay: self.drain_delay,
+            drain_timeout: self.drain_timeout,
+            log_peers: tracing::enabled!(Level::DEBUG),
+            ..Config::default()
+        };
+        let workers = match (self.workers, &config.cpus) {
+            (Some(workers), _) => workers,
+            (None, Some(cpus)) => NonZeroUsize::new(cpus.len()).unwrap_or(NonZeroUsize::MIN),
+            (None, None) => config.workers,
+        };
+        Ok(Config { workers, ..config })
+    }
+}
+
+fn resolve(addr: &str) -> Result<Vec<SocketAddr>> {
+    let addrs = addr.to_socket_addrs();
+    addrs.map(Iterator::collect).with_context(|| {
+        format!("{addr:?} is no address to use: expected HOST:PORT, for instance 127.0.0.1:7777")
+    })
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}, for instance 500ms, 10s, 2m")),
+    }
+}
+
+fn parse_busy_poll(text: &str) -> Result<BusyPoll, String> {
+    match text {
+        "auto" => Ok(BusyPoll::Auto),
+        "off" | "0" => Ok(BusyPoll::Off),
+        micros => micros
+            .parse()
+            .map(|micros| BusyPoll::For(Duration::from_micros(micros)))
+            .map_err(|_| "expected auto, off or a number of microseconds".to_owned()),
+    }
+}
+
+fn parse_stall(text: &str) -> Result<Stall, String> {
+    let (length, every) = text.split_once('/').ok_or("expected LENGTH/EVERY, as in 100ms/2s")?;
+    let part = |text| humantime::parse_duration(text).map_err(|error| format!("{text:?}: {error}"));
+    let stall = Stall { length: part(length)?, every: part(every)? };
+    if stall.length.is_zero() || stall.length >= stall.every {
+        return Err("LENGTH must be more than nothing and less than EVERY".to_owned());
+    }
+    Ok(stall)
+}
+
+/// Bytes, with an optional binary suffix: 65536, 64k, 16m.
+fn parse_size(text: &str) -> Result<NonZeroU32, String> {
+    let lower = text.to_ascii_lowercase();
+    let (digits, shift) = match lower.strip_suffix(['k', 'm', 'g']) {
+        Some(digits) if lower.ends_with('k') => (digits, 10),
+        Some(digits) if lower.ends_with('m') => (digits, 20),
+        Some(digits) => (digits, 30),
+        None => (lower.as_str(), 0),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes
+        .and_then(|bytes| NonZeroU32::new(u32::try_from(bytes).ok()?))
+        .ok_or_else(|| "expected bytes between 1 and 4g, as in 65536, 64k or 16m".to_owned())
+}
+
+/// A list of CPU numbers and ranges: 0-3,8.
+fn parse_cpus(text: &str) -> Result<CpuList, String> {
+    let wrong = || format!("{text:?} is no list of CPUs, as in 0-3,8");
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let first: usize = first.trim().parse().map_err(|_| wrong())?;
+        let last: usize = last.trim().parse().map_err(|_| wrong())?;
+        if first > last || last >= rustix::thread::CpuSet::MAX_CPU {
+            return Err(wrong());
+        }
+        cpus.extend(first..=last);
+    }
+    Ok(CpuList(cpus))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_stalls_and_cpu_lists_are_read() {
+        assert_eq!(parse_size("64k").map(NonZeroU32::get), Ok(65536));
+        assert_eq!(parse_size("100").map(NonZeroU32::get), Ok(100));
+        assert!(
+            ["", "k", "0", "4g", "-1", "1.5m"].into_iter().all(|text| parse_size(text).is_err())
+        );
+        let stall = parse_stall("100ms/2s").expect("a stall");
+        assert_eq!((stall.length.as_millis(), stall.every.as_secs()), (100, 2));
+        assert!(["100ms", "2s/1s", "0s/1s", "x/y"].into_iter().all(|t| parse_stall(t).is_err()));
+        assert_eq!(parse_cpus("0-2,5").expect("a list").0, [0, 1, 2, 5]);
+        assert!(["", "2-1", "a", "1-"].into_iter().all(|text| parse_cpus(text).is_err()));
+    }
+
+    #[test]
+    fn later_flags_win_and_listen_adds_up() {
+        let args = ["x", "--listen", "127.0.0.1:0", "--listen", "[::1]:0", "--log", "text"];
+        let args = ServeArgs::try_parse_from(args.into_iter().chain(["--log", "json"]));
+        let args = args.expect("well-formed");
+        assert_eq!(args.listen, ["127.0.0.1:0", "[::1]:0"]);
+        assert!(matches!(args.log, LogFormat::Json));
+    }
+}

@@ -1,0 +1,40 @@
+//! The two clocks of a stamp, read without entering the kernel (vDSO, vdso(7)).
+
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+/// Nanoseconds on `CLOCK_MONOTONIC` (clock_gettime(2)): since boot, never set back; it compares
+/// between processes of one [clock domain](crate::stamp::ClockDomain).
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    nanoseconds(clock_gettime(ClockId::Monotonic))
+}
+
+/// Nanoseconds since 1970-01-01 UTC on `CLOCK_REALTIME` (clock_gettime(2)): what the wall clock
+/// says, which may be wrong and may jump.
+#[must_use]
+pub fn realtime_ns() -> u64 {
+    nanoseconds(clock_gettime(ClockId::Realtime))
+}
+
+/// Both clocks start at or after zero, so the parts are never negative.
+fn nanoseconds(time: Timespec) -> u64 {
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn monotonic_does_not_go_back() {
+        let earlier = monotonic_ns();
+        assert!(earlier > 0);
+        assert!(monotonic_ns() >= earlier);
+    }
+
+    #[test]
+    fn realtime_is_the_time_the_standard_library_tells() {
+        let std_ns = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+        assert!(u128::from(realtime_ns()) >= std_ns);
+    }
+}

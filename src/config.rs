@@ -1,0 +1,102 @@
+//! The resolved configuration: what the server runs with. Nothing reads flags or the environment
+//! after this has been made.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use crate::stamp::{AcceptMode, Engine};
+
+/// Everything [`Server::start`](crate::Server::start) needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses to listen on, at least one; port 0 lets the kernel choose.
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads, each with a ring of its own.
+    pub workers: NonZeroUsize,
+    /// CPUs the workers are pinned to, in turn; `None` leaves them to the scheduler.
+    pub cpus: Option<Vec<usize>>,
+    /// What drives a worker.
+    pub engine: Engine,
+    /// How workers share an address.
+    pub accept: AcceptMode,
+    /// Given to listen(2) unchanged; the kernel caps it at `net.core.somaxconn`.
+    pub backlog: i32,
+    /// Whether a worker spins before it sleeps.
+    pub busy_poll: BusyPoll,
+    /// Send a stamp frame first on every connection.
+    pub stamp: bool,
+    /// Fault injection: workers sleep on purpose.
+    pub stall: Option<Stall>,
+    /// Receive buffers of one worker, in bytes altogether.
+    pub pool: NonZeroU32,
+    /// One receive buffer, in bytes: 4 to 64 KiB.
+    pub buffer_size: NonZeroU32,
+    /// Bytes of pool that one connection may hold.
+    pub credit: NonZeroU32,
+    /// Open connections, all workers together; `None`: as many as descriptors allow.
+    pub max_connections: Option<NonZeroU32>,
+    /// Open connections of one peer address, per worker.
+    pub max_per_ip: Option<NonZeroU32>,
+    /// Close a connection without traffic after this long.
+    pub idle_timeout: Option<Duration>,
+    /// Close a connection whose peer does not read for this long.
+    pub write_timeout: Option<Duration>,
+    /// Keep accepting for this long after the first stop signal.
+    pub drain_delay: Duration,
+    /// Then wait this long for connections to end.
+    pub drain_timeout: Duration,
+    /// Log every connection's peer (at debug level), which needs one accept at a time.
+    pub log_peers: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 7777))],
+            workers: allowed_cpus(),
+            cpus: None,
+            engine: Engine::Uring,
+            accept: AcceptMode::Reuseport,
+            backlog: 4096,
+            busy_poll: BusyPoll::Auto,
+            stamp: false,
+            stall: None,
+            pool: NonZeroU32::new(16 << 20).expect("16 MiB"),
+            buffer_size: NonZeroU32::new(16 << 10).expect("16 KiB"),
+            credit: NonZeroU32::new(256 << 10).expect("256 KiB"),
+            max_connections: None,
+            max_per_ip: None,
+            idle_timeout: None,
+            write_timeout: Some(Duration::from_secs(60)),
+            drain_delay: Duration::ZERO,
+            drain_timeout: Duration::from_secs(10),
+            log_peers: false,
+        }
+    }
+}
+
+/// How many CPUs this process may run on.
+fn allowed_cpus() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Whether a worker spins on its completion queue before it sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BusyPoll {
+    /// While recent waits were short.
+    Auto,
+    /// Never.
+    Off,
+    /// Always for this long.
+    For(Duration),
+}
+
+/// A deliberate stall: every `every`, the worker does nothing at all for `length`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// How long.
+    pub length: Duration,
+    /// How often, counted from the start; the first one comes after half of it.
+    pub every: Duration,
+}

@@ -1,0 +1,84 @@
+//! Engines: what carries events to an [echo](crate::echo) shard and its actions to the kernel.
+//!
+//! An engine is chosen once, per worker thread; nothing is dispatched dynamically per operation.
+
+mod patience;
+mod uring;
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, mpsc};
+
+use rustix::io::Errno;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::config::Config;
+use crate::echo::Stats;
+use crate::limits::Limits;
+use crate::metrics::Published;
+use crate::ring::RingError;
+use crate::shutdown::Control;
+use crate::stamp::Engine;
+
+/// Why a worker could not start or had to give up. Nothing a peer does ends up here.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The ring could not be set up or failed for good.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// The worker could not be pinned to its CPU.
+    #[error("pinning to CPU {cpu}: {source}; is it in this process's cpuset (taskset -p, --cpus)?")]
+    Pin {
+        /// Which CPU.
+        cpu: usize,
+        /// What the system said.
+        source: Errno,
+    },
+    /// A listener turned out to be unusable.
+    #[error("accept: {0}: the listening socket is unusable")]
+    Listener(Errno),
+    /// The clocks of this system could not be identified for the stamp.
+    #[error("identifying the clock domain for --stamp: {0}")]
+    ClockDomain(std::io::Error),
+    /// This build has no such engine.
+    #[error("this build has no {} engine", .0.name())]
+    NotBuilt(Engine),
+}
+
+/// Everything one worker starts with.
+#[derive(Debug)]
+pub(crate) struct WorkerPlan {
+    pub(crate) index: usize,
+    pub(crate) listeners: Vec<Arc<OwnedFd>>,
+    pub(crate) config: Config,
+    pub(crate) limits: Limits,
+    pub(crate) control: Arc<Control>,
+    pub(crate) published: Arc<Published>,
+}
+
+/// Runs a worker on the calling thread until it is told to stop; reports on `ready` once it
+/// accepts, with what it had to do without.
+pub(crate) fn run(
+    plan: WorkerPlan,
+    ready: &mpsc::Sender<Vec<String>>,
+) -> Result<Stats, EngineError> {
+    let control = Arc::clone(&plan.control);
+    let outcome = pin(&plan).and_then(|()| match plan.config.engine {
+        Engine::Uring => uring::run(plan, ready),
+        other => Err(EngineError::NotBuilt(other)),
+    });
+    if outcome.is_err() {
+        // One worker short, connections hashed to its queue would wait for ever.
+        control.advance(crate::shutdown::Phase::Stopping);
+    }
+    outcome
+}
+
+fn pin(plan: &WorkerPlan) -> Result<(), EngineError> {
+    let Some(cpus) = plan.config.cpus.as_ref().filter(|cpus| !cpus.is_empty()) else {
+        return Ok(());
+    };
+    let cpu = cpus[plan.index % cpus.len()];
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).map_err(|source| EngineError::Pin { cpu, source })
+}

@@ -1,0 +1,224 @@
+//! From what is wanted to what fits: the size of every table, queue and pool of a worker.
+
+use std::fmt;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::Config;
+use crate::echo;
+use crate::ring::Setup;
+use crate::stamp::FRAME_LEN;
+
+/// Direct descriptors of one ring where nothing else limits them.
+const CONNECTIONS_PER_WORKER: u32 = 32 << 10;
+/// Completion slots of a ring: also the most connections one multishot accept can bring at once.
+const COMPLETIONS: std::ops::RangeInclusive<u32> = 256..=4096;
+const SUBMISSIONS: u32 = 1024;
+const BUFFER_SIZES: std::ops::RangeInclusive<u32> = 4 << 10..=64 << 10;
+const BUFFERS: std::ops::RangeInclusive<u32> = 4..=32 << 10;
+/// How long an accept waits after the system was short of something.
+const ACCEPT_BACKOFF_NS: u64 = 10_000_000;
+
+/// A configuration whose numbers do not fit together or do not fit this system.
+#[derive(Debug, thiserror::Error)]
+pub enum LimitError {
+    /// The buffer size is out of range.
+    #[error("a buffer of {0} bytes: --buffer takes 4k to 64k")]
+    BufferSize(u32),
+    /// Too few or too many buffers.
+    #[error("--pool {pool} holds {count} buffers of {size} bytes; it must be 4 to 32768 of them")]
+    Pool {
+        /// Bytes of the pool.
+        pool: u32,
+        /// Buffers in it.
+        count: u32,
+        /// Bytes of a buffer.
+        size: u32,
+    },
+    /// One connection could hold too much of the pool.
+    #[error(
+        "--credit {credit} must be at least one buffer ({size}) and at most half the pool ({pool})"
+    )]
+    Credit {
+        /// Bytes one connection may hold.
+        credit: u32,
+        /// Bytes of a buffer.
+        size: u32,
+        /// Bytes of the pool.
+        pool: u32,
+    },
+    /// More connections than the descriptor limit allows.
+    #[error(
+        "--max-connections {wanted} is {each} for each of {workers} workers, but RLIMIT_NOFILE \
+         allows a table of {nofile}; raise it (ulimit -n, LimitNOFILE=) or use more --workers"
+    )]
+    Descriptors {
+        /// Connections asked for.
+        wanted: u32,
+        /// Of which one worker takes this many.
+        each: u32,
+        /// Worker count.
+        workers: usize,
+        /// The limit.
+        nofile: u32,
+    },
+    /// More listening addresses than an accept loop handles.
+    #[error("{0} addresses to listen on; at most 64")]
+    Addresses(usize),
+}
+
+/// The sizes of one worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For the echo core.
+    pub shard: echo::Limits,
+    /// For the ring.
+    pub ring: Setup,
+}
+
+impl Limits {
+    /// Sizes everything for one of the workers of `config`, given a descriptor limit.
+    ///
+    /// # Errors
+    /// [`LimitError`] naming the flag whose value does not fit.
+    pub fn resolve(config: &Config, nofile: u32) -> Result<Self, LimitError> {
+        let (buffers, buffer_size) = pool(config)?;
+        let connections = connections(config, nofile)?;
+        let listeners = u8::try_from(config.listen.len())
+            .ok()
+            .filter(|count| *count <= 64)
+            .ok_or(LimitError::Addresses(config.listen.len()))?;
+        let largest_power = 1 << (connections / 2).max(1).ilog2();
+        let completions = largest_power.clamp(*COMPLETIONS.start(), *COMPLETIONS.end());
+        let nanos = |d: std::time::Duration| {
+            echo::Nanos(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX / 2))
+        };
+        let shard = echo::Limits {
+            listeners,
+            max_connections: connections,
+            accept_burst: completions,
+            buffers,
+            buffer_size,
+            credit: config.credit.get(),
+            greeting: if config.stamp { 64 } else { 0 },
+            max_per_ip: config.max_per_ip.map(std::num::NonZeroU32::get),
+            idle_timeout: config.idle_timeout.map(nanos),
+            write_timeout: config.write_timeout.map(nanos),
+            drain_timeout: Some(nanos(config.drain_timeout)),
+            accept_backoff: echo::Nanos(ACCEPT_BACKOFF_NS),
+        };
+        let ring = Setup {
+            submissions: SUBMISSIONS,
+            completions,
+            buffers,
+            buffer_size,
+            direct: connections,
+            staging: if config.stamp { connections as usize * FRAME_LEN } else { 0 },
+            listeners: u32::from(listeners),
+            restricted: true,
+        };
+        Ok(Self { shard, ring })
+    }
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pool = u64::from(self.shard.buffers) * u64::from(self.shard.buffer_size);
+        write!(
+            f,
+            "{} connections, {} buffers of {} bytes ({} KiB), {} KiB locked for the ring",
+            self.shard.max_connections,
+            self.shard.buffers,
+            self.shard.buffer_size,
+            pool >> 10,
+            self.ring.locked_bytes() >> 10
+        )
+    }
+}
+
+fn pool(config: &Config) -> Result<(u16, u32), LimitError> {
+    let (pool, size) = (config.pool.get(), config.buffer_size.get());
+    if !BUFFER_SIZES.contains(&size) {
+        return Err(LimitError::BufferSize(size));
+    }
+    let count = pool / size;
+    let credit = config.credit.get();
+    let buffers = u16::try_from(count).ok().filter(|_| BUFFERS.contains(&count));
+    let Some(buffers) = buffers else {
+        return Err(LimitError::Pool { pool, count, size });
+    };
+    if credit < size || credit > pool / 2 {
+        return Err(LimitError::Credit { credit, size, pool });
+    }
+    Ok((buffers, size))
+}
+
+fn connections(config: &Config, nofile: u32) -> Result<u32, LimitError> {
+    let Some(wanted) = config.max_connections else {
+        return Ok(nofile.min(CONNECTIONS_PER_WORKER));
+    };
+    let workers = config.workers.get();
+    let each = wanted.get().div_ceil(u32::try_from(workers).unwrap_or(u32::MAX));
+    if each > nofile {
+        return Err(LimitError::Descriptors { wanted: wanted.get(), each, workers, nofile });
+    }
+    Ok(each)
+}
+
+/// Raises RLIMIT_NOFILE to its hard limit, as far as the kernel lets us, and returns it.
+#[must_use]
+pub fn raise_open_files() -> u32 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Refused, the soft limit stays in force: it is read back below either way.
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "RLIMIT_NOFILE stays as it is");
+    }
+    let current = getrlimit(Resource::Nofile).current;
+    current.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::{NonZeroU32, NonZeroUsize};
+
+    use super::*;
+
+    fn config() -> Config {
+        Config { workers: NonZeroUsize::new(2).expect("two"), ..Config::default() }
+    }
+
+    fn some(n: u32) -> NonZeroU32 {
+        NonZeroU32::new(n).expect("not zero")
+    }
+
+    #[test]
+    fn defaults_fit_a_small_descriptor_limit() {
+        for nofile in [64, 1024, 20_000, u32::MAX] {
+            let limits = Limits::resolve(&config(), nofile).expect("fits");
+            assert!(limits.ring.direct <= nofile);
+            assert_eq!(limits.ring.direct, limits.shard.max_connections);
+            assert!(limits.ring.completions.is_power_of_two());
+        }
+    }
+
+    #[test]
+    fn connections_are_shared_out_and_checked() {
+        let limits =
+            Limits::resolve(&Config { max_connections: Some(some(1001)), ..config() }, 1024);
+        assert_eq!(limits.expect("fits").shard.max_connections, 501);
+        let refused =
+            Limits::resolve(&Config { max_connections: Some(some(4000)), ..config() }, 1024);
+        let text = refused.expect_err("too many").to_string();
+        assert!(text.contains("2000") && text.contains("1024"), "{text}");
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_together_are_refused() {
+        let refused = |config| Limits::resolve(&config, 1024).expect_err("refused").to_string();
+        assert!(refused(Config { buffer_size: some(1024), ..config() }).contains("--buffer"));
+        assert!(refused(Config { pool: some(1 << 10), ..config() }).contains("--pool"));
+        assert!(refused(Config { credit: some(1), ..config() }).contains("--credit"));
+        assert!(refused(Config { credit: some(16 << 20), ..config() }).contains("--credit"));
+    }
+}

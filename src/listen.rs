@@ -1,0 +1,221 @@
+//! Making listeners: socket, bind, listen, in this order, each a step that can name itself.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use crate::ring::{Ring, RingError, Setup};
+
+/// A step that failed, with the address it was for.
+#[derive(Debug, thiserror::Error)]
+#[error("{step} {addr}: {source}{hint}")]
+pub struct ListenError {
+    /// `socket`, `setsockopt`, `bind` or `listen`.
+    pub step: &'static str,
+    /// The address asked for.
+    pub addr: SocketAddr,
+    /// What the system said.
+    pub source: io::Error,
+    /// The likely cause and what to do, or nothing.
+    pub hint: String,
+}
+
+/// The listeners of one address.
+#[derive(Debug)]
+pub struct Listening {
+    /// The bound address, with the port the kernel chose where 0 was asked for.
+    pub addr: SocketAddr,
+    /// One socket for each queue: each worker's own, or a single one that all share.
+    pub sockets: Vec<OwnedFd>,
+}
+
+/// Carries out the steps: as completions where the kernel offers them, as plain calls otherwise.
+#[derive(Debug)]
+pub struct Steps {
+    ring: Option<Ring>,
+    /// What had to be a plain call, for the log.
+    pub degraded: Option<String>,
+}
+
+impl Steps {
+    /// Steps through a ring of their own, with IORING_OP_SOCKET (Linux 5.19), BIND and LISTEN
+    /// (Linux 6.11) where there are.
+    ///
+    /// # Errors
+    /// If io_uring is not to be had at all.
+    pub fn by_completion() -> Result<Self, RingError> {
+        let ring = Ring::new(&Setup::CALLS)?;
+        if ring.offers().socket && ring.offers().bind_listen {
+            return Ok(Self { ring: Some(ring), degraded: None });
+        }
+        let degraded = "socket, bind and listen as plain calls (completions need Linux 6.11)";
+        Ok(Self { ring: None, degraded: Some(degraded.to_owned()) })
+    }
+
+    /// Plain system calls.
+    #[must_use]
+    pub const fn plain() -> Self {
+        Self { ring: None, degraded: None }
+    }
+
+    /// Opens `queues` listeners on `addr`, in SO_REUSEPORT company if there are several.
+    ///
+    /// # Errors
+    /// The first step that fails, with its name and the address.
+    pub fn open(
+        &mut self,
+        addr: SocketAddr,
+        backlog: i32,
+        queues: usize,
+    ) -> Result<Listening, ListenError> {
+        let company = queues > 1;
+        let first = self.listener(addr, backlog, Company { before: false, after: company })?;
+        let bound = SockRef::from(&first).local_addr().map_err(at("getsockname", addr))?;
+        let addr = bound.as_socket().unwrap_or(addr);
+        let mut sockets = vec![first];
+        for _ in 1..queues {
+            sockets.push(self.listener(addr, backlog, Company { before: true, after: true })?);
+        }
+        Ok(Listening { addr, sockets })
+    }
+
+    fn listener(
+        &mut self,
+        addr: SocketAddr,
+        backlog: i32,
+        company: Company,
+    ) -> Result<OwnedFd, ListenError> {
+        let socket = self.socket(addr).map_err(at("socket", addr))?;
+        options(&socket, addr, company.before).map_err(at("setsockopt", addr))?;
+        self.bind(&socket, addr).map_err(at("bind", addr))?;
+        let company = SockRef::from(&socket).set_reuse_port(company.after);
+        company.map_err(at("setsockopt", addr))?;
+        self.listen(&socket, backlog).map_err(at("listen", addr))?;
+        Ok(socket)
+    }
+
+    fn socket(&mut self, addr: SocketAddr) -> io::Result<OwnedFd> {
+        match &mut self.ring {
+            Some(ring) => ring.call_socket(addr),
+            None => Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
+                .map(Into::into),
+        }
+    }
+
+    fn bind(&mut self, socket: &OwnedFd, addr: SocketAddr) -> io::Result<()> {
+        match &mut self.ring {
+            Some(ring) => ring.call_bind(socket.as_fd(), addr),
+            None => SockRef::from(socket).bind(&SockAddr::from(addr)),
+        }
+    }
+
+    fn listen(&mut self, socket: &OwnedFd, backlog: i32) -> io::Result<()> {
+        match &mut self.ring {
+            Some(ring) => ring.call_listen(socket.as_fd(), backlog),
+            None => SockRef::from(socket).listen(backlog),
+        }
+    }
+}
+
+/// Whether a socket lets others of this user bind the same address. The first one does so only
+/// after its own bind: a server that is there already is an error, not company.
+#[derive(Clone, Copy)]
+struct Company {
+    before: bool,
+    after: bool,
+}
+
+/// TCP_NODELAY is inherited by every accepted socket, which saves a call for each (Linux).
+fn options(socket: &OwnedFd, addr: SocketAddr, reuse_port: bool) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    Ok(())
+}
+
+fn at(step: &'static str, addr: SocketAddr) -> impl FnOnce(io::Error) -> ListenError {
+    move |source| {
+        let hint = hint(step, addr, &source);
+        ListenError { step, addr, source, hint }
+    }
+}
+
+fn hint(step: &str, addr: SocketAddr, error: &io::Error) -> String {
+    match Errno::from_io_error(error) {
+        Some(Errno::ADDRINUSE) => {
+            format!("; somebody is there already: ss -ltnp 'sport = :{}'", addr.port())
+        }
+        Some(Errno::ACCESS | Errno::PERM) if step == "bind" && addr.port() < 1024 => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE or a lower \
+             net.ipv4.ip_unprivileged_port_start"
+                .to_owned()
+        }
+        Some(Errno::ADDRNOTAVAIL) => {
+            format!("; no interface here has the address {} (ip addr)", addr.ip())
+        }
+        Some(Errno::AFNOSUPPORT) => "; this kernel or container has no IPv6".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// What `backlog` really amounts to: listen(2) caps it at `net.core.somaxconn`. The queue holds
+/// one more than this, since the kernel's test for a full queue is `>`. `None` if not readable.
+#[must_use]
+pub fn effective_backlog(backlog: i32) -> Option<u32> {
+    let limit = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?.trim().parse().ok()?;
+    Some(u32::try_from(backlog).ok()?.min(limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    fn each_way() -> Vec<Steps> {
+        let mut ways = vec![Steps::plain()];
+        match Steps::by_completion() {
+            Ok(steps) => ways.push(steps),
+            Err(error) => assert!(std::env::var_os("REQUIRE_URING").is_none(), "{error}"),
+        }
+        ways
+    }
+
+    #[test]
+    fn queues_of_one_address_share_its_port() {
+        for mut steps in each_way() {
+            for addr in ["127.0.0.1:0", "[::1]:0"] {
+                let listening = steps.open(addr.parse().expect("an address"), 5, 3).expect("open");
+                assert_eq!(listening.sockets.len(), 3);
+                assert_ne!(listening.addr.port(), 0);
+                TcpStream::connect(listening.addr).expect("listening");
+            }
+        }
+    }
+
+    #[test]
+    fn a_failing_step_names_itself_and_the_address() {
+        for mut steps in each_way() {
+            let taken = steps.open("127.0.0.1:0".parse().expect("valid"), 5, 2).expect("open");
+            for queues in [1, 2] {
+                let error = steps.open(taken.addr, 5, queues).expect_err("in use");
+                let text = error.to_string();
+                assert!(text.starts_with(&format!("bind {}: ", taken.addr)), "{text}");
+                assert!(text.contains("ss -ltnp"), "{text}");
+            }
+            let error = steps.open("192.0.2.1:7".parse().expect("valid"), 5, 1);
+            let text = error.expect_err("not ours").to_string();
+            assert!(text.contains("no interface here has the address 192.0.2.1"), "{text}");
+        }
+    }
+}

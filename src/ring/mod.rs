@@ -1,0 +1,336 @@
+//! The io_uring fence: the only module that talks to io_uring and the only unsafe code.
+//!
+//! A [`Ring`] owns every byte the kernel may read or write on its behalf: receive buffers, staged
+//! outgoing bytes, argument blocks, accept addresses. Callers name bytes by buffer id and range,
+//! sockets by [`Handle`], operations by [`Token`]; no address ever crosses the fence, so nothing
+//! outside can make the kernel touch freed memory. When a ring is dropped, everything in flight is
+//! cancelled and joined first; memory the kernel might still use is leaked rather than freed.
+//!
+//! A ring belongs to the thread that made it (SINGLE_ISSUER), which the type system enforces.
+
+mod accepted;
+mod arguments;
+mod calls;
+mod enter;
+mod error;
+mod operations;
+mod pool;
+mod region;
+mod setup;
+mod staging;
+mod token;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::time::Duration;
+
+use io_uring::squeue::Entry;
+use io_uring::types::{CancelBuilder, Timespec};
+use io_uring::{IoUring, cqueue};
+use rustix::io::Errno;
+
+pub use self::arguments::MAX_PIECES;
+pub use self::error::{Diagnosis, Facts, RingError};
+pub use self::operations::{Handle, Piece};
+pub use self::setup::{Offers, Setup};
+pub use self::token::{Op, Token};
+
+use self::accepted::AcceptedAddresses;
+use self::arguments::Arguments;
+use self::enter::{Door, Wait};
+use self::pool::Pool;
+use self::staging::Staging;
+
+/// One finished step of one operation.
+#[derive(Clone, Copy, Debug)]
+pub struct Completion {
+    /// Which operation.
+    pub token: Token,
+    /// What it returned: a byte count, a descriptor, nothing in particular, or an error.
+    pub result: Result<u32, Errno>,
+    /// The receive buffer it filled; held until [`Ring::release`].
+    pub buffer: Option<u16>,
+    /// The operation stays armed and will complete again.
+    pub more: bool,
+}
+
+/// A submission queue, a completion queue and the memory they refer to.
+pub struct Ring {
+    uring: ManuallyDrop<IoUring>,
+    door: Door,
+    pool: Pool,
+    staging: Staging,
+    arguments: Arguments,
+    accepted: AcceptedAddresses,
+    offers: Offers,
+    degraded: Vec<String>,
+    /// Entries ever pushed; modulo the queue's size it names the slot of the next one.
+    pushed: u32,
+    /// Operations without their last completion; cancellations do not count, they refer to no
+    /// memory and complete only when they fail.
+    in_flight: u32,
+    fault: Option<RingError>,
+    not_send: PhantomData<*mut ()>,
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("pool", &self.pool)
+            .field("degraded", &self.degraded)
+            .field("pushed", &self.pushed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ring {
+    /// Makes a ring for the calling thread: disabled, filled, restricted if asked, then enabled.
+    ///
+    /// # Errors
+    /// [`RingError`] with the likely cause if the kernel refuses or lacks what is needed.
+    pub fn new(setup: &Setup) -> Result<Self, RingError> {
+        let (uring, mut degraded) = setup::build(setup)?;
+        let offers = setup::probe(&uring)?;
+        let mut pool = Pool::new(setup.buffers, setup.buffer_size);
+        let locked = setup.locked_bytes() + pool.locked_bytes();
+        let named = |step| move |error| RingError::setup(step, error, locked);
+        let submitter = uring.submitter();
+        setup::retry_no_memory(|| pool.register(&submitter))
+            .map_err(named("io_uring_register(PBUF_RING)"))?;
+        if setup.direct > 0 {
+            submitter
+                .register_files_sparse(setup.direct)
+                .map_err(named("io_uring_register(FILES2)"))?;
+        }
+        let (door, unregistered) = Door::open(&uring);
+        degraded.extend(unregistered);
+        if setup.restricted {
+            setup::restrict(&uring).map_err(named("io_uring_register(RESTRICTIONS)"))?;
+        }
+        submitter.register_enable_rings().map_err(named("io_uring_register(ENABLE_RINGS)"))?;
+        let slots = uring.params().sq_entries();
+        let mut ring = Self {
+            uring: ManuallyDrop::new(uring),
+            door,
+            pool,
+            staging: Staging::new(setup.staging),
+            arguments: Arguments::new(slots),
+            accepted: AcceptedAddresses::new(setup.listeners),
+            offers,
+            degraded,
+            pushed: 0,
+            in_flight: 0,
+            fault: None,
+            not_send: PhantomData,
+        };
+        if setup.buffers > 0 {
+            ring.offers.limited_receive = ring.try_limited_receive()?;
+        }
+        Ok(ring)
+    }
+
+    /// No probe tells whether a multishot receive may have a total limit. A receive on no socket
+    /// does: a kernel that knows the limit complains about the socket, an older one about the
+    /// limit.
+    fn try_limited_receive(&mut self) -> Result<bool, RingError> {
+        let nowhere = io_uring::types::Fd(-1);
+        let mut entry = io_uring::opcode::RecvMulti::new(nowhere, pool::GROUP).build();
+        operations::set_total_limit(&mut entry, 1);
+        self.push(entry, Token::new(Op::Call, 0, 0));
+        let mut batch = Vec::with_capacity(1);
+        while batch.is_empty() {
+            self.wait(None)?;
+            self.reap(&mut batch);
+        }
+        let known = batch[0].result == Err(Errno::BADF);
+        if !known {
+            self.degraded.push(
+                "receives one at a time (multishot with a limit needs Linux 6.17)".to_owned(),
+            );
+        }
+        Ok(known)
+    }
+
+    /// What this kernel could not give: one line each, empty on a current kernel.
+    #[must_use]
+    pub fn degraded(&self) -> &[String] {
+        &self.degraded
+    }
+
+    /// Which optional operations there are.
+    #[must_use]
+    pub const fn offers(&self) -> Offers {
+        self.offers
+    }
+
+    /// Completion slots the kernel granted: the most completions one batch of work can bring.
+    #[must_use]
+    pub fn completion_slots(&self) -> u32 {
+        self.uring.params().cq_entries()
+    }
+
+    /// Submits what is queued and waits until a completion is there or `limit` has passed.
+    ///
+    /// # Errors
+    /// Only what waiting does not mend; a signal or the end of the limit is not an error.
+    pub fn wait(&mut self, limit: Option<Duration>) -> Result<(), RingError> {
+        let pending = self.is_ready();
+        self.enter(match limit {
+            _ if pending => Wait::Poll,
+            Some(limit) => Wait::AtMost(limit),
+            None => Wait::Forever,
+        })
+    }
+
+    /// Submits what is queued and runs what the kernel has pending, without waiting. Does not
+    /// enter the kernel at all when there is neither: cheap enough to spin on.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    #[inline]
+    pub fn poll(&mut self) -> Result<(), RingError> {
+        let queue = self.uring.submission();
+        if queue.is_empty() && !queue.taskrun() && !queue.cq_overflow() && self.fault.is_none() {
+            return Ok(());
+        }
+        drop(queue);
+        self.enter(Wait::Poll)
+    }
+
+    /// Submits what is queued and returns at once: an operation that can finish immediately has
+    /// been carried out, but its completion may need a [`Self::poll`] to appear.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn submit(&mut self) -> Result<(), RingError> {
+        self.enter(Wait::No)
+    }
+
+    /// Whether completions are waiting to be reaped.
+    #[inline]
+    pub fn is_ready(&mut self) -> bool {
+        !self.uring.completion().is_empty()
+    }
+
+    /// Takes finished completions, oldest first, into `batch` (emptied before), at most as many as
+    /// it has room for without growing.
+    pub fn reap(&mut self, batch: &mut Vec<Completion>) {
+        batch.clear();
+        let room = batch.capacity();
+        for entry in self.uring.completion().take(room) {
+            let completion = decode(&entry, &mut self.pool);
+            if !completion.more && completion.token.op() != Op::Cancel {
+                self.in_flight -= 1;
+            }
+            batch.push(completion);
+        }
+    }
+
+    fn enter(&mut self, wait: Wait) -> Result<(), RingError> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "at most 32768 entries")]
+        let queued = self.uring.submission().len() as u32;
+        match self.door.pass(queued, wait) {
+            Ok(_) => Ok(()),
+            Err(error) => match Errno::from_io_error(&error) {
+                // Nothing happened, the limit passed, or completions must be taken first.
+                Some(Errno::INTR | Errno::TIME | Errno::BUSY | Errno::AGAIN) => Ok(()),
+                _ => Err(RingError::Enter(error)),
+            },
+        }
+    }
+
+    /// The argument block of the entry that will be pushed next.
+    fn next_slot(&mut self) -> u32 {
+        self.make_room();
+        self.pushed
+    }
+
+    /// A full queue is submitted to make room. If that fails, the ring is broken and says so at
+    /// the next [`Self::wait`] or [`Self::poll`].
+    fn make_room(&mut self) {
+        if !self.uring.submission().is_full() {
+            return;
+        }
+        if let Err(error) = self.enter(Wait::No) {
+            self.fault = Some(error);
+        }
+    }
+
+    fn push(&mut self, entry: Entry, token: Token) {
+        self.make_room();
+        let entry = entry.user_data(token.encode());
+        // SAFETY: every entry is built in `operations.rs` or `calls.rs` and refers only to memory
+        // of this ring (pool, staging, argument blocks, accept addresses), which is freed only
+        // after everything in flight has been joined, or never.
+        let pushed = unsafe { self.uring.submission().push(&entry) };
+        if pushed.is_err() && self.fault.is_none() {
+            self.fault = Some(RingError::QueueStuck);
+        }
+        self.pushed = self.pushed.wrapping_add(1);
+        if token.op() != Op::Cancel {
+            self.in_flight += 1;
+        }
+    }
+
+    /// Cancels what is in flight and waits, for a bounded time, until all of it has completed.
+    /// True if nothing is left.
+    fn join_in_flight(&mut self) -> bool {
+        let mut batch = Vec::with_capacity(64);
+        for _ in 0..16 {
+            if self.in_flight == 0 {
+                return true;
+            }
+            let second = Some(Timespec::new().sec(1));
+            // What this call returns differs between kernels when nothing matches; our own count
+            // decides.
+            let cancelled =
+                self.uring.submitter().register_sync_cancel(second, CancelBuilder::any());
+            let entered = self.enter(Wait::AtMost(Duration::from_millis(10)));
+            while self.is_ready() {
+                self.reap(&mut batch);
+            }
+            if cancelled.is_err() && entered.is_err() {
+                return false;
+            }
+        }
+        self.in_flight == 0
+    }
+}
+
+fn decode(entry: &cqueue::Entry, pool: &mut Pool) -> Completion {
+    let buffer = cqueue::buffer_select(entry.flags());
+    if let Some(buffer) = buffer {
+        pool.take(buffer);
+    }
+    let token = Token::decode(entry.user_data()).expect("only tokens are ever submitted");
+    let result = u32::try_from(entry.result())
+        .map_err(|_| Errno::from_raw_os_error(entry.result().saturating_neg()));
+    Completion { token, result, buffer, more: cqueue::more(entry.flags()) }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let joined = self.join_in_flight();
+        // SAFETY: `uring` is dropped here and nowhere else, and not used afterwards.
+        unsafe { ManuallyDrop::drop(&mut self.uring) };
+        if !joined {
+            return;
+        }
+        // SAFETY: nothing of this ring is in flight, so the kernel has no use for the memory, and
+        // `self` is going away. The same holds for the three below.
+        unsafe { self.pool.free() };
+        // SAFETY: as above.
+        unsafe { self.staging.free() };
+        // SAFETY: as above.
+        unsafe { self.arguments.free() };
+        // SAFETY: as above.
+        unsafe { self.accepted.free() };
+    }
+}
+
+#[cfg(test)]
+mod tests;

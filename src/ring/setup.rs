@@ -1,0 +1,203 @@
+//! Making a ring: flags by probing, memory by asking again, restrictions before it is enabled.
+
+use std::io;
+use std::thread::sleep;
+use std::time::Duration;
+
+use io_uring::register::Restriction;
+use io_uring::{Builder, IoUring, Probe, opcode};
+use rustix::io::Errno;
+
+use super::error::RingError;
+
+/// How large a ring is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Submission slots, rounded up to a power of two by the kernel.
+    pub submissions: u32,
+    /// Completion slots; multishot operations need far more of these.
+    pub completions: u32,
+    /// Receive buffers, at most 32,768; 0 for none.
+    pub buffers: u16,
+    /// Bytes in a receive buffer.
+    pub buffer_size: u32,
+    /// Direct descriptors, at most RLIMIT_NOFILE; 0 for none.
+    pub direct: u32,
+    /// Bytes of staging memory for sends of our own.
+    pub staging: usize,
+    /// Listeners on which single accepts may be armed.
+    pub listeners: u32,
+    /// Allow only the operations a server needs, for the life of the ring (Linux 5.10).
+    pub restricted: bool,
+}
+
+impl Setup {
+    /// A small ring for a few synchronous calls.
+    pub const CALLS: Self = Self {
+        submissions: 8,
+        completions: 16,
+        buffers: 0,
+        buffer_size: 4096,
+        direct: 0,
+        staging: 0,
+        listeners: 0,
+        restricted: false,
+    };
+
+    /// What the rings themselves count against RLIMIT_MEMLOCK: 64 bytes a submission, 16 a
+    /// completion (measured on Linux 6.18).
+    #[must_use]
+    pub const fn locked_bytes(&self) -> u64 {
+        let submissions = self.submissions.next_power_of_two() as u64;
+        let completions = self.completions.next_power_of_two() as u64;
+        submissions * 64 + completions * 16 + 4096
+    }
+}
+
+/// A set-up flag that newer kernels have and older ones refuse with EINVAL.
+struct Flag {
+    name: &'static str,
+    since: &'static str,
+    set: for<'a> fn(&'a mut Builder) -> &'a mut Builder,
+}
+
+/// Dropped one after the other, newest first, until the kernel accepts the rest.
+const FLAGS: [Flag; 4] = [
+    Flag { name: "NO_SQARRAY", since: "6.6", set: |b| b.setup_no_sqarray() },
+    Flag {
+        name: "SINGLE_ISSUER+DEFER_TASKRUN",
+        since: "6.1",
+        set: |b| b.setup_single_issuer().setup_defer_taskrun(),
+    },
+    Flag { name: "TASKRUN_FLAG", since: "5.19", set: |b| b.setup_taskrun_flag() },
+    Flag { name: "SUBMIT_ALL", since: "5.18", set: |b| b.setup_submit_all() },
+];
+
+/// Builds the ring, disabled. Returns what had to be left out.
+pub(super) fn build(setup: &Setup) -> Result<(IoUring, Vec<String>), RingError> {
+    let mut flags = &FLAGS[..];
+    let mut degraded = Vec::new();
+    loop {
+        let attempt = retry_no_memory(|| builder(setup, flags).build(setup.submissions));
+        match (attempt, flags) {
+            (Ok(ring), _) => return Ok((ring, degraded)),
+            (Err(error), [newest, rest @ ..]) if is(&error, Errno::INVAL) => {
+                degraded.push(format!(
+                    "io_uring without {} (needs Linux {})",
+                    newest.name, newest.since
+                ));
+                flags = rest;
+            }
+            (Err(error), _) => {
+                return Err(RingError::setup("io_uring_setup", error, setup.locked_bytes()));
+            }
+        }
+    }
+}
+
+fn builder(setup: &Setup, flags: &[Flag]) -> Builder {
+    let mut builder = IoUring::builder();
+    builder.setup_cqsize(setup.completions).setup_clamp().setup_r_disabled().dontfork();
+    for flag in flags {
+        (flag.set)(&mut builder);
+    }
+    builder
+}
+
+/// The kernel returns locked memory of finished rings asynchronously, so ENOMEM is asked again for
+/// up to a second, 10 to 100 ms apart, before it is believed.
+pub(super) fn retry_no_memory<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for pause_ms in [10, 20, 40, 80, 100, 100, 100, 100, 100, 100] {
+        match attempt() {
+            Err(error) if is(&error, Errno::NOMEM) => sleep(Duration::from_millis(pause_ms)),
+            other => return other,
+        }
+    }
+    attempt()
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    Errno::from_io_error(error) == Some(errno)
+}
+
+/// Which of the operations beyond the required ones the kernel offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offers {
+    /// `IORING_OP_SOCKET` (Linux 5.19).
+    pub socket: bool,
+    /// `IORING_OP_BIND` and `IORING_OP_LISTEN` (Linux 6.11).
+    pub bind_listen: bool,
+    /// Multishot receives with a total limit (Linux 6.17).
+    pub limited_receive: bool,
+}
+
+/// Asks what the kernel offers; refuses one that lacks what the engine needs.
+pub(super) fn probe(ring: &IoUring) -> Result<Offers, RingError> {
+    let mut probe = Probe::new();
+    ring.submitter()
+        .register_probe(&mut probe)
+        .map_err(|error| RingError::setup("io_uring_register(PROBE)", error, 0))?;
+    // SEND_ZC came with the kernel that brought multishot receives, which no probe shows.
+    let required = [
+        (probe.is_supported(opcode::SendZc::CODE), "multishot receive", "6.0"),
+        (ring.params().is_feature_submit_stable(), "stable submissions", "5.5"),
+        (ring.params().is_feature_ext_arg(), "waits with a timeout", "5.11"),
+    ];
+    if let Some((_, what, since)) = required.into_iter().find(|(there, ..)| !there) {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        return Err(RingError::TooOld { release, what, since });
+    }
+    Ok(Offers {
+        socket: probe.is_supported(opcode::Socket::CODE),
+        bind_listen: probe.is_supported(opcode::Bind::CODE)
+            && probe.is_supported(opcode::Listen::CODE),
+        // Found out by trying, see `Ring::try_limited_receive`.
+        limited_receive: false,
+    })
+}
+
+/// `IORING_REGISTER_SYNC_CANCEL`, which the ring's drop needs (Linux 6.0).
+const REGISTER_SYNC_CANCEL: u8 = 24;
+/// `IORING_REGISTER_ENABLE_RINGS`, the last thing a disabled ring is told.
+const REGISTER_ENABLE_RINGS: u8 = 12;
+
+/// From now on the ring takes only what an echo server does: it can open no file and start no
+/// connection, whatever happens to this process. A seccomp filter cannot see inside a ring, this
+/// can (io_uring_register(2), IORING_REGISTER_RESTRICTIONS, Linux 5.10).
+pub(super) fn restrict(ring: &IoUring) -> io::Result<()> {
+    let operations = [
+        opcode::AcceptMulti::CODE,
+        opcode::RecvMulti::CODE,
+        opcode::Send::CODE,
+        opcode::SendMsg::CODE,
+        opcode::Close::CODE,
+        opcode::AsyncCancel2::CODE,
+        opcode::PollAdd::CODE,
+    ];
+    let mut rules: Vec<Restriction> = operations.into_iter().map(Restriction::sqe_op).collect();
+    rules.push(Restriction::sqe_flags_allowed(u8::MAX));
+    rules.push(Restriction::register_op(REGISTER_SYNC_CANCEL));
+    rules.push(Restriction::register_op(REGISTER_ENABLE_RINGS));
+    ring.submitter().register_restrictions(&mut rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_memory_is_asked_again_and_other_errors_are_not() {
+        let mut calls = 0;
+        let outcome = retry_no_memory(|| {
+            calls += 1;
+            if calls < 3 { Err(Errno::NOMEM.into()) } else { Ok(calls) }
+        });
+        assert_eq!(outcome.expect("the third attempt"), 3);
+        let mut calls = 0;
+        let refused: io::Result<()> = retry_no_memory(|| {
+            calls += 1;
+            Err(Errno::PERM.into())
+        });
+        assert_eq!((refused.is_err(), calls), (true, 1));
+    }
+}

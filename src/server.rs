@@ -1,0 +1,257 @@
+//! A running server: listeners first, then a worker per thread, then ready.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+
+use tracing::{info, warn};
+
+use crate::config::{BusyPoll, Config};
+use crate::echo::Stats;
+use crate::engine::{self, EngineError, WorkerPlan};
+use crate::limits::{LimitError, Limits, raise_open_files};
+use crate::listen::{ListenError, Listening, Steps, effective_backlog};
+use crate::metrics::{self, Published};
+use crate::ring::RingError;
+use crate::shutdown::{Control, Phase};
+use crate::stamp::AcceptMode;
+
+/// Why a server did not start or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The configuration does not fit together or does not fit this system.
+    #[error(transparent)]
+    Limits(#[from] LimitError),
+    /// io_uring is not to be had.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// An address could not be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The system refused something small: an eventfd, a thread.
+    #[error("{step}: {source}")]
+    Os {
+        /// What was tried.
+        step: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A worker could not start or had to give up.
+    #[error("worker {index}: {source}")]
+    Worker {
+        /// Which one.
+        index: usize,
+        /// Why.
+        source: EngineError,
+    },
+    /// A worker panicked: a defect in this program.
+    #[error("worker {index} panicked")]
+    Panicked {
+        /// Which one.
+        index: usize,
+    },
+}
+
+/// A server that accepts connections until it is told to stop.
+#[derive(Debug)]
+pub struct Server {
+    facts: Facts,
+    control: Arc<Control>,
+    published: Vec<Arc<Published>>,
+    workers: Vec<JoinHandle<Result<Stats, EngineError>>>,
+}
+
+/// What the server turned out to be, for logs and results.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Bound addresses.
+    pub addrs: Vec<SocketAddr>,
+    /// `uring`.
+    pub engine: &'static str,
+    /// `reuseport` or `shared`.
+    pub accept: &'static str,
+    /// Worker threads.
+    pub workers: usize,
+    /// The backlog asked for.
+    pub backlog: i32,
+    /// The backlog in force; `None` if somaxconn is not readable.
+    pub backlog_effective: Option<u32>,
+    /// `auto`, `off` or microseconds.
+    pub busy_poll: String,
+    /// What this kernel could not give.
+    pub degraded: Vec<String>,
+}
+
+impl Server {
+    /// Opens the listeners, starts the workers and returns once all of them accept.
+    ///
+    /// # Errors
+    /// [`ServerError`]; nothing is left running.
+    pub fn start(config: &Config) -> Result<Self, ServerError> {
+        let limits = Limits::resolve(config, raise_open_files())?;
+        info!(%limits, "sizes of one worker");
+        let mut steps = Steps::by_completion()?;
+        let listening = open_listeners(config, &mut steps)?;
+        let os = |step| move |source| ServerError::Os { step, source };
+        let workers = config.workers.get();
+        let control = Arc::new(Control::new(workers).map_err(os("eventfd"))?);
+        let mut server = Self {
+            facts: facts(config, &listening, steps.degraded),
+            control,
+            published: Vec::new(),
+            workers: Vec::new(),
+        };
+        let (ready, readiness) = mpsc::channel();
+        for (index, listeners) in share_out(listening, workers).into_iter().enumerate() {
+            let plan = server.plan(index, listeners, config, limits);
+            let ready = ready.clone();
+            let worker = thread::Builder::new().name(format!("echo-{index}"));
+            let worker = worker.spawn(move || engine::run(plan, &ready));
+            server.workers.push(worker.map_err(os("starting a worker thread"))?);
+        }
+        drop(ready);
+        server.await_readiness(&readiness)
+    }
+
+    fn plan(
+        &mut self,
+        index: usize,
+        listeners: Vec<Arc<OwnedFd>>,
+        config: &Config,
+        limits: Limits,
+    ) -> WorkerPlan {
+        let published = Arc::new(Published::default());
+        self.published.push(Arc::clone(&published));
+        let control = Arc::clone(&self.control);
+        WorkerPlan { index, listeners, config: config.clone(), limits, control, published }
+    }
+
+    /// Every worker reports what it lacks, or ends without a word and leaves its error behind.
+    fn await_readiness(
+        mut self,
+        readiness: &mpsc::Receiver<Vec<String>>,
+    ) -> Result<Self, ServerError> {
+        for _ in 0..self.workers.len() {
+            let Ok(degraded) = readiness.recv() else {
+                self.control.advance(Phase::Stopping);
+                self.join()?;
+                unreachable!("a worker that did not report ready ends with an error");
+            };
+            for line in degraded {
+                if !self.facts.degraded.contains(&line) {
+                    warn!("{line}");
+                    self.facts.degraded.push(line);
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    /// What the server turned out to be.
+    #[must_use]
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// For stopping the server from elsewhere.
+    #[must_use]
+    pub fn control(&self) -> Arc<Control> {
+        Arc::clone(&self.control)
+    }
+
+    /// Counters of all workers, as of a moment ago.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        metrics::sum(self.published.iter().map(|worker| worker.read()))
+    }
+
+    /// Says where the server listens: one line for each address.
+    pub fn log_ready(&self) {
+        let facts = &self.facts;
+        for addr in &facts.addrs {
+            info!(
+                %addr,
+                engine = facts.engine,
+                accept = facts.accept,
+                workers = facts.workers,
+                backlog = facts.backlog,
+                backlog_effective = facts.backlog_effective,
+                busy_poll = facts.busy_poll,
+                degraded = facts.degraded.join("; "),
+                "listening"
+            );
+        }
+    }
+
+    /// Waits until the server has ended and returns its final counters.
+    ///
+    /// # Errors
+    /// The first worker that had to give up; the others are stopped.
+    pub fn wait(mut self) -> Result<Stats, ServerError> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<Stats, ServerError> {
+        let mut total = Ok(Stats::default());
+        for (index, worker) in self.workers.drain(..).enumerate() {
+            let outcome = match worker.join() {
+                Ok(Ok(stats)) => Ok(stats),
+                Ok(Err(source)) => Err(ServerError::Worker { index, source }),
+                Err(_) => Err(ServerError::Panicked { index }),
+            };
+            total = match (total, outcome) {
+                (Ok(sum), Ok(stats)) => Ok(metrics::sum([sum, stats])),
+                (Err(first), _) | (_, Err(first)) => Err(first),
+            };
+        }
+        total
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.control.advance(Phase::Stopping);
+        if let Err(error) = self.join() {
+            warn!(%error, "while stopping");
+        }
+    }
+}
+
+fn open_listeners(config: &Config, steps: &mut Steps) -> Result<Vec<Listening>, ListenError> {
+    let queues = match config.accept {
+        AcceptMode::Reuseport => config.workers.get(),
+        AcceptMode::Shared => 1,
+    };
+    config.listen.iter().map(|addr| steps.open(*addr, config.backlog, queues)).collect()
+}
+
+/// Each worker's listeners: its own queue of every address, or the one queue all share.
+fn share_out(listening: Vec<Listening>, workers: usize) -> Vec<Vec<Arc<OwnedFd>>> {
+    let mut shares = vec![Vec::new(); workers];
+    for address in listening {
+        let queues: Vec<_> = address.sockets.into_iter().map(Arc::new).collect();
+        for (worker, share) in shares.iter_mut().enumerate() {
+            share.push(Arc::clone(&queues[worker % queues.len()]));
+        }
+    }
+    shares
+}
+
+fn facts(config: &Config, listening: &[Listening], degraded: Option<String>) -> Facts {
+    Facts {
+        addrs: listening.iter().map(|address| address.addr).collect(),
+        engine: config.engine.name(),
+        accept: config.accept.name(),
+        workers: config.workers.get(),
+        backlog: config.backlog,
+        backlog_effective: effective_backlog(config.backlog),
+        busy_poll: match config.busy_poll {
+            BusyPoll::Auto => "auto".to_owned(),
+            BusyPoll::Off => "off".to_owned(),
+            BusyPoll::For(time) => time.as_micros().to_string(),
+        },
+        degraded: degraded.into_iter().collect(),
+    }
+}
