@@ -246,7 +246,7 @@ impl Gate {
     fn back_off(&mut self, index: usize, now: Nanos) {
         if self.open {
             self.listeners[index].state = State::BackingOff;
-            self.retry_at = self.retry_at.or(Some(now.plus(self.backoff)));
+            self.retry_at.get_or_insert_with(|| now.plus(self.backoff));
         }
     }
 }

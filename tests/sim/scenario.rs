@@ -103,7 +103,7 @@ impl Faults {
             zero_send: often(&[1, 5]),
             failed_send: often(&[1, 5]),
             no_buffers: often(&[10, 200, 800]),
-            recv_ends: often(&[20, 300]),
+            recv_ends: often(&[20, 300, 1000]),
             accept_ends: often(&[50, 300]),
             exhausted: often(&[50, 300, 800]),
             aborted: often(&[50, 300]),

@@ -303,6 +303,8 @@ impl World {
         self.shard.assert_sound();
         self.kernel.watch();
         if event == Event::Tick {
+            let next = self.shard.deadline();
+            assert!(next.is_none_or(|at| at > self.now), "a tick leaves something due: it spins");
             self.kernel.sockets.iter().flatten().for_each(|socket| self.assert_in_time(socket));
         }
     }
