@@ -12,6 +12,7 @@ use tracing::{Level, error, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{BusyPoll, Config, Stall};
+use crate::sandbox::Sandbox;
 use crate::server::Server;
 use crate::stamp::{AcceptMode, Engine};
 use crate::{ping, shutdown};
@@ -97,6 +98,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SIZE", env = "URING_ECHO_CREDIT", default_value = "256k")]
     #[arg(value_parser = parse_size)]
     credit: NonZeroU32,
+    /// Give up what a serving process does not need: as far as possible, not at all, or wholly.
+    #[arg(long, value_enum, env = "URING_ECHO_SANDBOX", default_value = "auto")]
+    sandbox: SandboxArg,
     /// Fault injection: workers do nothing for LENGTH every EVERY, as in 100ms/2s.
     #[arg(long, value_name = "LENGTH/EVERY", env = "URING_ECHO_STALL", value_parser = parse_stall)]
     stall: Option<Stall>,
@@ -123,6 +127,13 @@ enum EngineArg {
 enum AcceptArg {
     Reuseport,
     Shared,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SandboxArg {
+    Auto,
+    Off,
+    Require,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -225,6 +236,11 @@ impl ServeArgs {
             write_timeout: Some(self.write_timeout),
             drain_delay: self.drain_delay,
             drain_timeout: self.drain_timeout,
+            sandbox: match self.sandbox {
+                SandboxArg::Auto => Sandbox::Auto,
+                SandboxArg::Off => Sandbox::Off,
+                SandboxArg::Require => Sandbox::Require,
+            },
             log_peers: tracing::enabled!(Level::DEBUG),
             ..Config::default()
         };

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod ping;
 #[allow(unsafe_code, reason = "the one fence: see its module documentation")]
 pub mod ring;
+pub mod sandbox;
 pub mod server;
 pub mod shutdown;
 pub mod stamp;
