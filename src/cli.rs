@@ -12,10 +12,11 @@ use tracing::{Level, error, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{BusyPoll, Config, Stall};
+use crate::doctor::{Finding, Standing};
 use crate::sandbox::Sandbox;
 use crate::server::Server;
 use crate::stamp::{AcceptMode, Engine};
-use crate::{ping, shutdown};
+use crate::{doctor, ping, shutdown};
 
 /// A TCP echo server (RFC 862) on Linux io_uring.
 #[derive(Debug, Parser)]
@@ -31,6 +32,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Send one message to an echo server and wait for its echo: exit 0 if it came back.
     Ping(PingArgs),
+    /// Look at what this machine gives a server: exit 0 if it would run.
+    Doctor(DoctorArgs),
 }
 
 /// Flags of `uring-echo serve`; each has a twin in the environment.
@@ -118,6 +121,13 @@ struct PingArgs {
     timeout: Duration,
 }
 
+#[derive(Debug, Parser)]
+struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum EngineArg {
     Uring,
@@ -151,6 +161,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match Cli::parse_from(args).command {
         Command::Serve(args) => serve(&args),
         Command::Ping(args) => ping_once(&args),
+        Command::Doctor(args) => examine(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -187,6 +198,25 @@ fn ping_once(args: &PingArgs) -> Result<()> {
     let addr = addr.first().with_context(|| format!("{} has no address", args.addr))?;
     let answer = ping::ping(*addr, args.timeout).with_context(|| format!("pinging {addr}"))?;
     println!("{addr} echoed {} bytes in {:?}", answer.bytes, answer.round_trip);
+    Ok(())
+}
+
+fn examine(args: &DoctorArgs) -> Result<()> {
+    let findings = doctor::examine();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        for Finding { subject, standing, found } in &findings {
+            let sign = match standing {
+                Standing::Fine => "✓",
+                Standing::Less => "!",
+                Standing::Broken => "✗",
+            };
+            println!("{sign} {subject:<13} {}", found.replace('\n', "\n                "));
+        }
+    }
+    let broken = findings.iter().any(|finding| finding.standing == Standing::Broken);
+    anyhow::ensure!(!broken, "the server would not run here");
     Ok(())
 }
 
