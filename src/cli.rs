@@ -12,9 +12,11 @@ use tracing::{Level, error, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{BusyPoll, Config, Stall};
+use crate::doctor::{Finding, Standing};
+use crate::sandbox::Sandbox;
 use crate::server::Server;
 use crate::stamp::{AcceptMode, Engine};
-use crate::{ping, shutdown};
+use crate::{doctor, ping, shutdown};
 
 /// A TCP echo server (RFC 862) on Linux io_uring.
 #[derive(Debug, Parser)]
@@ -30,6 +32,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Send one message to an echo server and wait for its echo: exit 0 if it came back.
     Ping(PingArgs),
+    /// Look at what this machine gives a server: exit 0 if it would run.
+    Doctor(DoctorArgs),
 }
 
 /// Flags of `uring-echo serve`; each has a twin in the environment.
@@ -97,6 +101,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SIZE", env = "URING_ECHO_CREDIT", default_value = "256k")]
     #[arg(value_parser = parse_size)]
     credit: NonZeroU32,
+    /// Give up what a serving process does not need: as far as possible, not at all, or wholly.
+    #[arg(long, value_enum, env = "URING_ECHO_SANDBOX", default_value = "auto")]
+    sandbox: SandboxArg,
     /// Fault injection: workers do nothing for LENGTH every EVERY, as in 100ms/2s.
     #[arg(long, value_name = "LENGTH/EVERY", env = "URING_ECHO_STALL", value_parser = parse_stall)]
     stall: Option<Stall>,
@@ -114,6 +121,13 @@ struct PingArgs {
     timeout: Duration,
 }
 
+#[derive(Debug, Parser)]
+struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum EngineArg {
     Uring,
@@ -123,6 +137,13 @@ enum EngineArg {
 enum AcceptArg {
     Reuseport,
     Shared,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SandboxArg {
+    Auto,
+    Off,
+    Require,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -140,6 +161,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match Cli::parse_from(args).command {
         Command::Serve(args) => serve(&args),
         Command::Ping(args) => ping_once(&args),
+        Command::Doctor(args) => examine(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -176,6 +198,25 @@ fn ping_once(args: &PingArgs) -> Result<()> {
     let addr = addr.first().with_context(|| format!("{} has no address", args.addr))?;
     let answer = ping::ping(*addr, args.timeout).with_context(|| format!("pinging {addr}"))?;
     println!("{addr} echoed {} bytes in {:?}", answer.bytes, answer.round_trip);
+    Ok(())
+}
+
+fn examine(args: &DoctorArgs) -> Result<()> {
+    let findings = doctor::examine();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        for Finding { subject, standing, found } in &findings {
+            let sign = match standing {
+                Standing::Fine => "✓",
+                Standing::Less => "!",
+                Standing::Broken => "✗",
+            };
+            println!("{sign} {subject:<13} {}", found.replace('\n', "\n                "));
+        }
+    }
+    let broken = findings.iter().any(|finding| finding.standing == Standing::Broken);
+    anyhow::ensure!(!broken, "the server would not run here");
     Ok(())
 }
 
@@ -225,6 +266,11 @@ impl ServeArgs {
             write_timeout: Some(self.write_timeout),
             drain_delay: self.drain_delay,
             drain_timeout: self.drain_timeout,
+            sandbox: match self.sandbox {
+                SandboxArg::Auto => Sandbox::Auto,
+                SandboxArg::Off => Sandbox::Off,
+                SandboxArg::Require => Sandbox::Require,
+            },
             log_peers: tracing::enabled!(Level::DEBUG),
             ..Config::default()
         };

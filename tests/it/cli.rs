@@ -76,3 +76,16 @@ fn ping_tells_an_echo_server_from_nothing_and_from_something_else() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("connect"), "{}", stderr(&output));
 }
+
+#[test]
+fn the_doctor_agrees_with_whether_the_server_starts() {
+    let output = run(&["doctor", "--json"]);
+    let findings: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("JSON on standard output");
+    let broken = findings.as_array().expect("a list").iter().any(|f| f["standing"] == "broken");
+    assert_eq!(output.status.code(), Some(i32::from(broken)));
+    let subjects: Vec<_> =
+        findings.as_array().expect("a list").iter().map(|f| f["subject"].clone()).collect();
+    assert!(subjects.contains(&"io_uring".into()) && subjects.contains(&"sandbox".into()));
+    on_each_engine(&[], |_| assert!(!broken, "{findings}"));
+}
