@@ -301,7 +301,7 @@ impl Io {
                 self.ring.cancel(accept_token(listener), CANCEL);
             }
             Action::ArmRecv { conn, socket } => {
-                self.ring.receive_many(Handle::Direct(socket.0), token(Op::Recv, conn));
+                self.ring.receive_some(Handle::Direct(socket.0), token(Op::Recv, conn));
             }
             Action::CancelRecv { conn, .. } => self.ring.cancel(token(Op::Recv, conn), CANCEL),
             Action::Send { conn, socket, source } => self.send(conn, socket, source),

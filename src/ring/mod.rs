@@ -110,7 +110,7 @@ impl Ring {
         }
         submitter.register_enable_rings().map_err(named("io_uring_register(ENABLE_RINGS)"))?;
         let slots = uring.params().sq_entries();
-        Ok(Self {
+        let mut ring = Self {
             uring: ManuallyDrop::new(uring),
             door,
             pool,
@@ -123,7 +123,33 @@ impl Ring {
             in_flight: 0,
             fault: None,
             not_send: PhantomData,
-        })
+        };
+        if setup.buffers > 0 {
+            ring.offers.limited_receive = ring.try_limited_receive()?;
+        }
+        Ok(ring)
+    }
+
+    /// No probe tells whether a multishot receive may have a total limit. A receive on no socket
+    /// does: a kernel that knows the limit complains about the socket, an older one about the
+    /// limit.
+    fn try_limited_receive(&mut self) -> Result<bool, RingError> {
+        let nowhere = io_uring::types::Fd(-1);
+        let mut entry = io_uring::opcode::RecvMulti::new(nowhere, pool::GROUP).build();
+        operations::set_total_limit(&mut entry, 1);
+        self.push(entry, Token::new(Op::Call, 0, 0));
+        let mut batch = Vec::with_capacity(1);
+        while batch.is_empty() {
+            self.wait(None)?;
+            self.reap(&mut batch);
+        }
+        let known = batch[0].result == Err(Errno::BADF);
+        if !known {
+            self.degraded.push(
+                "receives one at a time (multishot with a limit needs Linux 6.17)".to_owned(),
+            );
+        }
+        Ok(known)
     }
 
     /// What this kernel could not give: one line each, empty on a current kernel.

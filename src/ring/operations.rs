@@ -81,9 +81,18 @@ impl Ring {
         self.accepted.peer(cell)
     }
 
-    /// Receives into buffers of the pool until it ends or is cancelled (multishot, Linux 6.0).
-    pub fn receive_many(&mut self, socket: Handle, token: Token) {
-        self.push(on!(socket, |target| opcode::RecvMulti::new(target, GROUP).build()), token);
+    /// Receives into buffers of the pool until it has brought one buffer's worth of bytes, ends or
+    /// is cancelled (multishot with a total limit, Linux 6.17; a single receive before).
+    ///
+    /// The limit is what keeps a peer that floods and does not read from draining the pool before
+    /// anybody can object: an unlimited multishot takes 32 buffers and more in one go.
+    pub fn receive_some(&mut self, socket: Handle, token: Token) {
+        if !self.offers.limited_receive {
+            return self.receive_one(socket, token);
+        }
+        let mut entry = on!(socket, |target| opcode::RecvMulti::new(target, GROUP).build());
+        set_total_limit(&mut entry, self.pool.buffer_size());
+        self.push(entry, token);
     }
 
     /// Receives once into a buffer of the pool.
@@ -186,4 +195,19 @@ impl Ring {
 
 fn send(socket: Handle, start: *const u8, len: u32) -> Entry {
     on!(socket, |target| opcode::Send::new(target, start, len).flags(SEND_FLAGS).build())
+}
+
+/// Where `struct io_uring_sqe` has `optlen`, which a multishot receive reads as the most bytes it
+/// may bring altogether.
+const OPTLEN_OFFSET: usize = 44;
+
+/// Sets a field that the io-uring crate has no name for yet.
+pub(super) fn set_total_limit(entry: &mut Entry, bytes: u32) {
+    const { assert!(size_of::<Entry>() == 64) };
+    let base = std::ptr::from_mut(entry).cast::<u8>();
+    #[allow(clippy::cast_ptr_alignment, reason = "offset 44 of an 8-aligned structure")]
+    let field = base.wrapping_add(OPTLEN_OFFSET).cast::<u32>();
+    // SAFETY: an Entry is exactly the kernel's 64-byte submission entry (`repr(C)` around it, size
+    // asserted above), so the four bytes at offset 44 are inside it and are plain integer data.
+    unsafe { field.write(bytes) }
 }
