@@ -124,6 +124,7 @@ fn advice(all: &Interval, evidence: &Evidence) -> Vec<Advice> {
     advice.extend(conntrack_advice(evidence));
     advice.extend(outcome(Outcome::Refused).map(|count| Advice::Refused { count }));
     advice.extend(outcome(Outcome::NeverAccepted).map(|count| Advice::NeverAccepted { count }));
+    advice.extend(outcome(Outcome::StampInvalid).map(|count| Advice::NoStamp { count }));
     let ports = outcome(Outcome::LocalPortExhausted);
     advice.extend(ports.map(|count| Advice::PortsExhausted { count }));
     let descriptors = outcome(Outcome::FdLimit);

@@ -65,6 +65,11 @@ pub enum Advice {
         /// How many attempts.
         count: u64,
     },
+    /// The server sends no stamp, or not one that can be read.
+    NoStamp {
+        /// On how many connections.
+        count: u64,
+    },
     /// Accepts were not seen at all.
     NotObserved,
 }
@@ -83,6 +88,7 @@ impl Advice {
             Self::Refused { .. } => "refused",
             Self::PortsExhausted { .. } => "local_port_exhausted",
             Self::DescriptorsExhausted { .. } => "fd_limit",
+            Self::NoStamp { .. } => "stamp_invalid",
             Self::NotObserved => "accept_not_observed",
         }
     }
@@ -133,6 +139,10 @@ impl fmt::Display for Advice {
             Self::DescriptorsExhausted { count } => (
                 format!("{} found no free descriptor", human::plural(count, "attempt")),
                 "lower --max-in-flight or raise ulimit -n",
+            ),
+            Self::NoStamp { count } => (
+                format!("{} did not begin with a stamp", human::plural(count, "connection")),
+                "start uring-echo serve with --stamp, or use --observe diag",
             ),
             Self::NotObserved => (
                 "no accept was observed, so there is no accept_delay".into(),
