@@ -52,9 +52,9 @@ pub struct Piece {
     pub len: u32,
 }
 
-/// Sends go on inside the kernel until everything is taken or the socket fails, and a vanished
-/// peer is an error code, not a signal.
-const SEND_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+/// A vanished peer is an error code, not a signal. No MSG_WAITALL: a send that took part of its
+/// bytes says so, which frees buffers early and tells a slow reader from one that has stopped.
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
 
 impl Ring {
     /// Accepts connections into direct descriptors until cancelled (multishot, Linux 5.19). Each
