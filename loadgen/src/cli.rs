@@ -42,7 +42,7 @@ pub struct RunArgs {
     /// Server to connect to, host:port; without it an embedded server is started
     pub addr: Option<String>,
 
-    /// Connections per second, planned ahead: late ones count from when they were due [default: 3000]
+    /// Connections per second, planned ahead: late ones count from when due [default: 3000]
     #[arg(long, value_name = "N", value_parser = parse_rate, group = "shape")]
     #[arg(help_heading = "Load shape")]
     pub rate: Option<f64>,
@@ -92,7 +92,7 @@ pub struct RunArgs {
     #[arg(help_heading = "Connection")]
     pub size: u32,
 
-    /// How connections end: rst frees the port at once, fin leaves it in TIME_WAIT for 60 s
+    /// How connections end: rst frees the port at once, fin leaves it in TIME_WAIT
     #[arg(long, value_enum, default_value_t = Close::Rst)]
     #[arg(help_heading = "Connection")]
     pub close: Close,

@@ -1,13 +1,29 @@
 //! loadgen: how long did connections wait to be accepted?
 //!
-//! [`cli`] → [`config`] → preflight → a [`schedule`] and a [`record`]er per generator thread →
-//! totals → report.
+//! [`cli`] → [`config`] → [`preflight`] → [`dispatch`]: per generator thread a [`schedule`], a table
+//! of [`connection`]s and a [`ledger`] that writes into the [`record`]er, watched by [`observe`] →
+//! [`totals`] → [`verdict`] → [`report`], with the [`evidence`] sampler beside. [`run()`](run::run) is
+//! the whole of it.
 #![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod connection;
+pub mod dispatch;
 pub mod embedded;
+pub mod environment;
+pub mod evidence;
+pub mod human;
+pub mod ledger;
 pub mod observe;
+pub mod payload;
+pub mod preflight;
+pub mod progress;
 pub mod record;
+pub mod report;
+pub mod run;
 pub mod schedule;
+pub mod sources;
+pub mod totals;
+pub mod verdict;

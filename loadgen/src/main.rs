@@ -1,2 +1,45 @@
 //! loadgen: how long did connections wait to be accepted?
-fn main() {}
+
+use std::env;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use loadgen::cli::{Cli, Command};
+use loadgen::config::RunConfig;
+use loadgen::{embedded, run};
+
+fn main() -> ExitCode {
+    let mut args = env::args_os();
+    if args.nth(1).is_some_and(|first| first == embedded::SERVE) {
+        return serve(args);
+    }
+    let Command::Run(args) = Cli::parse().command;
+    let config = match RunConfig::resolve(*args) {
+        Ok(config) => config,
+        Err(error) => return complain(&error.into(), USAGE),
+    };
+    let argv = env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    match run::run(config, argv) {
+        Ok(status) => status.into(),
+        Err(error) => complain(&error.into(), FAILURE),
+    }
+}
+
+/// This program as the embedded server.
+fn serve(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let bound: Result<()> = embedded::die_with_parent().map_err(Into::into);
+    if let Err(error) = bound {
+        return complain(&error, FAILURE);
+    }
+    uring_echo::cli::main(["uring-echo", "serve"].map(OsString::from).into_iter().chain(args))
+}
+
+fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
+    eprintln!("loadgen: {error:#}");
+    status.into()
+}
+
+const FAILURE: u8 = 1;
+const USAGE: u8 = 2;

@@ -331,7 +331,8 @@ mod tests {
             warmup_ms in 0u64..100,
             of in 1u16..9,
         ) {
-            let all = merged(&format!("--rate {rate} --duration {ms}ms --warmup {warmup_ms}ms"), of);
+            let args = format!("--rate {rate} --duration {ms}ms --warmup {warmup_ms}ms");
+            let all = merged(&args, of);
             let total_ms = ms + warmup_ms;
             prop_assert!(all.iter().all(|&at| at < total_ms * 1_000_000));
             prop_assert_eq!(all.len() as u64, (total_ms * rate).div_ceil(1000));

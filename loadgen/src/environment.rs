@@ -1,0 +1,146 @@
+//! Where a run happened, as far as this process may look.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use rustix::process::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::sysctl;
+
+/// The machine and its limits; absent where unreadable.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Release of the kernel (`uname -r`).
+    pub kernel: Option<String>,
+    /// Model of the first CPU.
+    pub cpu: Option<String>,
+    /// CPUs this process may use, in cpulist form (cpuset(7)).
+    pub cpus_used: Option<String>,
+    /// Frequency governor of the first CPU.
+    pub governor: Option<String>,
+    /// Vulnerabilities that concern this CPU, and what the kernel does about each.
+    pub mitigations: Option<BTreeMap<String, String>>,
+    /// `net.core.somaxconn`: upper bound of every listen backlog.
+    pub somaxconn: Option<u64>,
+    /// Memory that may be locked, bytes.
+    pub memlock: Limit,
+    /// Open descriptors.
+    pub nofile: Limit,
+    /// `disabled`, `strict` or `filter` (proc(5), `Seccomp`).
+    pub seccomp: Option<String>,
+    /// Which engine's container this is; absent outside of one.
+    pub container: Option<String>,
+}
+
+/// A resource limit; absent is unlimited (getrlimit(2)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// What is enforced.
+    pub soft: Option<u64>,
+    /// What the process may raise it to.
+    pub hard: Option<u64>,
+}
+
+impl Environment {
+    /// Looks around.
+    pub fn read() -> Self {
+        let status = text("/proc/self/status").unwrap_or_default();
+        Self {
+            kernel: line("/proc/sys/kernel/osrelease"),
+            cpu: text("/proc/cpuinfo").and_then(|t| field(&t, "model name")),
+            cpus_used: field(&status, "Cpus_allowed_list"),
+            governor: line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            mitigations: mitigations(Path::new("/sys/devices/system/cpu/vulnerabilities")),
+            somaxconn: sysctl("core/somaxconn").and_then(|t| t.trim().parse().ok()),
+            memlock: limit(Resource::Memlock),
+            nofile: limit(Resource::Nofile),
+            seccomp: field(&status, "Seccomp").and_then(|mode| seccomp(&mode)),
+            container: container(),
+        }
+    }
+}
+
+fn text(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok()
+}
+
+fn line(path: &str) -> Option<String> {
+    text(path).map(|t| t.trim().to_owned())
+}
+
+/// The value of the first `name: value` line.
+fn field(text: &str, name: &str) -> Option<String> {
+    let fields = text.lines().filter_map(|line| line.split_once(':'));
+    let mut named = fields.filter(|(key, _)| key.trim() == name);
+    named.next().map(|(_, value)| value.trim().to_owned())
+}
+
+fn limit(resource: Resource) -> Limit {
+    let limit = getrlimit(resource);
+    Limit { soft: limit.current, hard: limit.maximum }
+}
+
+fn seccomp(mode: &str) -> Option<String> {
+    let name = match mode {
+        "0" => "disabled",
+        "1" => "strict",
+        "2" => "filter",
+        _ => return None,
+    };
+    Some(name.to_owned())
+}
+
+fn mitigations(folder: &Path) -> Option<BTreeMap<String, String>> {
+    let known = fs::read_dir(folder).ok()?.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let state = fs::read_to_string(entry.path()).ok()?.trim().to_owned();
+        let concerned = state != "Not affected";
+        concerned.then(|| (entry.file_name().to_string_lossy().into_owned(), state))
+    });
+    Some(known.collect())
+}
+
+/// Engines leave a file at the root, or their name in the control group's path.
+fn container() -> Option<String> {
+    let by_file = [("/.dockerenv", "docker"), ("/run/.containerenv", "podman")];
+    if let Some((_, engine)) = by_file.into_iter().find(|(path, _)| Path::new(path).exists()) {
+        return Some(engine.to_owned());
+    }
+    engine_of_cgroup(&text("/proc/1/cgroup")?).map(str::to_owned)
+}
+
+fn engine_of_cgroup(cgroup: &str) -> Option<&'static str> {
+    ["kubepods", "docker", "libpod", "containerd", "lxc"]
+        .into_iter()
+        .find(|engine| cgroup.contains(engine))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_by_their_whole_name() {
+        let status = "Name:\tx\nSeccomp_filters:\t3\nSeccomp:\t2\nCpus_allowed_list:\t0-1\n";
+        assert_eq!(field(status, "Seccomp"), Some("2".into()));
+        assert_eq!(field(status, "Cpus_allowed_list"), Some("0-1".into()));
+        assert_eq!(field(status, "Cpus"), None);
+    }
+
+    #[test]
+    fn modes_and_engines_have_names() {
+        assert_eq!(seccomp("2"), Some("filter".into()));
+        assert_eq!(seccomp("9"), None);
+        assert_eq!(engine_of_cgroup("0::/system.slice/docker-a1.scope"), Some("docker"));
+        assert_eq!(engine_of_cgroup("0::/init.scope"), None);
+    }
+
+    #[test]
+    fn this_machine_has_a_kernel() {
+        let environment = Environment::read();
+        assert!(environment.kernel.is_some());
+        assert!(environment.cpus_used.is_some());
+    }
+}

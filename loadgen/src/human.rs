@@ -1,0 +1,87 @@
+//! Numbers as people read them.
+
+/// A duration with three significant digits and the unit that suits it: `8.41µs`, `120ms`.
+pub fn duration(ns: u64) -> String {
+    const UNITS: [(&str, f64); 4] = [("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)];
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let ns = ns as f64;
+    // 999.5 would be shown as 1000: the next unit says it better.
+    let suits = |&&(_, unit): &&(&str, f64)| ns / unit < 999.5;
+    let &(name, unit) = UNITS.iter().find(suits).unwrap_or(&UNITS[3]);
+    let value = ns / unit;
+    let digits = match value {
+        _ if unit == 1.0 => 0,
+        v if v < 9.995 => 2,
+        v if v < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$}{name}")
+}
+
+/// The same, or a dash.
+pub fn maybe(ns: Option<u64>) -> String {
+    ns.map_or_else(|| "–".into(), duration)
+}
+
+/// A count with separators: `30,000`.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut shown = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
+/// A number per second, without decimals that mean nothing.
+pub fn rate(per_second: f64) -> String {
+    if per_second >= 100.0 {
+        #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
+        #[expect(clippy::cast_sign_loss, reason = "rates are not negative")]
+        return count(per_second.round() as u64);
+    }
+    let shown = format!("{per_second:.3}");
+    shown.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// `1 thing`, `2 things`.
+pub fn plural(n: u64, thing: &str) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{} {thing}{s}", count(n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_three_digits_and_a_fitting_unit() {
+        let shown = [
+            (0, "0ns"),
+            (842, "842ns"),
+            (999, "999ns"),
+            (1_000, "1.00µs"),
+            (8_412, "8.41µs"),
+            (9_996, "10.0µs"),
+            (14_230, "14.2µs"),
+            (412_499, "412µs"),
+            (999_600, "1.00ms"),
+            (10_000_000_000, "10.0s"),
+            (300_000_000_000, "300s"),
+        ];
+        for (ns, text) in shown {
+            assert_eq!(duration(ns), text);
+        }
+    }
+
+    #[test]
+    fn counts_and_rates_are_readable() {
+        assert_eq!([count(0), count(999), count(1_000)], ["0", "999", "1,000"]);
+        assert_eq!(count(12_345_678), "12,345,678");
+        assert_eq!([rate(3000.4), rate(2.5), rate(0.001)], ["3,000", "2.5", "0.001"]);
+        assert_eq!([plural(1, "thread"), plural(2, "thread")], ["1 thread", "2 threads"]);
+    }
+}

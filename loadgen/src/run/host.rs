@@ -1,0 +1,187 @@
+//! Whom a run measures: the embedded server, or one that was there before.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitStatus;
+
+use rustix::thread::sched_getaffinity;
+
+use super::{RunError, refused};
+use crate::cli::parse_cpus;
+use crate::config::{Observe, RunConfig};
+use crate::embedded::{EmbeddedServer, ServerFacts, cpu_list, split_cpus};
+use crate::report::Server;
+
+/// The server of a run and how the CPUs are divided.
+#[derive(Debug)]
+pub(super) struct Host {
+    addr: SocketAddr,
+    embedded: Option<EmbeddedServer>,
+    /// CPUs this process may use.
+    allowed: usize,
+    /// CPUs of the generator; empty leaves it to the scheduler.
+    generator_cpus: Vec<usize>,
+    /// Generator and embedded server use the same CPUs, at least in part.
+    mixed: bool,
+}
+
+impl Host {
+    /// The server named by the configuration; without one it is started.
+    pub(super) fn find(config: &RunConfig) -> Result<Self, RunError> {
+        let allowed = allowed_cpus()?;
+        let generator_cpus = config.cpus.clone().unwrap_or_default();
+        match config.target {
+            Some(addr) => Ok(Self {
+                addr,
+                embedded: None,
+                allowed: allowed.len(),
+                generator_cpus,
+                mixed: false,
+            }),
+            None => Self::start(config, &allowed),
+        }
+    }
+
+    fn start(config: &RunConfig, allowed: &[usize]) -> Result<Self, RunError> {
+        let (server_cpus, generator_cpus) = divide(config, allowed);
+        let args: Vec<OsString> = config.server_args.iter().map(OsString::from).collect();
+        let stamp = matches!(config.observe, Observe::Auto | Observe::Stamp);
+        let embedded = EmbeddedServer::start(&args, Some(&cpu_list(&server_cpus)), stamp)?;
+        let mixed = server_cpus.iter().any(|cpu| generator_cpus.contains(cpu));
+        Ok(Self {
+            addr: embedded.addr(),
+            embedded: Some(embedded),
+            allowed: allowed.len(),
+            generator_cpus,
+            mixed,
+        })
+    }
+
+    /// Where to connect to.
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Whether it is ours.
+    pub(super) fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
+    /// Its process, where it is known.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.embedded.as_ref().map(EmbeddedServer::pid)
+    }
+
+    /// CPUs for the generator; empty leaves it to the scheduler.
+    pub(super) fn generator_cpus(&self) -> &[usize] {
+        &self.generator_cpus
+    }
+
+    /// Whether that many spinning threads leave somebody without a CPU.
+    pub(super) fn must_share_with(&self, threads: u16) -> bool {
+        let own = if self.generator_cpus.is_empty() {
+            // A foreign server may be here, and wants a CPU too.
+            self.allowed.saturating_sub(1)
+        } else {
+            self.generator_cpus.len()
+        };
+        self.mixed || usize::from(threads) > own
+    }
+
+    /// Whether the embedded server has ended, and how.
+    pub(super) fn died(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.embedded.as_mut().map_or(Ok(None), EmbeddedServer::try_exited)
+    }
+
+    /// Stops the embedded server and says what there is to say about it.
+    pub(super) fn into_report(self) -> Result<Server, RunError> {
+        let Some(embedded) = self.embedded else { return Ok(Server::default()) };
+        let server = described(embedded.facts());
+        embedded.stop().map_err(refused("stopping the embedded server"))?;
+        Ok(server)
+    }
+}
+
+fn allowed_cpus() -> Result<Vec<usize>, RunError> {
+    let set = sched_getaffinity(None).map_err(|e| refused("reading the CPU affinity")(e.into()))?;
+    Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
+}
+
+/// CPUs of the server and of the generator. What the user gave to one is not given to the other
+/// unless nothing else is left.
+fn divide(config: &RunConfig, allowed: &[usize]) -> (Vec<usize>, Vec<usize>) {
+    let others = |taken: &[usize]| {
+        let rest: Vec<usize> = allowed.iter().copied().filter(|cpu| !taken.contains(cpu)).collect();
+        if rest.is_empty() { allowed.to_vec() } else { rest }
+    };
+    match (server_cpus(&config.server_args), &config.cpus) {
+        (Some(server), Some(generator)) => (server, generator.clone()),
+        (Some(server), None) => {
+            let generator = others(&server);
+            (server, generator)
+        }
+        (None, Some(generator)) => (others(generator), generator.clone()),
+        (None, None) => split_cpus(allowed),
+    }
+}
+
+/// `--cpus` among the server's arguments. What is wrong with it the server will say.
+fn server_cpus(args: &[String]) -> Option<Vec<usize>> {
+    let at = args.iter().position(|arg| arg == "--cpus" || arg.starts_with("--cpus="))?;
+    let list = args[at].strip_prefix("--cpus=").or_else(|| Some(args.get(at + 1)?.as_str()))?;
+    parse_cpus(list).ok().map(|list| list.0)
+}
+
+fn described(facts: &ServerFacts) -> Server {
+    let number = |n: u64| u32::try_from(n).ok().filter(|&n| n > 0);
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    Server {
+        engine: text(&facts.engine),
+        accept: text(&facts.accept),
+        workers: number(facts.workers),
+        backlog_effective: number(facts.backlog_effective),
+        busy_poll: text(&facts.busy_poll),
+        degraded: facts.degraded.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn divided(args: &str) -> (Vec<usize>, Vec<usize>) {
+        let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
+        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command;
+        divide(&RunConfig::resolve(*run).expect(args), &[0, 1, 2])
+    }
+
+    #[test]
+    fn nobody_gets_what_the_user_gave_to_the_other() {
+        assert_eq!(divided("--cpus 1"), (vec![0, 2], vec![1]));
+        assert_eq!(divided("-- --cpus 0-1"), (vec![0, 1], vec![2]));
+        assert_eq!(divided("-- --cpus=2"), (vec![2], vec![0, 1]));
+        assert_eq!(divided("--cpus 1 -- --cpus 1"), (vec![1], vec![1]));
+        assert_eq!(divided("--cpus 0-2"), (vec![0, 1, 2], vec![0, 1, 2]));
+    }
+
+    #[test]
+    fn spinning_needs_a_cpu_of_its_own() {
+        let host = |allowed, cpus: &[usize], mixed| Host {
+            addr: "127.0.0.1:1".parse().unwrap(),
+            embedded: None,
+            allowed,
+            generator_cpus: cpus.to_vec(),
+            mixed,
+        };
+        assert!(!host(2, &[], false).must_share_with(1));
+        assert!(host(1, &[], false).must_share_with(1));
+        assert!(host(2, &[], false).must_share_with(2));
+        assert!(!host(4, &[2, 3], false).must_share_with(2));
+        assert!(host(4, &[2, 3], false).must_share_with(3));
+        assert!(host(4, &[2, 3], true).must_share_with(1));
+    }
+}

@@ -1,0 +1,90 @@
+//! Client addresses taken in turn: each brings its own range of ports.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// Most addresses used, over all networks; further ones would only cost memory.
+pub const SOURCES_MAX: usize = 65_536;
+
+/// A round of client addresses.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    addrs: Vec<IpAddr>,
+    next: usize,
+}
+
+impl Sources {
+    /// Expands networks into their host addresses, an equal share of [`SOURCES_MAX`] each at most.
+    /// All of 127.0.0.0/8 can be used on Linux without configuring an address.
+    pub fn expand(networks: &[IpNet]) -> Self {
+        let share = SOURCES_MAX / networks.len().max(1);
+        let addrs = networks.iter().flat_map(|net| net.hosts().take(share.max(1))).collect();
+        Self { addrs, next: 0 }
+    }
+
+    /// Begins the round elsewhere, so that threads do not walk in step.
+    #[must_use]
+    pub fn starting_at(mut self, index: usize) -> Self {
+        self.next = index.checked_rem(self.addrs.len()).unwrap_or(0);
+        self
+    }
+
+    /// How many addresses the round has; 0 leaves the choice to the kernel.
+    pub fn len(&self) -> usize {
+        self.addrs.len()
+    }
+
+    /// Whether the kernel chooses.
+    pub fn is_empty(&self) -> bool {
+        self.addrs.is_empty()
+    }
+
+    /// The address for the next connection; `None` leaves the choice to the kernel.
+    pub fn next_source(&mut self) -> Option<IpAddr> {
+        let addr = *self.addrs.get(self.next)?;
+        self.next = (self.next + 1) % self.addrs.len();
+        Some(addr)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources(networks: &[&str]) -> Sources {
+        let nets: Vec<IpNet> = networks.iter().map(|n| n.parse().unwrap()).collect();
+        Sources::expand(&nets)
+    }
+
+    #[test]
+    fn nothing_given_leaves_it_to_the_kernel() {
+        let mut none = sources(&[]).starting_at(3);
+        assert!(none.is_empty());
+        assert_eq!(none.next_source(), None);
+    }
+
+    #[test]
+    fn addresses_come_in_turn_from_every_network() {
+        let mut round = sources(&["127.1.0.0/30", "127.2.0.9/32"]);
+        let seen: Vec<String> =
+            (0..4).filter_map(|_| round.next_source()).map(|a| a.to_string()).collect();
+        assert_eq!(seen, ["127.1.0.1", "127.1.0.2", "127.2.0.9", "127.1.0.1"]);
+    }
+
+    #[test]
+    fn large_networks_are_bounded_and_shared_fairly() {
+        let round = sources(&["127.0.0.0/8", "10.0.0.0/8"]);
+        assert_eq!(round.len(), SOURCES_MAX);
+        let local = round.addrs.iter().filter(|a| a.is_loopback()).count();
+        assert_eq!(local, SOURCES_MAX / 2);
+        assert_eq!(sources(&["::1/128"]).len(), 1);
+        assert_eq!(sources(&["fd00::/64"]).len(), SOURCES_MAX);
+    }
+
+    #[test]
+    fn threads_start_apart() {
+        let mut second = sources(&["127.1.0.0/24"]).starting_at(255);
+        assert_eq!(second.next_source().unwrap().to_string(), "127.1.0.2");
+    }
+}
