@@ -12,9 +12,11 @@ use tracing::{Level, error, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{BusyPoll, Config, Stall};
+use crate::doctor::{Finding, Standing};
+use crate::sandbox::Sandbox;
 use crate::server::Server;
 use crate::stamp::{AcceptMode, Engine};
-use crate::{ping, shutdown};
+use crate::{doctor, ping, shutdown};
 
 /// A TCP echo server (RFC 862) on Linux io_uring.
 #[derive(Debug, Parser)]
@@ -30,6 +32,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Send one message to an echo server and wait for its echo: exit 0 if it came back.
     Ping(PingArgs),
+    /// Look at what this machine gives a server: exit 0 if it would run.
+    Doctor(DoctorArgs),
 }
 
 /// Flags of `uring-echo serve`; each has a twin in the environment.
@@ -70,11 +74,13 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", env = "URING_ECHO_MAX_PER_IP")]
     max_per_ip: Option<NonZeroU32>,
     /// Close connections without traffic after this long.
-    #[arg(long, value_name = "D", env = "URING_ECHO_IDLE_TIMEOUT", value_parser = positive_duration)]
+    #[arg(long, value_name = "D", env = "URING_ECHO_IDLE_TIMEOUT")]
+    #[arg(value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
     /// Close connections whose peer does not read for this long.
-    #[arg(long, value_name = "D", env = "URING_ECHO_WRITE_TIMEOUT", value_parser = positive_duration)]
-    write_timeout: Option<Duration>,
+    #[arg(long, value_name = "D", env = "URING_ECHO_WRITE_TIMEOUT", default_value = "60s")]
+    #[arg(value_parser = positive_duration)]
+    write_timeout: Duration,
     /// After the first stop signal keep accepting for this long.
     #[arg(long, value_name = "D", env = "URING_ECHO_DRAIN_DELAY", default_value = "0s")]
     #[arg(value_parser = humantime::parse_duration)]
@@ -95,6 +101,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SIZE", env = "URING_ECHO_CREDIT", default_value = "256k")]
     #[arg(value_parser = parse_size)]
     credit: NonZeroU32,
+    /// Give up what a serving process does not need: as far as possible, not at all, or wholly.
+    #[arg(long, value_enum, env = "URING_ECHO_SANDBOX", default_value = "auto")]
+    sandbox: SandboxArg,
     /// Fault injection: workers do nothing for LENGTH every EVERY, as in 100ms/2s.
     #[arg(long, value_name = "LENGTH/EVERY", env = "URING_ECHO_STALL", value_parser = parse_stall)]
     stall: Option<Stall>,
@@ -112,6 +121,13 @@ struct PingArgs {
     timeout: Duration,
 }
 
+#[derive(Debug, Parser)]
+struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum EngineArg {
     Uring,
@@ -121,6 +137,13 @@ enum EngineArg {
 enum AcceptArg {
     Reuseport,
     Shared,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SandboxArg {
+    Auto,
+    Off,
+    Require,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -138,6 +161,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match Cli::parse_from(args).command {
         Command::Serve(args) => serve(&args),
         Command::Ping(args) => ping_once(&args),
+        Command::Doctor(args) => examine(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -174,6 +198,25 @@ fn ping_once(args: &PingArgs) -> Result<()> {
     let addr = addr.first().with_context(|| format!("{} has no address", args.addr))?;
     let answer = ping::ping(*addr, args.timeout).with_context(|| format!("pinging {addr}"))?;
     println!("{addr} echoed {} bytes in {:?}", answer.bytes, answer.round_trip);
+    Ok(())
+}
+
+fn examine(args: &DoctorArgs) -> Result<()> {
+    let findings = doctor::examine();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        for Finding { subject, standing, found } in &findings {
+            let sign = match standing {
+                Standing::Fine => "✓",
+                Standing::Less => "!",
+                Standing::Broken => "✗",
+            };
+            println!("{sign} {subject:<13} {}", found.replace('\n', "\n                "));
+        }
+    }
+    let broken = findings.iter().any(|finding| finding.standing == Standing::Broken);
+    anyhow::ensure!(!broken, "the server would not run here");
     Ok(())
 }
 
@@ -220,9 +263,14 @@ impl ServeArgs {
             max_connections: self.max_connections,
             max_per_ip: self.max_per_ip,
             idle_timeout: self.idle_timeout,
-            write_timeout: self.write_timeout,
+            write_timeout: Some(self.write_timeout),
             drain_delay: self.drain_delay,
             drain_timeout: self.drain_timeout,
+            sandbox: match self.sandbox {
+                SandboxArg::Auto => Sandbox::Auto,
+                SandboxArg::Off => Sandbox::Off,
+                SandboxArg::Require => Sandbox::Require,
+            },
             log_peers: tracing::enabled!(Level::DEBUG),
             ..Config::default()
         };

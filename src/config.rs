@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use crate::sandbox::Sandbox;
 use crate::stamp::{AcceptMode, Engine};
 
 /// Everything [`Server::start`](crate::Server::start) needs to know.
@@ -46,6 +47,9 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Then wait this long for connections to end.
     pub drain_timeout: Duration,
+    /// Give up what a serving process does not need. For a process of its own: the fences hold
+    /// for every thread and cannot be taken down.
+    pub sandbox: Sandbox,
     /// Log every connection's peer (at debug level), which needs one accept at a time.
     pub log_peers: bool,
 }
@@ -68,9 +72,10 @@ impl Default for Config {
             max_connections: None,
             max_per_ip: None,
             idle_timeout: None,
-            write_timeout: None,
+            write_timeout: Some(Duration::from_secs(60)),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
+            sandbox: Sandbox::Off,
             log_peers: false,
         }
     }

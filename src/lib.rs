@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod echo;
 pub mod engine;
 pub mod limits;
@@ -16,6 +17,7 @@ pub mod metrics;
 pub mod ping;
 #[allow(unsafe_code, reason = "the one fence: see its module documentation")]
 pub mod ring;
+pub mod sandbox;
 pub mod server;
 pub mod shutdown;
 pub mod stamp;

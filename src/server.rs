@@ -15,6 +15,7 @@ use crate::limits::{LimitError, Limits, raise_open_files};
 use crate::listen::{ListenError, Listening, Steps, effective_backlog};
 use crate::metrics::{self, Published};
 use crate::ring::RingError;
+use crate::sandbox::{Fences, SandboxError};
 use crate::shutdown::{Control, Phase};
 use crate::stamp::AcceptMode;
 
@@ -27,6 +28,9 @@ pub enum ServerError {
     /// io_uring is not to be had.
     #[error(transparent)]
     Ring(#[from] RingError),
+    /// A fence that was required is not to be had.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// An address could not be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -82,6 +86,8 @@ pub struct Facts {
     pub busy_poll: String,
     /// What this kernel could not give.
     pub degraded: Vec<String>,
+    /// What the process gave up.
+    pub sandbox: Fences,
 }
 
 impl Server {
@@ -103,6 +109,7 @@ impl Server {
             published: Vec::new(),
             workers: Vec::new(),
         };
+        config.sandbox.before_workers(&mut server.facts.sandbox)?;
         let (ready, readiness) = mpsc::channel();
         for (index, listeners) in share_out(listening, workers).into_iter().enumerate() {
             let plan = server.plan(index, listeners, config, limits);
@@ -112,7 +119,10 @@ impl Server {
             server.workers.push(worker.map_err(os("starting a worker thread"))?);
         }
         drop(ready);
-        server.await_readiness(&readiness)
+        let mut server = server.await_readiness(&readiness)?;
+        config.sandbox.when_ready(&mut server.facts.sandbox)?;
+        server.facts.degraded.extend(server.facts.sandbox.missing.clone());
+        Ok(server)
     }
 
     fn plan(
@@ -180,6 +190,7 @@ impl Server {
                 backlog_effective = facts.backlog_effective,
                 busy_poll = facts.busy_poll,
                 degraded = facts.degraded.join("; "),
+                sandbox = facts.sandbox.active.join(" "),
                 "listening"
             );
         }
@@ -253,5 +264,6 @@ fn facts(config: &Config, listening: &[Listening], degraded: Option<String>) -> 
             BusyPoll::For(time) => time.as_micros().to_string(),
         },
         degraded: degraded.into_iter().collect(),
+        sandbox: Fences::default(),
     }
 }

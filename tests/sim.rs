@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use self::sights::Sights;
 use self::world::World;
 
 #[path = "sim/client.rs"]
@@ -27,10 +28,14 @@ mod listener;
 mod memory;
 #[path = "sim/scenario.rs"]
 mod scenario;
+#[path = "sim/sights.rs"]
+mod sights;
 #[path = "sim/socket.rs"]
 mod socket;
 #[path = "sim/transfer.rs"]
 mod transfer;
+#[path = "sim/watch.rs"]
+mod watch;
 #[path = "sim/world.rs"]
 mod world;
 
@@ -47,10 +52,13 @@ fn every_seed_comes_to_a_good_end() {
     }
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
     let started = Instant::now();
-    let events = run_all(seeds);
+    let sights = run_all(seeds);
     let seconds = started.elapsed().as_secs_f64();
     let rate = seeds as f64 / seconds;
-    say(&format!("{seeds} seeds, {events} events in {seconds:.2} s: {rate:.0} seeds/s"));
+    say(&format!("{seeds} seeds in {seconds:.2} s: {rate:.0} seeds/s, which saw{sights}"));
+    if seeds >= SEEDS {
+        sights.assert_complete();
+    }
 }
 
 #[test]
@@ -91,9 +99,9 @@ impl Drop for Hint {
     }
 }
 
-/// Runs the seeds below `seeds`, on every core; tells how many events that took.
-fn run_all(seeds: u64) -> u64 {
-    let (next, events) = (AtomicU64::new(0), AtomicU64::new(0));
+/// Runs the seeds below `seeds`, on every core; tells what they went through.
+fn run_all(seeds: u64) -> Sights {
+    let (next, sights) = (AtomicU64::new(0), Sights::default());
     let failed = AtomicBool::new(false);
     let work = || {
         while !failed.load(Ordering::Relaxed) {
@@ -104,7 +112,7 @@ fn run_all(seeds: u64) -> u64 {
             let hint = (Hint { seed, stop: None }, Alarm(&failed));
             let mut world = World::new(seed, false);
             world.run();
-            events.fetch_add(world.events, Ordering::Relaxed);
+            sights.add(world.sights());
             drop(hint);
         }
     };
@@ -113,7 +121,7 @@ fn run_all(seeds: u64) -> u64 {
             scope.spawn(work);
         }
     });
-    events.into_inner()
+    sights
 }
 
 /// Tells the other threads of a panic.

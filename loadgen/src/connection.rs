@@ -68,6 +68,8 @@ pub struct Connection {
     number: u64,
     /// As long as what comes in may be a stamp.
     stamp: Option<StampReader>,
+    /// An accept that was seen before connect was seen to be complete.
+    early: Option<Accept>,
     /// An accept that only counts if the peer did not reset the connection.
     unconfirmed: Option<Accept>,
     /// Messages that came back whole.
@@ -106,6 +108,7 @@ impl Connection {
             times,
             number,
             stamp: Some(StampReader::new()),
+            early: None,
             unconfirmed: None,
             echoed: 0,
             echoed_bytes: 0,
@@ -129,12 +132,20 @@ impl Connection {
     /// connect is complete.
     pub fn established(&mut self, cx: &mut Context<'_>) -> Step {
         cx.ledger.established(&mut self.times, cx.now_ns);
-        self.proceed(cx)
+        match self.early.take().map(|accept| self.accept(accept, cx)) {
+            Some(Err(ending)) => Step::End(ending),
+            _ => self.proceed(cx),
+        }
     }
 
     /// The kernel shows that a process holds the connection.
     pub fn seen_accepted(&mut self, bracket: Bracket, cx: &mut Context<'_>) -> Step {
-        self.accepted(accept_within(bracket), cx)
+        let accept = accept_within(bracket);
+        if !self.times.is_established() {
+            self.early = Some(accept);
+            return Step::Wait;
+        }
+        self.accepted(accept, cx)
     }
 
     /// The server's end was there and is gone: accepted and closed, unless the peer resets.

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, SendError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{env, iter};
@@ -102,6 +102,10 @@ impl EmbeddedServer {
         // A Ctrl-C at the terminal is for the generator, which then stops the server in order.
         command.process_group(0);
         command.env(PARENT_ENV, std::process::id().to_string());
+        // Whatever else is filtered out, we wait for this one.
+        if let Ok(filter) = env::var("RUST_LOG") {
+            command.env("RUST_LOG", format!("{filter},uring_echo::server=info"));
+        }
         // Our stdout carries the report and nothing else.
         let stdout = io::stderr().as_fd().try_clone_to_owned().map_err(EmbeddedError::Spawn)?;
         command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
@@ -179,7 +183,7 @@ pub enum EmbeddedError {
     Ended {
         /// How it ended.
         status: ExitStatus,
-        /// The last lines it wrote.
+        /// What it had to say.
         last_words: Vec<String>,
     },
     /// It runs but does not listen.
@@ -267,31 +271,37 @@ enum News {
     Ended(Vec<String>),
 }
 
-/// Reads the server's stderr to its end: announces the first `listening`, passes on what a person
-/// should see.
+/// Reads the server's stderr to its end and passes on what a person should see. What comes before
+/// the server listens is held back: if it never does, those words belong to the error.
 fn follow(stderr: ChildStderr, news: &Sender<News>) {
-    let mut last_words = Vec::new();
-    for line in BufReader::new(stderr).split(b'\n') {
-        let Ok(line) = line else { break };
-        let line = String::from_utf8_lossy(&line).into_owned();
-        match parse_line(&line) {
-            Line::Listening(addr, facts) => announce(news, News::Ready(addr, facts)),
-            Line::Tell(text) => eprintln!("server: {text}"),
-            Line::Routine => {}
+    let lines = BufReader::new(stderr).split(b'\n').map_while(Result::ok);
+    let lines = lines.map(|line| parse_line(&String::from_utf8_lossy(&line)));
+    let mut held = Vec::new();
+    let mut ready = false;
+    for line in lines {
+        match line {
+            Line::Listening(addr, facts) if !ready => {
+                ready = true;
+                announce(news, News::Ready(addr, facts));
+                held.drain(..).for_each(tell);
+            }
+            Line::Tell(text) if ready => tell(text),
+            Line::Tell(text) => held.push(text),
+            Line::Listening(..) | Line::Routine => {}
         }
-        if last_words.len() == LAST_WORDS {
-            last_words.remove(0);
-        }
-        last_words.push(line);
     }
-    announce(news, News::Ended(last_words));
+    announce(news, News::Ended(held));
 }
 
-/// The listener waits for the first news only; later ones find nobody, and need to find nobody.
+/// Only the first news is waited for, and not for ever; words that find nobody are told.
 fn announce(news: &Sender<News>, what: News) {
-    if let Err(unheard) = news.send(what) {
-        drop(unheard);
+    if let Err(SendError(News::Ended(held))) = news.send(what) {
+        held.into_iter().for_each(tell);
     }
+}
+
+fn tell(text: String) {
+    eprintln!("server: {text}");
 }
 
 fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
@@ -310,7 +320,6 @@ fn indented(lines: &[String]) -> String {
 
 /// Lets the server find out whether its parent is still the one that started it.
 const PARENT_ENV: &str = "LOADGEN_PARENT_PID";
-const LAST_WORDS: usize = 20;
 
 #[cfg(test)]
 mod tests {

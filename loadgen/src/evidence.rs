@@ -13,6 +13,8 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use crate::observe::{ListenerQueue, QueueDepth};
+
 pub use conntrack::Conntrack;
 pub use counters::KernelCounters;
 pub use cpu::CpuUse;
@@ -22,22 +24,19 @@ pub(crate) use settings::{port_range, sysctl};
 
 /// Looks at the server's listening sockets.
 pub trait ListenerProbe {
-    /// The state of the accept queues now, added up over the listeners.
+    /// The state of the accept queues now.
     ///
     /// # Errors
     /// When the kernel cannot be asked, or no listener is there.
     fn sample(&mut self) -> io::Result<QueueDepth>;
 }
 
-/// Accept queues at one instant (`ss -ltn`: Recv-Q and Send-Q).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct QueueDepth {
-    /// Listening sockets, several with SO_REUSEPORT.
-    pub listeners: u32,
-    /// Connections waiting to be accepted, over all listeners.
-    pub queued: u32,
-    /// Effective backlog of one listener: min(backlog, somaxconn). Linux queues one more.
-    pub limit: u32,
+impl ListenerProbe for ListenerQueue {
+    fn sample(&mut self) -> io::Result<QueueDepth> {
+        let depth = Self::sample(self)?;
+        depth
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no listener in this namespace"))
+    }
 }
 
 /// Kernel evidence of one run.
@@ -70,9 +69,9 @@ pub struct QueueEvidence {
     pub listeners: u32,
     /// Effective backlog of one listener.
     pub limit: u32,
-    /// Deepest sample, over all listeners.
+    /// Longest queue of one listener in any sample: compares with `limit`.
     pub depth_max: u32,
-    /// Mean over the samples.
+    /// Connections waiting over all listeners, mean of the samples.
     pub depth_mean: f64,
     /// Samples taken.
     pub samples: u64,

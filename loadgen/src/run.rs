@@ -19,7 +19,7 @@ use crate::config::RunConfig;
 use crate::dispatch::{Crew, Delivery, DispatchError, PREPARED_MAX, Plan, prewarm_descriptors};
 use crate::embedded::EmbeddedError;
 use crate::environment::Environment;
-use crate::evidence::{ListenerProbe, QueueDepth, Sampler, SamplerOptions};
+use crate::evidence::{ListenerProbe, Sampler, SamplerOptions};
 use crate::observe::ListenerQueue;
 use crate::preflight::{Budget, DESCRIPTORS_APART, Facts, PreflightError};
 use crate::progress::Progress;
@@ -148,7 +148,7 @@ fn start_sampler(plan: &Plan, host: &Host) -> Result<Sampler, RunError> {
     let options = SamplerOptions {
         server_pid: host.pid(),
         cpus,
-        listener: AcceptQueue::of(plan),
+        listener: accept_queue(plan),
         ..SamplerOptions::default()
     };
     Sampler::start(options).map_err(refused("starting the evidence thread"))
@@ -206,23 +206,10 @@ fn follow(
 /// How often the embedded server is looked after.
 const TICK: Duration = Duration::from_millis(200);
 
-/// The accept queue as the evidence sampler wants it.
-struct AcceptQueue(ListenerQueue);
-
-impl AcceptQueue {
-    /// If the server's listener is in this network namespace.
-    fn of(plan: &Plan) -> Option<Box<dyn ListenerProbe + Send>> {
-        let mut queue = Self(ListenerQueue::open(plan.target).ok()?);
-        queue.sample().is_ok().then(|| Box::new(queue) as Box<dyn ListenerProbe + Send>)
-    }
-}
-
-impl ListenerProbe for AcceptQueue {
-    fn sample(&mut self) -> io::Result<QueueDepth> {
-        let depth = self.0.sample()?;
-        let depth = depth.ok_or_else(|| io::Error::other("nobody listens there any more"))?;
-        Ok(QueueDepth { listeners: depth.listeners, queued: depth.queued, limit: depth.limit })
-    }
+/// The accept queue, if the server's listener is in this network namespace.
+fn accept_queue(plan: &Plan) -> Option<Box<dyn ListenerProbe + Send>> {
+    let mut queue = ListenerQueue::open(plan.target).ok()?;
+    matches!(queue.sample(), Ok(Some(_))).then(|| Box::new(queue) as Box<dyn ListenerProbe + Send>)
 }
 
 fn refused(what: &'static str) -> impl Fn(io::Error) -> RunError {

@@ -106,18 +106,19 @@ impl Gate {
         assert!(entry.state.is_armed(), "{listener:?} ended an accept it does not have");
         self.promised -= entry.allowance;
         entry.allowance = 0;
-        entry.state = match end {
-            AcceptEnd::Fatal => State::Dead,
-            AcceptEnd::Exhausted if self.open => State::BackingOff,
-            _ => State::Idle,
-        };
+        entry.state = State::Idle;
         match end {
             AcceptEnd::Complete | AcceptEnd::Cancelled => {}
             AcceptEnd::Aborted => stats.accept_aborted += 1,
-            AcceptEnd::Fatal => self.fault = self.fault.or(Some(listener)),
             AcceptEnd::Exhausted => {
                 stats.accept_exhausted += 1;
-                self.back_off(now);
+                self.back_off(usize::from(listener.0), now);
+            }
+            AcceptEnd::Fatal => {
+                entry.state = State::Dead;
+                if self.open {
+                    self.fault.get_or_insert(listener);
+                }
             }
         }
     }
@@ -241,9 +242,11 @@ impl Gate {
         emit(Action::CancelAccept { listener: listener_id(index) });
     }
 
-    fn back_off(&mut self, now: Nanos) {
-        if self.open && self.retry_at.is_none() {
-            self.retry_at = Some(now.plus(self.backoff));
+    /// One time for all listeners: each of them tries once in it.
+    fn back_off(&mut self, index: usize, now: Nanos) {
+        if self.open {
+            self.listeners[index].state = State::BackingOff;
+            self.retry_at.get_or_insert_with(|| now.plus(self.backoff));
         }
     }
 }

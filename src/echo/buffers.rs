@@ -174,6 +174,11 @@ impl Buffers {
         any
     }
 
+    /// Whoever claimed a release did not take a buffer after all: the next may have it.
+    pub(super) fn return_claim(&mut self) {
+        self.unclaimed = self.home.min(self.unclaimed + 1);
+    }
+
     /// Counts every buffer at home as released anew.
     pub(super) fn renew_claims(&mut self) {
         self.unclaimed = self.home;

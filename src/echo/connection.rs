@@ -29,6 +29,8 @@ enum Recv {
     /// Not armed: the credit is used up.
     Idle,
     Armed,
+    /// Armed on the strength of a buffer that came home, and not heard of since.
+    Woken,
     /// Armed, and its cancel is asked for.
     Cancelling,
     /// Not armed: waiting for a buffer.
@@ -101,6 +103,13 @@ impl Connection {
         emit(Action::ArmRecv { conn: id, socket: self.socket });
     }
 
+    /// Arms the receive after it waited for a buffer.
+    pub(super) fn wake(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        assert_eq!(self.recv, Recv::Parked, "{id:?} was not waiting");
+        self.arm(id, emit);
+        self.recv = Recv::Woken;
+    }
+
     /// The kernel put bytes into `buf`. True if they were copied behind earlier ones.
     pub(super) fn received(
         &mut self,
@@ -110,6 +119,9 @@ impl Connection {
         emit: &mut impl FnMut(Action<'_>),
     ) -> bool {
         assert!(self.is_receiving(), "{id:?} received without a receive");
+        if self.recv == Recv::Woken {
+            self.recv = Recv::Armed;
+        }
         if self.is_alive() {
             return buffers.append(&mut self.owed, buf, emit);
         }
@@ -146,9 +158,13 @@ impl Connection {
         id: ConnId,
         end: RecvEnd,
         credit: Credit,
+        buffers: &mut Buffers,
         emit: &mut impl FnMut(Action<'_>),
     ) -> Next {
         assert!(self.is_receiving(), "{id:?} ended a receive it does not have");
+        if self.recv == Recv::Woken && end != RecvEnd::NoBuffers {
+            buffers.return_claim();
+        }
         let was_cancelled = self.recv == Recv::Cancelling;
         self.recv = Recv::Over;
         if !self.is_alive() {
@@ -240,18 +256,19 @@ impl Connection {
         }
     }
 
-    /// Closes the socket if the connection is over and nothing of it is in flight. True if so.
+    /// Closes the socket if the connection is over and nothing of it is in flight, which while it
+    /// is alive means that nothing is owed either. True if so.
     pub(super) fn close_if_done(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) -> bool {
         let orderly = match self.phase {
             Phase::Open | Phase::Closing => return false,
             Phase::Flushing => true,
             Phase::Failing => false,
         };
-        let owes = orderly && (self.greeting_left > 0 || !self.owed.is_empty());
-        if self.is_receiving() || self.is_sending() || owes {
+        if self.is_receiving() || self.is_sending() {
             return false;
         }
-        assert!(self.owed.is_empty(), "{id:?} closes with buffers in hand");
+        assert!(self.owed.is_empty(), "{id:?} closes with bytes in hand");
+        assert!(!orderly || self.greeting_left == 0, "{id:?} closes without its greeting");
         self.phase = Phase::Closing;
         emit(Action::Close { conn: id, socket: self.socket, orderly });
         true
@@ -285,7 +302,7 @@ impl Connection {
     }
 
     fn is_receiving(&self) -> bool {
-        matches!(self.recv, Recv::Armed | Recv::Cancelling)
+        matches!(self.recv, Recv::Armed | Recv::Woken | Recv::Cancelling)
     }
 
     fn flush_greeting(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {

@@ -52,7 +52,7 @@ impl Limits {
         assert!(self.max_per_ip != Some(0), "max_per_ip is 0");
     }
 
-    /// The credit in whole buffers.
+    /// The credit in whole buffers, while the pool is full.
     pub(super) fn credit(&self) -> Credit {
         let stop = self.credit.div_ceil(self.buffer_size);
         let resume = self.credit / 2 / self.buffer_size;
@@ -68,4 +68,18 @@ pub(super) struct Credit {
     pub(super) stop: u16,
     /// At this many or fewer it is armed again: half of the credit, so that it does not flap.
     pub(super) resume: u16,
+}
+
+/// A connection may hold at most this share of the buffers that are free at the moment, so that
+/// any number of peers that do not read leave some for those that do (dynamic thresholds, as in
+/// shared-memory switches: Choudhury and Hahne, 1998). One buffer is always allowed. It is looked
+/// at before a receive is armed; what is armed already is bounded by the engine.
+const SHARE_OF_FREE: u16 = 8;
+
+impl Credit {
+    /// The credit while only `free` buffers are left in the pool.
+    pub(super) fn while_free(self, free: u16) -> Self {
+        let stop = self.stop.min((free / SHARE_OF_FREE).max(1));
+        Self { stop, resume: self.resume.min(stop / 2) }
+    }
 }

@@ -28,7 +28,9 @@ pub use slots::{ConnId, GENERATION_BITS};
 pub use stats::Stats;
 
 #[cfg(test)]
-mod tests;
+mod examples;
+#[cfg(test)]
+mod properties;
 
 /// The most spans in one send.
 pub const MAX_SPANS: usize = 16;

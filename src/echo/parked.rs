@@ -1,9 +1,10 @@
 //! Connections that found the pool empty, in the order they did.
 //!
 //! Each buffer that comes home wakes one of them, and nothing else does, so that an empty pool is
-//! never asked in a loop: a release nobody waited for is kept and wakes the next who comes. That
-//! alone could leave a connection waiting beside a buffer, when the one woken had nothing to
-//! read after all; so now and then every buffer at home wakes one again.
+//! never asked in a loop: a release nobody waited for is kept and wakes the next who comes, and
+//! one whose claimant ended without a buffer goes to the next in line. That alone could leave a
+//! connection waiting beside a buffer, when the one woken has nothing to read for now and says
+//! nothing; so now and then every buffer at home wakes one again.
 
 use super::buffers::Buffers;
 use super::connection::Connection;
@@ -47,7 +48,7 @@ impl Parked {
             }
             self.list.remove(slots, index);
             let id = slots.id_at(index).expect("who is parked is open");
-            slots.tenant_mut(index).arm(id, emit);
+            slots.tenant_mut(index).wake(id, emit);
         }
     }
 

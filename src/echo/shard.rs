@@ -209,7 +209,8 @@ impl Shard {
             self.stats.stale += 1;
             return;
         };
-        match conn.recv_ended(id, end, self.credit, emit) {
+        let credit = self.credit.while_free(self.buffers.home());
+        match conn.recv_ended(id, end, credit, &mut self.buffers, emit) {
             Next::Settled => self.close_if_done(id, emit),
             Next::Fail => self.reset(id, emit),
             Next::Park => {
@@ -232,7 +233,7 @@ impl Shard {
         if !took {
             return self.reset(id, emit);
         }
-        conn.resume(id, self.credit, emit);
+        conn.resume(id, self.credit.while_free(self.buffers.home()), emit);
         self.idle.touch(&mut self.slots, id.index(), self.now);
         self.flush(id, emit);
         self.close_if_done(id, emit);

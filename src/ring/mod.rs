@@ -110,7 +110,7 @@ impl Ring {
         }
         submitter.register_enable_rings().map_err(named("io_uring_register(ENABLE_RINGS)"))?;
         let slots = uring.params().sq_entries();
-        Ok(Self {
+        let mut ring = Self {
             uring: ManuallyDrop::new(uring),
             door,
             pool,
@@ -123,7 +123,33 @@ impl Ring {
             in_flight: 0,
             fault: None,
             not_send: PhantomData,
-        })
+        };
+        if setup.buffers > 0 {
+            ring.offers.limited_receive = ring.try_limited_receive()?;
+        }
+        Ok(ring)
+    }
+
+    /// No probe tells whether a multishot receive may have a total limit. A receive on no socket
+    /// does: a kernel that knows the limit complains about the socket, an older one about the
+    /// limit.
+    fn try_limited_receive(&mut self) -> Result<bool, RingError> {
+        let nowhere = io_uring::types::Fd(-1);
+        let mut entry = io_uring::opcode::RecvMulti::new(nowhere, pool::GROUP).build();
+        operations::set_total_limit(&mut entry, 1);
+        self.push(entry, Token::new(Op::Call, 0, 0));
+        let mut batch = Vec::with_capacity(1);
+        while batch.is_empty() {
+            self.wait(None)?;
+            self.reap(&mut batch);
+        }
+        let known = batch[0].result == Err(Errno::BADF);
+        if !known {
+            self.degraded.push(
+                "receives one at a time (multishot with a limit needs Linux 6.17)".to_owned(),
+            );
+        }
+        Ok(known)
     }
 
     /// What this kernel could not give: one line each, empty on a current kernel.
@@ -223,14 +249,20 @@ impl Ring {
         self.pushed
     }
 
-    /// A full queue is submitted to make room. If that fails, the ring is broken and says so at
-    /// the next [`Self::wait`] or [`Self::poll`].
+    /// A full queue is submitted to make room, again if the kernel was short of memory for a
+    /// moment. If that fails, the ring is broken and says so at the next [`Self::wait`] or
+    /// [`Self::poll`].
     fn make_room(&mut self) {
-        if !self.uring.submission().is_full() {
-            return;
-        }
-        if let Err(error) = self.enter(Wait::No) {
-            self.fault = Some(error);
+        for attempt in 0..100 {
+            if !self.uring.submission().is_full() || self.fault.is_some() {
+                return;
+            }
+            if attempt > 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if let Err(error) = self.enter(Wait::No) {
+                self.fault = Some(error);
+            }
         }
     }
 

@@ -52,9 +52,11 @@ pub struct Piece {
     pub len: u32,
 }
 
-/// Sends go on inside the kernel until everything is taken or the socket fails, and a vanished
-/// peer is an error code, not a signal.
-const SEND_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+/// A vanished peer is an error code, not a signal. A send that took part of its bytes says so,
+/// which frees buffers early and tells a slow reader from one that has stopped.
+const SEND_PART: i32 = libc::MSG_NOSIGNAL;
+/// The kernel goes on until everything is taken or the socket fails (Linux 5.19 and newer).
+const SEND_WHOLE: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
 impl Ring {
     /// Accepts connections into direct descriptors until cancelled (multishot, Linux 5.19). Each
@@ -81,9 +83,18 @@ impl Ring {
         self.accepted.peer(cell)
     }
 
-    /// Receives into buffers of the pool until it ends or is cancelled (multishot, Linux 6.0).
-    pub fn receive_many(&mut self, socket: Handle, token: Token) {
-        self.push(on!(socket, |target| opcode::RecvMulti::new(target, GROUP).build()), token);
+    /// Receives into buffers of the pool until it has brought one buffer's worth of bytes, ends or
+    /// is cancelled (multishot with a total limit, Linux 6.17; a single receive before).
+    ///
+    /// The limit is what keeps a peer that floods and does not read from draining the pool before
+    /// anybody can object: an unlimited multishot takes 32 buffers and more in one go.
+    pub fn receive_some(&mut self, socket: Handle, token: Token) {
+        if !self.offers.limited_receive {
+            return self.receive_one(socket, token);
+        }
+        let mut entry = on!(socket, |target| opcode::RecvMulti::new(target, GROUP).build());
+        set_total_limit(&mut entry, self.pool.buffer_size());
+        self.push(entry, token);
     }
 
     /// Receives once into a buffer of the pool.
@@ -95,13 +106,13 @@ impl Ring {
         self.push(entry.flags(Flags::BUFFER_SELECT), token);
     }
 
-    /// Sends `pieces`, in order, as one message: at most [`MAX_PIECES`](super::MAX_PIECES). Their
+    /// Sends `pieces`, in order, or as much of them as the socket takes: at most [`MAX_PIECES`](super::MAX_PIECES). Their
     /// buffers must stay held until the completion.
     pub fn send_pieces(&mut self, socket: Handle, pieces: &[Piece], token: Token) {
         let entry = match pieces {
             [piece] => {
                 let start = self.pool.range(piece.buffer, piece.offset, piece.len);
-                send(socket, start.cast_const(), piece.len)
+                send(socket, start.cast_const(), piece.len, SEND_PART)
             }
             _ => self.gathered_send(socket, pieces),
         };
@@ -116,14 +127,14 @@ impl Ring {
             iov_len: piece.len as usize,
         });
         let header = self.arguments.gather(slot, parts);
-        let flags = SEND_FLAGS.cast_unsigned();
+        let flags = SEND_PART.cast_unsigned();
         on!(socket, |target| opcode::SendMsg::new(target, header).flags(flags).build())
     }
 
-    /// Sends `len` staged bytes from `offset` on.
+    /// Sends `len` staged bytes from `offset` on, all of them.
     pub fn send_staged(&mut self, socket: Handle, offset: usize, len: u32, token: Token) {
         let start = self.staging.range(offset, len as usize);
-        self.push(send(socket, start, len), token);
+        self.push(send(socket, start, len, SEND_WHOLE), token);
     }
 
     /// Writes bytes for later [`Self::send_staged`] calls. The caller owns the range: no send of
@@ -184,6 +195,21 @@ impl Ring {
     }
 }
 
-fn send(socket: Handle, start: *const u8, len: u32) -> Entry {
-    on!(socket, |target| opcode::Send::new(target, start, len).flags(SEND_FLAGS).build())
+fn send(socket: Handle, start: *const u8, len: u32, flags: i32) -> Entry {
+    on!(socket, |target| opcode::Send::new(target, start, len).flags(flags).build())
+}
+
+/// Where `struct io_uring_sqe` has `optlen`, which a multishot receive reads as the most bytes it
+/// may bring altogether.
+const OPTLEN_OFFSET: usize = 44;
+
+/// Sets a field that the io-uring crate has no name for yet.
+pub(super) fn set_total_limit(entry: &mut Entry, bytes: u32) {
+    const { assert!(size_of::<Entry>() == 64) };
+    let base = std::ptr::from_mut(entry).cast::<u8>();
+    #[allow(clippy::cast_ptr_alignment, reason = "offset 44 of an 8-aligned structure")]
+    let field = base.wrapping_add(OPTLEN_OFFSET).cast::<u32>();
+    // SAFETY: an Entry is exactly the kernel's 64-byte submission entry (`repr(C)` around it, size
+    // asserted above), so the four bytes at offset 44 are inside it and are plain integer data.
+    unsafe { field.write(bytes) }
 }

@@ -127,6 +127,8 @@ pub struct Offers {
     pub socket: bool,
     /// `IORING_OP_BIND` and `IORING_OP_LISTEN` (Linux 6.11).
     pub bind_listen: bool,
+    /// Multishot receives with a total limit (Linux 6.17).
+    pub limited_receive: bool,
 }
 
 /// Asks what the kernel offers; refuses one that lacks what the engine needs.
@@ -149,6 +151,8 @@ pub(super) fn probe(ring: &IoUring) -> Result<Offers, RingError> {
         socket: probe.is_supported(opcode::Socket::CODE),
         bind_listen: probe.is_supported(opcode::Bind::CODE)
             && probe.is_supported(opcode::Listen::CODE),
+        // Found out by trying, see `Ring::try_limited_receive`.
+        limited_receive: false,
     })
 }
 

@@ -48,7 +48,7 @@ fn a_connection_is_accepted_echoed_and_closed() {
     ring.accept_one(listener.as_fd(), 0, Token::new(Op::Accept, 0, 0));
     let socket = next(&mut ring, Op::Accept).result.expect("accepted");
     assert_eq!(ring.accepted_peer(0), client.local_addr().ok());
-    ring.receive_many(Handle::Direct(socket), Token::new(Op::Recv, 7, 1));
+    ring.receive_some(Handle::Direct(socket), Token::new(Op::Recv, 7, 1));
     client.write_all(b"completion").expect("sent");
     let received = next(&mut ring, Op::Recv);
     let (buffer, len) = (received.buffer.expect("a buffer"), received.result.expect("bytes"));
@@ -100,7 +100,7 @@ fn dropping_a_ring_joins_what_is_in_flight() {
         let _client = TcpStream::connect(addr).expect("queued");
         ring.accept_one(listener.as_fd(), 0, Token::new(Op::Accept, 0, 0));
         let socket = next(&mut ring, Op::Accept).result.expect("accepted");
-        ring.receive_many(Handle::Direct(socket), Token::new(Op::Recv, 0, 0));
+        ring.receive_some(Handle::Direct(socket), Token::new(Op::Recv, 0, 0));
         ring.submit().expect("a working ring");
         assert!(ring.join_in_flight(), "something stayed in flight");
     }
@@ -131,4 +131,25 @@ fn listeners_are_made_by_completions() {
     let second = ring.call_socket(taken).expect("socket");
     let error = ring.call_bind(second.as_fd(), taken).expect_err("the port is in use");
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn a_flood_brings_one_buffers_worth_and_ends() {
+    let Some(mut ring) = ring() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("queued");
+    client.write_all(&[7; 64 << 10]).expect("the kernel takes it");
+    ring.accept_one(listener.as_fd(), 0, Token::new(Op::Accept, 0, 0));
+    let socket = Handle::Direct(next(&mut ring, Op::Accept).result.expect("accepted"));
+    ring.receive_some(socket, Token::new(Op::Recv, 0, 0));
+    let first = next(&mut ring, Op::Recv);
+    assert_eq!(first.result, Ok(SMALL.buffer_size));
+    let mut batch = Vec::with_capacity(8);
+    if first.more {
+        ring.wait(Some(Duration::from_millis(50))).expect("a working ring");
+        ring.reap(&mut batch);
+    }
+    let buffers = batch.iter().filter(|done| done.buffer.is_some()).count();
+    assert_eq!(buffers, 0, "one buffer was filled, no second one: {batch:?}");
+    assert!(!first.more || !batch[0].more, "the receive has ended");
 }

@@ -1,1 +1,18 @@
-//! Integration tests on real sockets.
+//! Integration tests: the real program, real sockets, every engine.
+//!
+//! - `promises`: what the TCP textbook promises about socket, bind, listen, accept and connect
+//! - `echo`: every byte comes back, once, in order, whatever the peer does
+//! - `limits`: what happens at a maximum
+//! - `sandbox`: what the running process has given up
+//! - `stop`: nothing accepted or queued is lost when the server is told to end
+//! - `cli`: messages and exit codes
+//! - `tidy`: house rules that can be read off the sources
+
+mod cli;
+mod echo;
+mod limits;
+mod promises;
+mod sandbox;
+mod stop;
+mod support;
+mod tidy;

@@ -11,7 +11,7 @@ impl Dice {
 
     /// A number below `end`, which is not zero.
     pub(crate) fn below(&mut self, end: u32) -> u32 {
-        let scaled = (self.next() >> 32) * u64::from(end) >> 32;
+        let scaled = ((self.next() >> 32) * u64::from(end)) >> 32;
         u32::try_from(scaled).expect("below a u32")
     }
 

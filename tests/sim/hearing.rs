@@ -54,7 +54,10 @@ impl Kernel {
     fn hear_of_accept(&mut self, number: usize, event: Event, now: Nanos) {
         let (socket, address) = match event {
             Event::Accepted { socket, peer, .. } => (socket, peer),
-            Event::AcceptEnded { end, .. } => return self.listeners[number].heard_of_end(end),
+            Event::AcceptEnded { end, .. } => {
+                self.watch.heard_of_accept_end(end, now.plus(self.limits.accept_backoff));
+                return self.listeners[number].heard_of_end(end);
+            }
             _ => unreachable!("{event:?} is not about an accept"),
         };
         self.listeners[number].heard_of_one();
@@ -75,12 +78,17 @@ impl Kernel {
         match event {
             Event::Received { buf, len, .. } => {
                 seen.active_at = now;
+                seen.held += 1;
                 self.tally.bytes_in += u64::from(len);
-                self.memory.hand_over(buf);
+                self.memory.hand_over(buf, Some(number));
             }
             Event::RecvEnded { end, .. } => {
                 seen.receiving = false;
                 seen.cancelling = false;
+                seen.starved = end == RecvEnd::NoBuffers;
+                if !seen.starved {
+                    self.watch.heard_of_recv_end();
+                }
                 seen.eof |= end == RecvEnd::Eof;
                 seen.broken |= end == RecvEnd::Failed;
             }
@@ -106,12 +114,13 @@ impl Kernel {
         let conn: Option<ConnId> = socket.and_then(|socket| socket.conn);
         self.past.extend(conn);
         self.tally.closed += 1;
+        self.end_backoff();
     }
 
     fn hear_of_stray(&mut self, event: Event) {
         self.tally.stale += 1;
         if let Event::Received { buf, .. } = event {
-            self.memory.hand_over(buf);
+            self.memory.hand_over(buf, None);
         }
     }
 

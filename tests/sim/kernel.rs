@@ -1,6 +1,6 @@
 //! The made-up kernel: carries out what the shard asks for, and panics if it must not be asked.
 
-use uring_echo::echo::{Action, ConnId, Limits, Nanos, SocketId};
+use uring_echo::echo::{Action, BufId, ConnId, Limits, MAX_SPANS, Nanos, SocketId};
 
 use crate::client::{Client, Stage};
 use crate::completions::Completions;
@@ -9,6 +9,7 @@ use crate::listener::Listener;
 use crate::memory::Memory;
 use crate::scenario::{Faults, Scenario};
 use crate::socket::{Close, RecvOp, SendOp, Socket, What};
+use crate::watch::Watch;
 
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -23,11 +24,13 @@ pub(crate) struct Kernel {
     pub(crate) clients: Vec<Client>,
     /// Names of connections that are gone.
     pub(crate) past: Vec<ConnId>,
+    pub(crate) draining: bool,
     /// Everything is to end: the shard may give up whomever it likes.
     pub(crate) stopping: bool,
     /// Every client does its part at once: nobody may run into a timeout any more.
     pub(crate) calm: bool,
     pub(crate) tally: Tally,
+    pub(crate) watch: Watch,
 }
 
 /// What the shard's counters must say in the end.
@@ -55,18 +58,25 @@ impl Kernel {
             sockets: Vec::new(),
             clients: numbered.map(|(number, plan)| Client::new(number, *plan)).collect(),
             past: Vec::new(),
+            draining: false,
             stopping: false,
             calm: false,
             tally: Tally::default(),
+            watch: Watch::default(),
         }
     }
 
     pub(crate) fn obey(&mut self, action: Action<'_>) {
         match action {
-            Action::ArmAccept { listener, burst } => self.listener(listener).arm(burst),
+            Action::ArmAccept { listener, burst } => {
+                self.listener(listener).arm(burst);
+                self.watch.armed_accept(burst);
+            }
             Action::CancelAccept { listener } => {
-                let burst = self.limits.accept_burst;
-                self.listener(listener).cancel(burst);
+                let promised = self.limits.accept_burst;
+                if let Some(burst) = self.listener(listener).cancel(promised) {
+                    self.watch.cancelled_accept(burst, self.draining);
+                }
             }
             Action::ArmRecv { conn, socket } => self.arm_recv(conn, socket),
             Action::CancelRecv { conn, socket } => self.cancel_recv(conn, socket),
@@ -74,7 +84,7 @@ impl Kernel {
                 self.begin_send(conn, socket, What::of(source))
             }
             Action::Copy { span, to, at } => self.memory.copy(&span, to, at),
-            Action::Release { buf } => self.memory.release(buf),
+            Action::Release { buf } => self.release(buf),
             Action::CancelAll { conn, socket } => self.cancel_all(conn, socket),
             Action::Close { conn, socket, orderly } => self.close(conn, socket, Close { orderly }),
         }
@@ -122,6 +132,14 @@ impl Kernel {
         number
     }
 
+    fn release(&mut self, buf: BufId) {
+        self.watch.released();
+        if let Some(holder) = self.memory.release(buf) {
+            let socket = self.sockets[holder].as_mut().expect("who holds a buffer is open");
+            socket.seen.held -= 1;
+        }
+    }
+
     fn arm_recv(&mut self, conn: ConnId, socket: SocketId) {
         let socket = self.socket(socket);
         socket.know(conn);
@@ -129,6 +147,8 @@ impl Kernel {
         assert!(!socket.seen.eof && !socket.seen.given_up, "{conn:?} receives after its end");
         socket.seen.receiving = true;
         socket.recv = Some(RecvOp { cancelled: false, fresh: true });
+        let starved = std::mem::take(&mut socket.seen.starved);
+        self.watch.armed_recv(starved);
     }
 
     fn cancel_recv(&mut self, conn: ConnId, socket: SocketId) {
@@ -142,7 +162,8 @@ impl Kernel {
     }
 
     fn begin_send(&mut self, conn: ConnId, socket: SocketId, what: What) {
-        what.spans().iter().for_each(|span| self.memory.begin_send(span));
+        what.spans().iter().for_each(|span| self.memory.begin_send(span, socket.0 as usize));
+        self.watch.full_sends += u64::from(what.spans().len() == MAX_SPANS);
         let now = self.now;
         let socket = self.socket(socket);
         socket.know(conn);
@@ -179,6 +200,7 @@ impl Kernel {
         let idle = !socket.seen.receiving && socket.seen.sending.is_none();
         assert!(idle, "{conn:?} closes with something in flight");
         if close.orderly {
+            self.watch.orderly += 1;
             let client = &self.clients[socket.client];
             assert!(socket.seen.eof && !socket.seen.given_up, "{conn:?} ends before its peer did");
             assert_eq!((client.echoed, client.greeted), (client.sent, greeting), "bytes are owed");

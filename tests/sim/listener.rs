@@ -18,6 +18,8 @@ pub(crate) struct Listener {
     seen_armed: bool,
     /// Connections brought that the shard has not heard of.
     unheard: u32,
+    /// The system was short of something, and nothing has changed since.
+    pub(crate) exhausted: bool,
     pub(crate) dead: bool,
 }
 
@@ -32,16 +34,19 @@ impl Listener {
     pub(crate) fn arm(&mut self, burst: Burst) {
         assert!(!self.seen_armed, "two accepts are armed");
         assert!(!self.dead, "armed on a listener that is dead");
+        assert!(!self.exhausted, "an exhausted accept spins");
         self.seen_armed = true;
         self.armed = Some(AcceptOp { burst, left: None });
     }
 
-    pub(crate) fn cancel(&mut self, burst: u32) {
+    /// `burst` is how many more may come in spite of it. Tells what is cancelled, if that is not
+    /// over by itself.
+    pub(crate) fn cancel(&mut self, burst: u32) -> Option<Burst> {
         assert!(self.seen_armed, "no accept is armed");
-        if let Some(accept) = &mut self.armed {
-            assert_eq!(accept.left, None, "cancelled twice");
-            accept.left = Some(burst - self.unheard);
-        }
+        let accept = self.armed.as_mut()?;
+        assert_eq!(accept.left, None, "cancelled twice");
+        accept.left = Some(burst - self.unheard);
+        Some(accept.burst)
     }
 
     pub(crate) fn is_armed(&self) -> bool {
@@ -54,6 +59,7 @@ impl Listener {
 
     pub(crate) fn heard_of_end(&mut self, end: AcceptEnd) {
         self.seen_armed = false;
+        self.exhausted = end == AcceptEnd::Exhausted;
         self.dead |= end == AcceptEnd::Fatal;
     }
 }

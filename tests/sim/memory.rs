@@ -11,6 +11,8 @@ pub(crate) struct Memory {
     bytes: Vec<u8>,
     size: u32,
     owners: Vec<Owner>,
+    /// The socket whose bytes are in each.
+    holders: Vec<Option<usize>>,
     pool: VecDeque<BufId>,
 }
 
@@ -31,6 +33,7 @@ impl Memory {
             bytes: vec![POISON; size * usize::from(limits.buffers)],
             size: limits.buffer_size,
             owners: vec![Owner::Pool; usize::from(limits.buffers)],
+            holders: vec![None; usize::from(limits.buffers)],
             pool: (0..limits.buffers).map(BufId).collect(),
         }
     }
@@ -58,19 +61,23 @@ impl Memory {
         buf
     }
 
-    /// The shard hears of `buf`.
-    pub(crate) fn hand_over(&mut self, buf: BufId) {
+    /// The shard hears of `buf`, with bytes for `holder`.
+    pub(crate) fn hand_over(&mut self, buf: BufId, holder: Option<usize>) {
+        self.holders[usize::from(buf.0)] = holder;
         self.turn(buf, Owner::Kernel, Owner::Shard);
     }
 
-    pub(crate) fn release(&mut self, buf: BufId) {
+    /// Tells whose bytes were in it.
+    pub(crate) fn release(&mut self, buf: BufId) -> Option<usize> {
         self.turn(buf, Owner::Shard, Owner::Pool);
         let (start, end) = (self.place(buf, 0), self.place(buf, 0) + self.size as usize);
         self.bytes[start..end].fill(POISON);
         self.pool.push_back(buf);
+        self.holders[usize::from(buf.0)].take()
     }
 
-    pub(crate) fn begin_send(&mut self, span: &Span) {
+    pub(crate) fn begin_send(&mut self, span: &Span, holder: usize) {
+        assert_eq!(self.holder(span.buf), Some(holder), "a send of somebody else's bytes");
         assert!(span.len > 0, "an empty span is sent");
         assert!(span.offset + span.len <= self.size, "{span:?} is beyond its buffer");
         self.turn(span.buf, Owner::Shard, Owner::Sending);
@@ -86,6 +93,7 @@ impl Memory {
 
     pub(crate) fn copy(&mut self, span: &Span, to: BufId, at: u32) {
         assert_eq!(self.owner(span.buf), Owner::Shard, "copied from {span:?}");
+        assert_eq!(self.holder(span.buf), self.holder(to), "copied to somebody else");
         assert!(
             matches!(self.owner(to), Owner::Shard | Owner::Sending),
             "copied into {to:?}, which is somebody else's"
@@ -101,6 +109,10 @@ impl Memory {
 
     fn owner(&self, buf: BufId) -> Owner {
         self.owners[usize::from(buf.0)]
+    }
+
+    fn holder(&self, buf: BufId) -> Option<usize> {
+        self.holders[usize::from(buf.0)]
     }
 
     fn turn(&mut self, buf: BufId, from: Owner, to: Owner) {

@@ -67,7 +67,7 @@ impl Scenario {
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let steps = dice.pick(&[60, 200, 400, 800]);
         let limits = draw_limits(dice);
-        let crowd = dice.pick(&[1, 2, 4, 8, 16]);
+        let crowd = dice.pick(&[1, 2, 4, 8, 16, 30]);
         let resetting = dice.pick(&[0, 0, 100, 500]);
         let plan = |_| draw_plan(dice, &limits, steps, resetting);
         let plans = (0..crowd).map(plan).collect();
@@ -103,7 +103,7 @@ impl Faults {
             zero_send: often(&[1, 5]),
             failed_send: often(&[1, 5]),
             no_buffers: often(&[10, 200, 800]),
-            recv_ends: often(&[20, 300]),
+            recv_ends: often(&[20, 300, 1000]),
             accept_ends: often(&[50, 300]),
             exhausted: often(&[50, 300, 800]),
             aborted: often(&[50, 300]),
@@ -120,7 +120,7 @@ fn draw_limits(dice: &mut Dice) -> Limits {
     let maybe = |dice: &mut Dice, spans: &[u64]| dice.chance(300).then(|| Nanos(dice.pick(spans)));
     Limits {
         listeners: dice.pick(&[1, 1, 2, 3]),
-        max_connections: dice.pick(&[1, 1, 2, 3, 5, 8, 20]),
+        max_connections: dice.pick(&[1, 1, 2, 3, 5, 8, 20, 30]),
         accept_burst: dice.pick(&[1, 2, 4, 16]),
         buffers: dice.pick(&[1, 1, 2, 4, 8, 50]),
         buffer_size,

@@ -52,6 +52,10 @@ pub(crate) struct Seen {
     pub(crate) refused: bool,
     pub(crate) given_up: bool,
     pub(crate) closing: bool,
+    /// An empty pool ended its last receive.
+    pub(crate) starved: bool,
+    /// How many buffers with its bytes the shard has.
+    pub(crate) held: u32,
     pub(crate) active_at: Nanos,
     pub(crate) send_at: Nanos,
 }

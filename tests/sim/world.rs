@@ -7,6 +7,7 @@ use crate::completions::Lane;
 use crate::dice::Dice;
 use crate::kernel::Kernel;
 use crate::scenario::{Faults, Scenario};
+use crate::sights::NAMES;
 use crate::socket::Socket;
 
 /// Rounds of everyone doing all they can until which a run must have ended.
@@ -22,8 +23,7 @@ pub(crate) struct World {
     step: u32,
     drained_at: Option<Nanos>,
     traced: bool,
-    /// How many events the shard was told.
-    pub(crate) events: u64,
+    events: u64,
 }
 
 impl World {
@@ -56,6 +56,32 @@ impl World {
         self.settle();
         self.end();
         self.verify();
+    }
+
+    /// What this run went through, in the order of [`NAMES`](crate::sights::NAMES).
+    pub(crate) fn sights(&self) -> [u64; NAMES.len()] {
+        let (stats, watch) = (self.shard.stats(), &self.kernel.watch);
+        [
+            self.events,
+            stats.accepted,
+            watch.orderly,
+            stats.reset,
+            stats.refused_by_ip,
+            stats.idle_timeouts,
+            stats.write_timeouts,
+            stats.cut_short,
+            watch.full_sends,
+            stats.gathered,
+            stats.credit_stops,
+            stats.parked,
+            watch.bursts,
+            watch.cut_back,
+            watch.turns,
+            stats.accept_exhausted,
+            stats.accept_aborted,
+            watch.dead_listeners,
+            stats.stale,
+        ]
     }
 
     fn of(scenario: Scenario, dice: Dice, traced: bool) -> Self {
@@ -205,6 +231,7 @@ impl World {
         self.now = self.now.max(at);
         self.tell(Event::Tick);
         self.kernel.calm = true;
+        self.kernel.assert_not_starving();
     }
 
     fn end(&mut self) {
@@ -242,11 +269,13 @@ impl World {
     }
 
     fn drain(&mut self) {
+        self.kernel.draining = true;
         self.drained_at.get_or_insert(self.now);
         self.tell(Event::Drain);
     }
 
     fn stop(&mut self) {
+        self.kernel.draining = true;
         self.kernel.stopping = true;
         self.drained_at.get_or_insert(self.now);
         self.tell(Event::Stop);
@@ -258,6 +287,9 @@ impl World {
         let over = over.is_some_and(|(start, timeout)| start.plus(timeout) <= self.now);
         self.kernel.stopping |= over && event == Event::Tick;
         self.kernel.now = self.now;
+        if event == Event::Tick {
+            self.kernel.tick();
+        }
         if self.traced {
             println!("{:>8} {event:?}", self.now.0);
         }
@@ -269,7 +301,10 @@ impl World {
             kernel.obey(action);
         });
         self.shard.assert_sound();
+        self.kernel.watch();
         if event == Event::Tick {
+            let next = self.shard.deadline();
+            assert!(next.is_none_or(|at| at > self.now), "a tick leaves something due: it spins");
             self.kernel.sockets.iter().flatten().for_each(|socket| self.assert_in_time(socket));
         }
     }

@@ -139,6 +139,16 @@ fn an_observed_accept_completes_a_silent_connection_at_the_middle_of_the_bracket
 }
 
 #[test]
+fn an_accept_may_be_seen_before_connect_is_complete() {
+    let mut stage = Stage::new(Method::Diag, 0);
+    let seen = bracket(CALLED, CALLED + 10);
+    assert_eq!(stage.tell(|c, cx| c.seen_accepted(seen, cx)), Step::Wait);
+    assert!(!stage.connection.times.is_accepted());
+    assert_eq!(stage.tell(Connection::established), end(Outcome::Completed));
+    assert_eq!(stage.samples(Phase::AcceptDelay), [5]);
+}
+
+#[test]
 fn accept_and_echo_may_come_in_either_order() {
     let seen = bracket(CALLED, CALLED + 10);
     let (mut stage, _) = Stage::established(Method::Diag, 1);

@@ -1,5 +1,6 @@
 //! One generator thread: launches what is due, handles what completed, watches what waits.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -18,6 +19,7 @@ use super::exchange::Exchange;
 use super::sockets::{PREPARED_MAX, Recipe, Sockets};
 use super::table::{Entry, SlotId, Table};
 use super::{DispatchError, Plan};
+use crate::config::Shape;
 use crate::connection::{Connection, Context, Method, Script, Step};
 use crate::ledger::{Ending, Ledger};
 use crate::observe::{DiagWatch, Observation, ObservationKind};
@@ -36,9 +38,12 @@ pub(super) struct Dispatcher {
     script: Script,
     ring: Ring,
     batch: Vec<Completion>,
+    /// Completions not handled yet, and when they were there.
+    completions: VecDeque<(Completion, u64)>,
     watch: Option<DiagWatch>,
     seen: Vec<Observation>,
     arrivals: Arrivals,
+    launches_per_turn: u32,
     sockets: Sockets,
     table: Table,
     ledger: Ledger,
@@ -83,9 +88,14 @@ impl Dispatcher {
             script: Script { payload, messages, method, clock_domain },
             ring,
             batch: Vec::with_capacity(BATCH),
+            completions: VecDeque::with_capacity((BURST_PER_TURN as usize) * 2),
             watch,
             seen: Vec::with_capacity(LOOKS_PER_TURN as usize),
             arrivals: Arrivals::new(config, share, slots),
+            launches_per_turn: match config.shape {
+                Shape::Burst { .. } => BURST_PER_TURN,
+                Shape::Rate { .. } | Shape::Closed { .. } => 1,
+            },
             sockets,
             table: Table::new(slots),
             ledger: Ledger::new(config.warmup),
@@ -103,8 +113,7 @@ impl Dispatcher {
         self.exchange.begin(start_ns);
         while self.arrivals.next_ns().is_some() || self.table.taken() > 0 {
             self.launch_due()?;
-            self.reap()?;
-            self.look()?;
+            self.handle()?;
             let now_ns = monotonic_ns();
             self.give_up_overdue(now_ns);
             self.exchange.turn(now_ns, &mut self.ledger);
@@ -117,10 +126,19 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// Calls connect for what is due, and sees after each what has happened: when it was complete,
+    /// and whether it is accepted. What follows has to wait, each send takes as long as a connect.
     fn launch_due(&mut self) -> Result<(), DispatchError> {
-        for _ in 0..LAUNCHES_PER_TURN {
-            let Some(intended_ns) = self.arrivals.take_due(monotonic_ns()) else { break };
-            self.launch(intended_ns)?;
+        for _ in 0..self.launches_per_turn {
+            let due = self.arrivals.take_due(monotonic_ns());
+            if let Some(intended_ns) = due {
+                self.launch(intended_ns)?;
+            }
+            self.collect()?;
+            self.look()?;
+            if due.is_none() {
+                break;
+            }
         }
         Ok(())
     }
@@ -141,8 +159,18 @@ impl Dispatcher {
         let connection = Connection::new(self.number, times);
         self.number += 1;
         self.table.insert(Entry::connecting(socket, connection), called_ns);
+        self.watch(id, called_ns);
         self.stirred_ns = called_ns;
         Ok(())
+    }
+
+    /// Begins to look at the server's end of a connection. By the time the call of connect is over
+    /// the client has its address; over loopback the server may have accepted already.
+    fn watch(&mut self, id: SlotId, called_ns: u64) {
+        let (Some(watch), Some(entry)) = (&mut self.watch, self.table.get(id)) else { return };
+        if let Some(local) = local_addr(entry) {
+            watch.add(id.index, self.target, local, called_ns);
+        }
     }
 
     /// The attempt fails for want of a socket, and a closed loop goes on with the next.
@@ -155,20 +183,25 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Takes what has completed and submits what follows from it. One clock reading serves the
-    /// batch, which is kept small for that and so that the next arrival does not wait for long.
-    fn reap(&mut self) -> Result<(), DispatchError> {
+    /// Takes what has completed, and the time: one clock reading serves a small batch.
+    fn collect(&mut self) -> Result<(), DispatchError> {
         self.ring.poll()?;
         let now_ns = monotonic_ns();
-        let mut batch = mem::take(&mut self.batch);
-        self.ring.reap(&mut batch);
-        if !batch.is_empty() {
+        self.ring.reap(&mut self.batch);
+        if !self.batch.is_empty() {
             self.stirred_ns = now_ns;
         }
-        for done in batch.drain(..) {
-            self.completed(done, now_ns);
+        self.completions.extend(self.batch.drain(..).map(|done| (done, now_ns)));
+        Ok(())
+    }
+
+    /// Submits what follows from some of the completions, so that the next arrival does not wait
+    /// for long.
+    fn handle(&mut self) -> Result<(), DispatchError> {
+        for _ in 0..BATCH {
+            let Some((done, at_ns)) = self.completions.pop_front() else { break };
+            self.completed(done, at_ns);
         }
-        self.batch = batch;
         Ok(self.ring.poll()?)
     }
 
@@ -220,17 +253,9 @@ impl Dispatcher {
 
     fn connected(&mut self, id: SlotId, now_ns: u64) -> Option<Step> {
         let entry = self.table.get(id)?;
-        let local = getsockname(entry.socket()).map(SocketAddr::try_from);
-        let Ok(Ok(local)) = local else {
-            return Some(Step::End(endings::of_established(Errno::NOTCONN)));
-        };
-        if local == self.target {
+        if local_addr(entry) == Some(self.target) {
             // Without a listener a socket can meet itself: simultaneous open (RFC 9293 §3.5).
             return Some(Step::End(Outcome::Refused.into()));
-        }
-        if let Some(watch) = &mut self.watch {
-            let called_ns = entry.connection.times.called_ns();
-            watch.add(id.index, self.target, local, called_ns);
         }
         let cx = &mut Context { script: &self.script, ledger: &mut self.ledger, now_ns };
         Some(entry.connection.established(cx))
@@ -314,18 +339,11 @@ impl Dispatcher {
         let step = match kind {
             ObservationKind::Accepted => entry.connection.seen_accepted(bracket, cx),
             ObservationKind::EndedUnseen => entry.connection.seen_ended(bracket, cx),
-            ObservationKind::Vanished => return self.watch_again(id, t1_ns),
+            // The server may not know of it yet (a dropped SYN, SYN cookies).
+            ObservationKind::Vanished => return self.watch(id, t1_ns),
         };
         self.carry_out(step, id, now_ns);
         self.vacate_if_quiet(id);
-    }
-
-    /// The server may not know of it yet (SYN cookies), so it is watched until its time is up.
-    fn watch_again(&mut self, id: SlotId, called_ns: u64) {
-        let (Some(watch), Some(entry)) = (&mut self.watch, self.table.get(id)) else { return };
-        if let Ok(Ok(local)) = getsockname(entry.socket()).map(SocketAddr::try_from) {
-            watch.add(id.index, self.target, local, called_ns);
-        }
     }
 
     fn give_up_overdue(&mut self, now_ns: u64) {
@@ -354,6 +372,9 @@ impl Dispatcher {
     fn use_slack(&mut self, now_ns: u64) -> Result<(), DispatchError> {
         let next_ns = self.arrivals.next_ns().unwrap_or(u64::MAX);
         let gap_ns = next_ns.saturating_sub(now_ns);
+        if !self.completions.is_empty() {
+            return Ok(());
+        }
         if gap_ns > PREPARE_GAP_NS && self.sockets.prepare_one() {
             return Ok(());
         }
@@ -378,6 +399,10 @@ impl Dispatcher {
         let first = overdue_ns.into_iter().chain(look_ns).min();
         first.unwrap_or(u64::MAX).min(self.exchange.next_ns())
     }
+}
+
+fn local_addr(entry: &Entry) -> Option<SocketAddr> {
+    SocketAddr::try_from(getsockname(entry.socket()).ok()?).ok()
 }
 
 /// The thread's share of the connections that may be open at once.
@@ -411,8 +436,9 @@ fn socket_of(socket: &impl std::os::fd::AsFd) -> BorrowedFd<'_> {
     socket.as_fd()
 }
 
-/// Connects between two looks at what completed.
-const LAUNCHES_PER_TURN: u32 = 1;
+/// Connects of a burst before anything else is done. At a rate it is one: if there is more to do
+/// than there is time for, lateness shows it, and not connections that are never attended to.
+const BURST_PER_TURN: u32 = 1024;
 /// Completions handled between two looks at what is due, at most.
 const BATCH: usize = 32;
 /// Looks at waiting connections per turn, about a microsecond each.

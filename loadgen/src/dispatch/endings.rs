@@ -10,7 +10,9 @@ use crate::record::Outcome;
 /// Of a connect that failed (connect(2), tcp(7)).
 pub(super) fn of_connect(errno: Errno) -> Ending {
     let outcome = match errno {
-        Errno::CONNREFUSED | Errno::CONNRESET => Outcome::Refused,
+        Errno::CONNREFUSED => Outcome::Refused,
+        // Before the handshake is over a reset is a refusal, so it was over.
+        Errno::CONNRESET | Errno::PIPE => Outcome::ResetAfterConnect,
         Errno::TIMEDOUT => Outcome::ConnectTimeout,
         Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => Outcome::LocalPortExhausted,
         // No route, a firewall's answer, an interface that is down: the server was not reached.
@@ -52,6 +54,7 @@ mod tests {
     fn errors_have_outcomes_and_keep_their_numbers() {
         let cases = [
             (of_connect(Errno::CONNREFUSED), Outcome::Refused, 111),
+            (of_connect(Errno::CONNRESET), Outcome::ResetAfterConnect, 104),
             (of_connect(Errno::TIMEDOUT), Outcome::ConnectTimeout, 110),
             (of_connect(Errno::ADDRNOTAVAIL), Outcome::LocalPortExhausted, 99),
             (of_connect(Errno::NETUNREACH), Outcome::Unreachable, 101),

@@ -182,7 +182,7 @@ impl QueueMeter {
                 self.seen.samples += 1;
                 self.seen.listeners = self.seen.listeners.max(depth.listeners);
                 self.seen.limit = self.seen.limit.max(depth.limit);
-                self.seen.depth_max = self.seen.depth_max.max(depth.queued);
+                self.seen.depth_max = self.seen.depth_max.max(depth.queued_max);
                 self.depth_sum += u64::from(depth.queued);
             }
             Err(error) => {
@@ -251,8 +251,8 @@ fn with_losses(table: Conntrack, before: Option<Losses>, after: Option<Losses>) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::QueueDepth;
     use super::*;
+    use crate::observe::QueueDepth;
 
     struct Script(Vec<io::Result<QueueDepth>>);
 
@@ -263,7 +263,7 @@ mod tests {
     }
 
     fn depth(queued: u32) -> io::Result<QueueDepth> {
-        Ok(QueueDepth { listeners: 2, queued, limit: 128 })
+        Ok(QueueDepth { listeners: 2, queued, queued_max: queued - 1, limit: 128 })
     }
 
     #[test]
@@ -274,7 +274,7 @@ mod tests {
         meter.sample();
         let mut unreadable = Vec::new();
         let seen = meter.finish(&mut unreadable).unwrap();
-        assert_eq!((seen.depth_max, seen.depth_mean), (9, 6.0));
+        assert_eq!((seen.depth_max, seen.depth_mean), (8, 6.0));
         assert_eq!((seen.samples, seen.samples_failed, seen.limit), (2, 1, 128));
         assert_eq!(unreadable, ["accept queue: once"]);
     }
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_sampler_starts_and_stops() {
-        let probe = Script(vec![depth(1)]);
+        let probe = Script(vec![depth(2)]);
         let options = SamplerOptions {
             server_pid: Some(std::process::id()),
             listener: Some(Box::new(probe)),

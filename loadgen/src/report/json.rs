@@ -12,6 +12,7 @@ use hdrhistogram::serialization::Deserializer;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Arrivals, Close, Observe};
+use crate::embedded::ServerFacts;
 use crate::environment::Environment;
 use crate::evidence::{CpuUse, Evidence};
 use crate::record::{Counts, Outcome};
@@ -94,9 +95,9 @@ pub struct Server {
     /// `reuseport` or `shared`.
     pub accept: Option<String>,
     /// Worker threads.
-    pub workers: Option<u32>,
+    pub workers: Option<u64>,
     /// min(backlog, somaxconn).
-    pub backlog_effective: Option<u32>,
+    pub backlog_effective: Option<u64>,
     /// `auto`, `off` or microseconds.
     pub busy_poll: Option<String>,
     /// What the server had to do without.
@@ -249,6 +250,22 @@ pub struct VerdictText {
     pub reasons: Vec<String>,
     /// What was noticed, in the same form.
     pub advice: Vec<String>,
+}
+
+impl From<&ServerFacts> for Server {
+    /// What the server did not mention is unknown.
+    fn from(facts: &ServerFacts) -> Self {
+        let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let number = |n: u64| Some(n).filter(|&n| n > 0);
+        Self {
+            engine: text(&facts.engine),
+            accept: text(&facts.accept),
+            workers: number(facts.workers),
+            backlog_effective: number(facts.backlog_effective),
+            busy_poll: text(&facts.busy_poll),
+            degraded: facts.degraded.clone(),
+        }
+    }
 }
 
 impl Outcomes {

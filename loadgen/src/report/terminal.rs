@@ -115,12 +115,12 @@ fn span(ns: u64) -> String {
 
 fn server(report: &Report) -> Vec<String> {
     let server = &report.server;
-    let workers = server.workers.map(|n| human::plural(n.into(), "worker"));
+    let workers = server.workers.map(|n| human::plural(n, "worker"));
     let known = [
         server.engine.as_ref().map(|engine| format!("engine {engine}")),
         workers,
         server.accept.as_ref().map(|accept| format!("accept {accept}")),
-        server.backlog_effective.map(|n| format!("backlog {}", human::count(n.into()))),
+        server.backlog_effective.map(|n| format!("backlog {}", human::count(n))),
         server.busy_poll.as_ref().map(|poll| format!("busy poll {poll}")),
     ];
     let known: Vec<String> = known.into_iter().flatten().collect();

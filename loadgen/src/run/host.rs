@@ -10,7 +10,7 @@ use rustix::thread::sched_getaffinity;
 use super::{RunError, refused};
 use crate::cli::parse_cpus;
 use crate::config::{Observe, RunConfig};
-use crate::embedded::{EmbeddedServer, ServerFacts, cpu_list, split_cpus};
+use crate::embedded::{EmbeddedServer, cpu_list, split_cpus};
 use crate::report::Server;
 
 /// The server of a run and how the CPUs are divided.
@@ -97,7 +97,7 @@ impl Host {
     /// Stops the embedded server and says what there is to say about it.
     pub(super) fn into_report(self) -> Result<Server, RunError> {
         let Some(embedded) = self.embedded else { return Ok(Server::default()) };
-        let server = described(embedded.facts());
+        let server = Server::from(embedded.facts());
         embedded.stop().map_err(refused("stopping the embedded server"))?;
         Ok(server)
     }
@@ -131,19 +131,6 @@ fn server_cpus(args: &[String]) -> Option<Vec<usize>> {
     let at = args.iter().position(|arg| arg == "--cpus" || arg.starts_with("--cpus="))?;
     let list = args[at].strip_prefix("--cpus=").or_else(|| Some(args.get(at + 1)?.as_str()))?;
     parse_cpus(list).ok().map(|list| list.0)
-}
-
-fn described(facts: &ServerFacts) -> Server {
-    let number = |n: u64| u32::try_from(n).ok().filter(|&n| n > 0);
-    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    Server {
-        engine: text(&facts.engine),
-        accept: text(&facts.accept),
-        workers: number(facts.workers),
-        backlog_effective: number(facts.backlog_effective),
-        busy_poll: text(&facts.busy_poll),
-        degraded: facts.degraded.clone(),
-    }
 }
 
 #[cfg(test)]

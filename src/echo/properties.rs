@@ -128,7 +128,11 @@ proptest! {
 
     /// The same when everything is stopped in the middle of it.
     #[test]
-    fn a_stop_leaves_nothing(limits in limits(), steps in vec(step(), 0..60), more in vec(step(), 0..20)) {
+    fn a_stop_leaves_nothing(
+        limits in limits(),
+        steps in vec(step(), 0..60),
+        more in vec(step(), 0..20),
+    ) {
         let mut world = World::new(limits);
         steps.into_iter().for_each(|step| world.take(step));
         world.tell(Event::Stop);

@@ -1,0 +1,137 @@
+//! `uring-echo doctor`: what this machine gives a server, and what to do about the rest.
+
+use std::fs;
+
+use rustix::process::{Resource, getrlimit};
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::limits::{Limits, raise_open_files};
+use crate::ring::{Facts, Ring};
+use crate::sandbox::{Fences, Sandbox};
+
+/// How serious a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// As it should be.
+    Fine,
+    /// The server runs, with less than it could have.
+    Less,
+    /// The server does not run.
+    Broken,
+}
+
+/// One thing looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub subject: &'static str,
+    /// How it stands.
+    pub standing: Standing,
+    /// What was found, with the remedy where there is one.
+    pub found: String,
+}
+
+impl Finding {
+    fn new(subject: &'static str, standing: Standing, found: impl Into<String>) -> Self {
+        Self { subject, standing, found: found.into() }
+    }
+}
+
+/// Looks at everything. Puts up the sandbox on this process to see whether it can, so this is the
+/// last thing a process does.
+#[must_use]
+pub fn examine() -> Vec<Finding> {
+    let facts = Facts::gather();
+    let mut findings = vec![Finding::new("kernel", Standing::Fine, &facts.kernel_release)];
+    findings.extend(limits_and_ring());
+    findings.push(memlock(&facts));
+    findings.push(queue_limit());
+    findings.extend(conntrack());
+    findings.push(sandbox());
+    findings
+}
+
+fn limits_and_ring() -> Vec<Finding> {
+    let nofile = raise_open_files();
+    let limits = match Limits::resolve(&Config::default(), nofile) {
+        Ok(limits) => limits,
+        Err(error) => return vec![Finding::new("limits", Standing::Broken, error.to_string())],
+    };
+    let files = format!("RLIMIT_NOFILE {nofile}: {limits} per worker");
+    vec![Finding::new("limits", Standing::Fine, files), io_uring(&limits)]
+}
+
+fn io_uring(limits: &Limits) -> Finding {
+    match Ring::new(&limits.ring) {
+        Err(error) => Finding::new("io_uring", Standing::Broken, error.to_string()),
+        Ok(ring) if ring.degraded().is_empty() => {
+            Finding::new("io_uring", Standing::Fine, "everything the server knows how to use")
+        }
+        Ok(ring) => Finding::new("io_uring", Standing::Less, ring.degraded().join("; ")),
+    }
+}
+
+fn memlock(facts: &Facts) -> Finding {
+    let soft = facts.memlock_bytes;
+    let hard = getrlimit(Resource::Memlock).maximum;
+    let words = |limit: Option<u64>| {
+        limit.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{} KiB", bytes >> 10))
+    };
+    let found = format!(
+        "RLIMIT_MEMLOCK {} (hard {}), shared by all rings of this user from Linux 6.14 on",
+        words(soft),
+        words(hard)
+    );
+    let standing =
+        if soft.is_some_and(|bytes| bytes < 1 << 20) { Standing::Less } else { Standing::Fine };
+    Finding::new("memlock", standing, found)
+}
+
+fn queue_limit() -> Finding {
+    let wanted = Config::default().backlog;
+    match crate::listen::effective_backlog(wanted) {
+        Some(limit) if i64::from(limit) == i64::from(wanted) => {
+            Finding::new("accept queue", Standing::Fine, format!("backlog {wanted} is granted"))
+        }
+        Some(limit) => Finding::new(
+            "accept queue",
+            Standing::Less,
+            format!("backlog {wanted} is capped at {limit}: sysctl -w net.core.somaxconn={wanted}"),
+        ),
+        None => Finding::new("accept queue", Standing::Less, "net.core.somaxconn is not readable"),
+    }
+}
+
+/// Connection tracking costs a third of a connection and drops SYNs when its table is full.
+fn conntrack() -> Option<Finding> {
+    let number = |name: &str| -> Option<u64> {
+        let path = format!("/proc/sys/net/netfilter/nf_conntrack_{name}");
+        fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    let (count, max) = (number("count")?, number("max")?);
+    if count == 0 {
+        return None;
+    }
+    let found = format!(
+        "nf_conntrack tracks connections here, loopback too ({count} of {max}): each costs about a \
+         third more, and a full table drops SYNs; a fresh network namespace has none"
+    );
+    Some(Finding::new("conntrack", Standing::Less, found))
+}
+
+fn sandbox() -> Finding {
+    let mut fences = Fences::default();
+    let outcome = Sandbox::Auto
+        .before_workers(&mut fences)
+        .and_then(|()| Sandbox::Auto.when_ready(&mut fences));
+    match outcome {
+        Err(error) => Finding::new("sandbox", Standing::Less, error.to_string()),
+        Ok(()) if fences.missing.is_empty() => {
+            let active = format!("ring restrictions, {}", fences.active.join(", "));
+            Finding::new("sandbox", Standing::Fine, active)
+        }
+        Ok(()) => Finding::new("sandbox", Standing::Less, fences.missing.join("; ")),
+    }
+}

@@ -1,0 +1,91 @@
+//! Messages and exit codes.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::Output;
+use std::thread;
+
+use crate::support::{on_each_engine, program};
+
+fn run(args: &[&str]) -> Output {
+    program().args(args).output().expect("the program runs")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn wrong_usage_exits_with_two_and_names_the_flag() {
+    for (args, named) in [
+        (&["serve", "--backlog=-1"][..], "--backlog"),
+        (&["serve", "--busy-poll", "soon"][..], "--busy-poll"),
+        (&["serve", "--stall", "1s"][..], "--stall"),
+        (&["serve", "--pool", "much"][..], "--pool"),
+        (&["serve", "--engine", "magic"][..], "--engine"),
+        (&["serve", "--workers", "0"][..], "--workers"),
+        (&["ping"][..], "<ADDR>"),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(named), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn numbers_that_do_not_fit_exit_with_one_and_a_remedy() {
+    for (args, said) in [
+        (&["serve", "--buffer", "1k"][..], "--buffer takes 4k to 64k"),
+        (&["serve", "--credit", "16m"][..], "at most half the pool"),
+        (&["serve", "--max-connections", "100000000", "--workers", "1"][..], "RLIMIT_NOFILE"),
+        (&["serve", "--listen", "nonsense"][..], "expected HOST:PORT"),
+        (&["serve", "--listen", "127.0.0.1:0", "--cpus", "1000"][..], "pinning to CPU 1000"),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(said), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn flags_have_twins_in_the_environment() {
+    let output = program().arg("serve").env("URING_ECHO_BUFFER", "1k").output().expect("runs");
+    assert!(stderr(&output).contains("--buffer takes 4k to 64k"), "{}", stderr(&output));
+}
+
+#[test]
+fn ping_tells_an_echo_server_from_nothing_and_from_something_else() {
+    for stamp in [&["--workers", "1"][..], &["--workers", "1", "--stamp"][..]] {
+        on_each_engine(stamp, |server| {
+            let output = run(&["ping", &server.addr().to_string()]);
+            assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        });
+    }
+    let other = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let addr = other.local_addr().expect("bound").to_string();
+    let answering = thread::spawn(move || {
+        let (mut stream, _) = other.accept().expect("a ping");
+        stream.write_all(&[b'?'; 64]).expect("answered");
+        stream.read(&mut [0; 256]).expect("a ping")
+    });
+    let output = run(&["ping", &addr]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("no echo server"), "{}", stderr(&output));
+    answering.join().expect("answered");
+    let output = run(&["ping", &addr]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("connect"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_doctor_agrees_with_whether_the_server_starts() {
+    let output = run(&["doctor", "--json"]);
+    let findings: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("JSON on standard output");
+    let broken = findings.as_array().expect("a list").iter().any(|f| f["standing"] == "broken");
+    assert_eq!(output.status.code(), Some(i32::from(broken)));
+    let subjects: Vec<_> =
+        findings.as_array().expect("a list").iter().map(|f| f["subject"].clone()).collect();
+    assert!(subjects.contains(&"io_uring".into()) && subjects.contains(&"sandbox".into()));
+    on_each_engine(&[], |_| assert!(!broken, "{findings}"));
+}

@@ -1,0 +1,76 @@
+//! What happens at a maximum.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::support::{PATIENCE, connect, on_each_engine, round_trip};
+
+#[test]
+fn connections_over_the_maximum_wait_in_the_queue_and_are_served_in_turn() {
+    on_each_engine(&["--workers", "1", "--max-connections", "4"], |server| {
+        let mut served: Vec<TcpStream> = (0..4).map(|_| connect(server.addr())).collect();
+        served.iter_mut().for_each(|stream| round_trip(stream, b"one of four"));
+        let mut waiting: Vec<TcpStream> = (0..3).map(|_| connect(server.addr())).collect();
+        for stream in &mut waiting {
+            stream.write_all(b"queued").expect("the kernel takes it");
+            stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket");
+            let early = stream.read(&mut [0; 6]).expect_err("nobody has accepted");
+            assert_eq!(early.kind(), ErrorKind::WouldBlock);
+        }
+        for mut stream in waiting {
+            drop(served.pop());
+            stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+            let mut echo = [0; 6];
+            stream.read_exact(&mut echo).expect("served once there is room");
+            assert_eq!(&echo, b"queued");
+        }
+    });
+}
+
+#[test]
+fn the_maximum_is_reached_and_released_again_and_again() {
+    on_each_engine(&["--workers", "1", "--max-connections", "2"], |server| {
+        for _ in 0..500 {
+            let mut both = [connect(server.addr()), connect(server.addr())];
+            both.iter_mut().for_each(|stream| round_trip(stream, b"x"));
+        }
+    });
+}
+
+#[test]
+fn a_peer_over_its_share_is_closed_and_the_rest_served() {
+    on_each_engine(&["--workers", "1", "--max-per-ip", "2"], |server| {
+        let mut two: Vec<TcpStream> = (0..2).map(|_| connect(server.addr())).collect();
+        two.iter_mut().for_each(|stream| round_trip(stream, b"within"));
+        let mut third = connect(server.addr());
+        assert!(!matches!(third.read(&mut [0; 1]), Ok(1..)), "nothing is echoed to it");
+        two.iter_mut().for_each(|stream| round_trip(stream, b"still"));
+    });
+}
+
+#[test]
+fn idle_connections_are_closed_and_busy_ones_are_not() {
+    on_each_engine(&["--workers", "1", "--idle-timeout", "400ms"], |server| {
+        let mut idle = connect(server.addr());
+        let mut busy = connect(server.addr());
+        round_trip(&mut idle, b"last words");
+        for _ in 0..20 {
+            round_trip(&mut busy, b"still here");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(!matches!(idle.read(&mut [0; 1]), Ok(1..)), "closed, with or without a reset");
+    });
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_given_up() {
+    on_each_engine(&["--workers", "1", "--write-timeout", "300ms"], |server| {
+        let stream = connect(server.addr());
+        stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
+        let chunk = [0; 64 << 10];
+        let cut_off = std::iter::repeat_with(|| (&stream).write_all(&chunk)).take(10_000);
+        assert!(cut_off.into_iter().any(|sent| sent.is_err()), "640 MB without a reader");
+        round_trip(&mut connect(server.addr()), b"others are served");
+    });
+}

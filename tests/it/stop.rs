@@ -1,0 +1,74 @@
+//! Nothing accepted or queued is lost when the server is told to end.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+use rustix::process::Signal;
+
+use crate::support::{ENGINES, Server, connect, pattern, round_trip};
+
+#[test]
+fn a_server_with_nothing_to_do_ends_at_once_on_either_signal() {
+    for engine in ENGINES {
+        for signal in [Signal::TERM, Signal::INT] {
+            let Some(server) = Server::start(engine, &[]) else { return };
+            server.signal(signal);
+            assert_eq!(server.wait().code(), Some(0));
+        }
+    }
+}
+
+#[test]
+fn what_is_queued_is_taken_and_what_is_sent_is_echoed() {
+    for engine in ENGINES {
+        for accept in ["reuseport", "shared"] {
+            let args = ["--accept", accept, "--workers", "2", "--drain-timeout", "60s"];
+            let Some(server) = Server::start(engine, &args) else { return };
+            let mut open = connect(server.addr());
+            round_trip(&mut open, b"before");
+            server.hold();
+            let mut queued: Vec<TcpStream> = (0..50).map(|_| connect(server.addr())).collect();
+            for (index, stream) in queued.iter_mut().enumerate() {
+                stream.write_all(&pattern(index as u64, 1000)).expect("the kernel takes it");
+                stream.shutdown(Shutdown::Write).expect("half-closed");
+            }
+            server.signal(Signal::TERM);
+            server.release();
+            for (index, stream) in queued.iter_mut().enumerate() {
+                let mut echo = Vec::new();
+                stream.read_to_end(&mut echo).expect("served although queued");
+                assert_eq!(echo, pattern(index as u64, 1000));
+            }
+            round_trip(&mut open, &pattern(99, 1 << 20));
+            drop(open);
+            assert_eq!(server.wait().code(), Some(0));
+        }
+    }
+}
+
+#[test]
+fn the_drain_ends_in_time_with_a_connection_left_open() {
+    for engine in ENGINES {
+        let Some(server) = Server::start(engine, &["--drain-timeout", "100ms"]) else { return };
+        let mut open = connect(server.addr());
+        round_trip(&mut open, b"hello");
+        server.signal(Signal::TERM);
+        let stopped = server.wait_for_log("stopped").expect("a summary");
+        assert_eq!(stopped["cut_short"], 1);
+        assert_eq!(server.wait().code(), Some(0));
+        assert!(!matches!(open.read(&mut [0; 1]), Ok(1..)));
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_now() {
+    for engine in ENGINES {
+        let Some(server) = Server::start(engine, &["--drain-timeout", "60s"]) else { return };
+        let mut open = connect(server.addr());
+        round_trip(&mut open, b"hello");
+        server.signal(Signal::TERM);
+        server.wait_for_log("draining; signal again to exit now").expect("a log line");
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().code(), Some(130));
+    }
+}
