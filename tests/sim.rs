@@ -9,35 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use self::sights::Sights;
-use self::world::World;
+use self::sim::sights::Sights;
+use self::sim::world::World;
 
-#[path = "sim/client.rs"]
-mod client;
-#[path = "sim/completions.rs"]
-mod completions;
-#[path = "sim/dice.rs"]
-mod dice;
-#[path = "sim/hearing.rs"]
-mod hearing;
-#[path = "sim/kernel.rs"]
-mod kernel;
-#[path = "sim/listener.rs"]
-mod listener;
-#[path = "sim/memory.rs"]
-mod memory;
-#[path = "sim/scenario.rs"]
-mod scenario;
-#[path = "sim/sights.rs"]
-mod sights;
-#[path = "sim/socket.rs"]
-mod socket;
-#[path = "sim/transfer.rs"]
-mod transfer;
-#[path = "sim/watch.rs"]
-mod watch;
-#[path = "sim/world.rs"]
-mod world;
+#[path = "sim/mod.rs"]
+mod sim;
 
 /// How many seeds a plain `cargo test` runs.
 const SEEDS: u64 = 5_000;
