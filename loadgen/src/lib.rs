@@ -1,9 +1,9 @@
 //! loadgen: how long did connections wait to be accepted?
 //!
-//! [`cli`] → [`config`] → [`preflight`] → [`dispatch`]: per generator thread a [`schedule`], a table
-//! of [`connection`]s and a [`ledger`] that writes into the [`record`]er, watched by [`observe`] →
-//! [`totals`] → [`verdict`] → [`report`], with the [`evidence`] sampler beside. [`run()`](run::run) is
-//! the whole of it.
+//! [`cli`] → [`config`] → [`preflight`] → [`dispatch`]: per generator thread a [`schedule`], a
+//! table of [`connection`]s and a [`ledger`] that writes into the [`record`]er, watched by
+//! [`observe`] → [`totals`] → [`verdict`] → [`report`], with the [`evidence`] sampler beside.
+//! [`run()`](run::run) is the whole of it.
 #![forbid(unsafe_code)]
 
 pub mod cli;

@@ -206,11 +206,10 @@ fn follow(
 /// How often the embedded server is looked after.
 const TICK: Duration = Duration::from_millis(200);
 
-/// The accept queue to sample, where the listener is in this network namespace.
+/// The accept queue, if the server's listener is in this network namespace.
 fn accept_queue(plan: &Plan) -> Option<Box<dyn ListenerProbe + Send>> {
     let mut queue = ListenerQueue::open(plan.target).ok()?;
-    ListenerProbe::sample(&mut queue).ok()?;
-    Some(Box::new(queue))
+    matches!(queue.sample(), Ok(Some(_))).then(|| Box::new(queue) as Box<dyn ListenerProbe + Send>)
 }
 
 fn refused(what: &'static str) -> impl Fn(io::Error) -> RunError {

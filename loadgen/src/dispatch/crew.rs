@@ -30,7 +30,7 @@ pub struct Crew {
 #[derive(Debug)]
 pub enum Delivery {
     /// One thread's measurements over the last second, or over the rest at the end.
-    Interval(Lent),
+    Interval(Box<Lent>),
     /// Nothing within the time given.
     Nothing,
     /// Every thread has ended.
@@ -92,7 +92,7 @@ impl Crew {
         match self.filled.recv_timeout(timeout) {
             Ok(filled) => {
                 let back = self.spares[usize::from(filled.thread)].clone();
-                Delivery::Interval(Lent { filled: Some(filled), back })
+                Delivery::Interval(Box::new(Lent { filled: Some(filled), back }))
             }
             Err(RecvTimeoutError::Timeout) => Delivery::Nothing,
             Err(RecvTimeoutError::Disconnected) => Delivery::Over,

@@ -1,5 +1,6 @@
 //! One generator thread: launches what is due, handles what completed, watches what waits.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -18,6 +19,7 @@ use super::exchange::Exchange;
 use super::sockets::{PREPARED_MAX, Recipe, Sockets};
 use super::table::{Entry, SlotId, Table};
 use super::{DispatchError, Plan};
+use crate::config::Shape;
 use crate::connection::{Connection, Context, Method, Script, Step};
 use crate::ledger::{Ending, Ledger};
 use crate::observe::{DiagWatch, Observation, ObservationKind};
@@ -36,9 +38,12 @@ pub(super) struct Dispatcher {
     script: Script,
     ring: Ring,
     batch: Vec<Completion>,
+    /// Completions not handled yet, and when they were there.
+    completions: VecDeque<(Completion, u64)>,
     watch: Option<DiagWatch>,
     seen: Vec<Observation>,
     arrivals: Arrivals,
+    launches_per_turn: u32,
     sockets: Sockets,
     table: Table,
     ledger: Ledger,
@@ -83,9 +88,14 @@ impl Dispatcher {
             script: Script { payload, messages, method, clock_domain },
             ring,
             batch: Vec::with_capacity(BATCH),
+            completions: VecDeque::with_capacity((BURST_PER_TURN as usize) * 2),
             watch,
             seen: Vec::with_capacity(LOOKS_PER_TURN as usize),
             arrivals: Arrivals::new(config, share, slots),
+            launches_per_turn: match config.shape {
+                Shape::Burst { .. } => BURST_PER_TURN,
+                Shape::Rate { .. } | Shape::Closed { .. } => 1,
+            },
             sockets,
             table: Table::new(slots),
             ledger: Ledger::new(config.warmup),
@@ -103,10 +113,7 @@ impl Dispatcher {
         self.exchange.begin(start_ns);
         while self.arrivals.next_ns().is_some() || self.table.taken() > 0 {
             self.launch_due()?;
-            let completed_ns = self.collect()?;
-            // Before the sends that follow: each of them takes ten times as long as a look.
-            self.look()?;
-            self.handle(completed_ns)?;
+            self.handle()?;
             let now_ns = monotonic_ns();
             self.give_up_overdue(now_ns);
             self.exchange.turn(now_ns, &mut self.ledger);
@@ -119,10 +126,19 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// Calls connect for what is due, and sees after each what has happened: when it was complete,
+    /// and whether it is accepted. What follows has to wait, each send takes as long as a connect.
     fn launch_due(&mut self) -> Result<(), DispatchError> {
-        for _ in 0..LAUNCHES_PER_TURN {
-            let Some(intended_ns) = self.arrivals.take_due(monotonic_ns()) else { break };
-            self.launch(intended_ns)?;
+        for _ in 0..self.launches_per_turn {
+            let due = self.arrivals.take_due(monotonic_ns());
+            if let Some(intended_ns) = due {
+                self.launch(intended_ns)?;
+            }
+            self.collect()?;
+            self.look()?;
+            if due.is_none() {
+                break;
+            }
         }
         Ok(())
     }
@@ -167,25 +183,25 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Takes what has completed, and the time. One clock reading serves the batch, which is kept
-    /// small for that and so that the next arrival does not wait for long.
-    fn collect(&mut self) -> Result<u64, DispatchError> {
+    /// Takes what has completed, and the time: one clock reading serves a small batch.
+    fn collect(&mut self) -> Result<(), DispatchError> {
         self.ring.poll()?;
         let now_ns = monotonic_ns();
         self.ring.reap(&mut self.batch);
         if !self.batch.is_empty() {
             self.stirred_ns = now_ns;
         }
-        Ok(now_ns)
+        self.completions.extend(self.batch.drain(..).map(|done| (done, now_ns)));
+        Ok(())
     }
 
-    /// Submits what follows from the completions of the batch, which are there since `now_ns`.
-    fn handle(&mut self, now_ns: u64) -> Result<(), DispatchError> {
-        let mut batch = mem::take(&mut self.batch);
-        for done in batch.drain(..) {
-            self.completed(done, now_ns);
+    /// Submits what follows from some of the completions, so that the next arrival does not wait
+    /// for long.
+    fn handle(&mut self) -> Result<(), DispatchError> {
+        for _ in 0..BATCH {
+            let Some((done, at_ns)) = self.completions.pop_front() else { break };
+            self.completed(done, at_ns);
         }
-        self.batch = batch;
         Ok(self.ring.poll()?)
     }
 
@@ -356,6 +372,9 @@ impl Dispatcher {
     fn use_slack(&mut self, now_ns: u64) -> Result<(), DispatchError> {
         let next_ns = self.arrivals.next_ns().unwrap_or(u64::MAX);
         let gap_ns = next_ns.saturating_sub(now_ns);
+        if !self.completions.is_empty() {
+            return Ok(());
+        }
         if gap_ns > PREPARE_GAP_NS && self.sockets.prepare_one() {
             return Ok(());
         }
@@ -417,8 +436,9 @@ fn socket_of(socket: &impl std::os::fd::AsFd) -> BorrowedFd<'_> {
     socket.as_fd()
 }
 
-/// Connects between two looks at what completed.
-const LAUNCHES_PER_TURN: u32 = 1;
+/// Connects of a burst before anything else is done. At a rate it is one: if there is more to do
+/// than there is time for, lateness shows it, and not connections that are never attended to.
+const BURST_PER_TURN: u32 = 1024;
 /// Completions handled between two looks at what is due, at most.
 const BATCH: usize = 32;
 /// Looks at waiting connections per turn, about a microsecond each.

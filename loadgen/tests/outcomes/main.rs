@@ -1,0 +1,272 @@
+//! Every outcome of an attempt, brought about by a server that deserves it, over real sockets.
+
+mod server;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::Parser;
+use loadgen::cli::{Cli, Command};
+use loadgen::config::RunConfig;
+use loadgen::connection::Method;
+use loadgen::dispatch::{Crew, Delivery, DispatchError, Plan};
+use loadgen::observe::ListenerQueue;
+use loadgen::record::{Interval, Outcome, Phase};
+use loadgen::totals::Totals;
+use uring_echo::stamp::ClockDomain;
+
+use server::{Server, deaf, idle, refusing};
+
+fn plan(target: SocketAddr, method: Method, messages: u32, args: &str) -> Plan {
+    let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
+    let Command::Run(run) = Cli::try_parse_from(words).expect(args).command;
+    Plan {
+        config: RunConfig::resolve(*run).expect(args),
+        target,
+        method,
+        messages,
+        clock_domain: ClockDomain::current().unwrap(),
+        cpus: Vec::new(),
+        yields: true,
+    }
+}
+
+/// Runs a plan to its end; `None`, loudly, where there is no io_uring.
+fn run(plan: Plan, stop_when: impl Fn() -> bool) -> Option<Interval> {
+    let (plan, stop) = (Arc::new(plan), Arc::new(AtomicBool::new(false)));
+    let crew = match Crew::start(&plan, &stop) {
+        Err(DispatchError::Ring(error)) if std::env::var_os("REQUIRE_URING").is_none() => {
+            eprintln!("SKIPPED, io_uring is not available: {error}");
+            return None;
+        }
+        crew => crew.unwrap(),
+    };
+    let mut totals = Totals::new(plan.threads());
+    loop {
+        match crew.next(Duration::from_millis(5)) {
+            Delivery::Interval(interval) => totals.absorb(&interval),
+            Delivery::Nothing => {}
+            Delivery::Over => break,
+        }
+        stop.fetch_or(stop_when(), Ordering::Relaxed);
+    }
+    crew.join().unwrap();
+    totals.finish();
+    let all = totals.all().clone();
+    assert_eq!(all.counts().attempted, all.counts().finished(), "an attempt without outcome");
+    Some(all)
+}
+
+/// The outcomes that occurred.
+fn outcomes(all: &Interval) -> Vec<(Outcome, u64)> {
+    let counted = Outcome::ALL.map(|outcome| (outcome, all.counts().outcome(outcome)));
+    counted.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+fn check(
+    target: SocketAddr,
+    method: Method,
+    messages: u32,
+    args: &str,
+    expected: &[(Outcome, u64)],
+) -> Option<Interval> {
+    let all = run(plan(target, method, messages, args), || false)?;
+    assert_eq!(outcomes(&all), expected, "{args}");
+    Some(all)
+}
+
+fn samples(all: &Interval, phase: Phase) -> u64 {
+    all.histogram(phase).len()
+}
+
+#[test]
+fn stamped_connections_complete_with_exact_delays() {
+    let server = Server::stamping("127.0.0.1:0");
+    let (addr, completed) = (server.addr(), Outcome::Completed);
+    for messages in [0, 1, 3] {
+        let args = "--rate 500 --connections 60";
+        let Some(all) = check(addr, Method::Stamp, messages, args, &[(completed, 60)]) else {
+            return;
+        };
+        for phase in [Phase::AcceptDelay, Phase::AcceptResponse, Phase::Connect, Phase::FirstByte] {
+            assert_eq!(samples(&all, phase), 60);
+        }
+        assert_eq!(samples(&all, Phase::EchoRtt), u64::from(60 * messages));
+        assert_eq!(all.counts().bytes_sent, u64::from(60 * 64 * messages));
+        assert_eq!(all.counts().bytes_received, u64::from(60 * 64 * messages));
+        let after = samples(&all, Phase::PostConnectWait);
+        assert_eq!(after + all.counts().accepted_before_return, 60);
+    }
+}
+
+#[test]
+fn connections_seen_in_the_socket_table_complete_with_brackets() {
+    for addr in ["127.0.0.1:0", "[::1]:0"] {
+        let server = Server::echoing(addr);
+        for messages in [0, 2] {
+            let args = "--rate 500 --connections 40 --arrivals poisson";
+            let expected = [(Outcome::Completed, 40)];
+            let Some(all) = check(server.addr(), Method::Diag, messages, args, &expected) else {
+                return;
+            };
+            assert_eq!(samples(&all, Phase::AcceptDelay), 40);
+            assert_eq!(samples(&all, Phase::DiagResolution), 40);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_accepts_and_closes_at_once_is_seen_to_have_accepted() {
+    let server = Server::closing("127.0.0.1:0");
+    let expected = [(Outcome::Completed, 30)];
+    let all = check(server.addr(), Method::Diag, 0, "--rate 500 --connections 30", &expected);
+    assert!(all.is_none_or(|all| samples(&all, Phase::AcceptDelay) == 30));
+}
+
+#[test]
+fn large_messages_come_back_whole_in_any_pieces() {
+    let server = Server::stamping("127.0.0.1:0");
+    let args = "--concurrency 4 --connections 8 --size 1m --close fin";
+    let all = check(server.addr(), Method::Stamp, 2, args, &[(Outcome::Completed, 8)]);
+    assert!(all.is_none_or(|all| all.counts().bytes_received == 16 << 20));
+}
+
+#[test]
+fn threads_and_sources_share_a_closed_loop() {
+    let server = Server::echoing("127.0.0.1:0");
+    let args = "--concurrency 10 --connections 200 --threads 3 --source 127.8.0.0/28";
+    let all = check(server.addr(), Method::Diag, 1, args, &[(Outcome::Completed, 200)]);
+    assert!(all.is_none_or(|all| samples(&all, Phase::EchoRtt) == 200));
+}
+
+#[test]
+fn the_warm_up_is_attempted_and_excluded() {
+    let server = Server::stamping("127.0.0.1:0");
+    let args = "--rate 500 --connections 50 --warmup 100ms";
+    let all = check(server.addr(), Method::Stamp, 1, args, &[(Outcome::Completed, 50)]);
+    assert!(all.is_none_or(|all| all.counts().warmup_excluded == 50));
+}
+
+#[test]
+fn nobody_listening_is_refused_with_its_errno() {
+    let nobody = refusing();
+    for method in [Method::Stamp, Method::Diag, Method::None] {
+        let args = "--rate 500 --connections 20";
+        let Some(all) = check(nobody.addr, method, 1, args, &[(Outcome::Refused, 20)]) else {
+            return;
+        };
+        let refused = rustix::io::Errno::CONNREFUSED.raw_os_error();
+        assert_eq!(all.errnos().iter().collect::<Vec<_>>(), [(Outcome::Refused, refused, 20)]);
+    }
+}
+
+#[test]
+fn a_full_queue_is_a_connect_timeout_and_the_waits_are_censored() {
+    let full = deaf();
+    for method in [Method::Stamp, Method::Diag] {
+        let args = "--burst 5 --timeout 300ms";
+        let Some(all) = check(full.addr, method, 1, args, &[(Outcome::ConnectTimeout, 5)]) else {
+            return;
+        };
+        assert_eq!((all.counts().censored, samples(&all, Phase::AcceptResponse)), (5, 5));
+        assert!(all.histogram(Phase::AcceptResponse).min() >= 299_000_000);
+    }
+}
+
+#[test]
+fn a_broadcast_address_is_unreachable() {
+    let nowhere = "255.255.255.255:9".parse().unwrap();
+    let args = "--rate 500 --connections 5";
+    let all = check(nowhere, Method::None, 1, args, &[(Outcome::Unreachable, 5)]);
+    let errno = rustix::io::Errno::NETUNREACH.raw_os_error();
+    assert!(all.is_none_or(|all| all.errnos().iter().eq([(Outcome::Unreachable, errno, 5)])));
+}
+
+#[test]
+fn a_server_that_resets_is_told_from_one_that_answers() {
+    let server = Server::resetting("127.0.0.1:0");
+    for (method, messages) in [(Method::None, 1), (Method::Stamp, 1)] {
+        let args = "--rate 300 --connections 20";
+        let expected = [(Outcome::ResetAfterConnect, 20)];
+        if check(server.addr(), method, messages, args, &expected).is_none() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_server_that_never_accepts_is_found_out() {
+    let idle = idle(100);
+    for (method, messages) in [(Method::Stamp, 1), (Method::Diag, 0), (Method::Diag, 1)] {
+        let expected = [(Outcome::NeverAccepted, 5)];
+        let args = "--burst 5 --timeout 200ms";
+        let Some(all) = check(idle.addr, method, messages, args, &expected) else { return };
+        assert_eq!((all.counts().censored, samples(&all, Phase::Connect)), (5, 5));
+    }
+}
+
+#[test]
+fn an_echo_is_no_stamp() {
+    let server = Server::echoing("127.0.0.1:0");
+    let args = "--rate 500 --connections 20";
+    check(server.addr(), Method::Stamp, 1, args, &[(Outcome::StampInvalid, 20)]);
+}
+
+#[test]
+fn a_stamp_from_before_the_connect_is_a_clock_error() {
+    let server = Server::backdating("127.0.0.1:0");
+    let args = "--rate 500 --connections 20";
+    let all = check(server.addr(), Method::Stamp, 1, args, &[(Outcome::ClockError, 20)]);
+    assert!(all.is_none_or(|all| samples(&all, Phase::AcceptDelay) == 0));
+}
+
+#[test]
+fn bytes_that_were_not_sent_are_a_mismatch() {
+    let server = Server::garbling("127.0.0.1:0");
+    for method in [Method::None, Method::Diag] {
+        let args = "--rate 500 --connections 20";
+        let expected = [(Outcome::EchoMismatch, 20)];
+        check(server.addr(), method, 1, args, &expected);
+    }
+}
+
+#[test]
+fn a_server_that_only_reads_is_an_echo_timeout() {
+    let server = Server::swallowing("127.0.0.1:0");
+    for method in [Method::None, Method::Diag] {
+        let args = "--burst 5 --timeout 200ms";
+        let expected = [(Outcome::EchoTimeout, 5)];
+        let Some(all) = check(server.addr(), method, 1, args, &expected) else { return };
+        let seen = if method == Method::Diag { 5 } else { 0 };
+        assert_eq!((all.counts().censored, samples(&all, Phase::AcceptDelay)), (0, seen));
+    }
+}
+
+#[test]
+fn a_source_that_is_not_ours_has_no_port() {
+    let server = Server::echoing("127.0.0.1:0");
+    let args = "--rate 500 --connections 20 --source 192.0.2.1";
+    check(server.addr(), Method::None, 0, args, &[(Outcome::LocalPortExhausted, 20)]);
+}
+
+#[test]
+fn arrivals_over_the_cap_are_shed() {
+    let idle = idle(100);
+    let args = "--burst 12 --max-in-flight 5 --timeout 200ms";
+    let expected = [(Outcome::NeverAccepted, 5), (Outcome::Shed, 7)];
+    check(idle.addr, Method::Diag, 0, args, &expected);
+}
+
+#[test]
+fn what_is_open_when_the_run_is_stopped_is_unfinished() {
+    let idle = idle(100);
+    let plan = plan(idle.addr, Method::Diag, 1, "--burst 5 --timeout 60s");
+    let queue = RefCell::new(ListenerQueue::open(idle.addr).unwrap());
+    let all_wait = || queue.borrow_mut().sample().unwrap().is_some_and(|depth| depth.queued == 5);
+    let Some(all) = run(plan, all_wait) else { return };
+    assert_eq!(outcomes(&all), [(Outcome::Unfinished, 5)]);
+    assert_eq!(all.counts().censored, 5);
+}
