@@ -2,7 +2,8 @@
 //! and much that it hardly ever does, drawn from one seed per run. See docs/simulation.md.
 //!
 //! `SIM_SEEDS=n` runs that many seeds; `SIM_SEED=x` runs one and prints all that happens, and
-//! `SIM_STOP=y` with it stops that one at step y.
+//! `SIM_STOP=y` with it stops that one at step y. `SIM_SCRIPT=file` does the same with a run that a
+//! fuzzer wrote (fuzz/README.md).
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,7 +25,11 @@ const STOPPED_SEEDS: u64 = 8;
 #[test]
 fn every_seed_comes_to_a_good_end() {
     if let Some(seed) = number("SIM_SEED") {
-        return replay(seed);
+        return replay(World::new(seed, true));
+    }
+    if let Some(path) = std::env::var_os("SIM_SCRIPT") {
+        let script = std::fs::read(path).expect("SIM_SCRIPT names a file");
+        return replay(World::scripted(script, true));
     }
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
     let started = Instant::now();
@@ -48,8 +53,7 @@ fn a_stop_at_any_step_leaves_nothing() {
     }
 }
 
-fn replay(seed: u64) {
-    let world = World::new(seed, true);
+fn replay(world: World) {
     match number("SIM_STOP") {
         Some(step) => world.stop_at(u32::try_from(step).expect("a step")).run(),
         None => {

@@ -10,16 +10,20 @@ pub fn run(data: &[u8]) {
     for bytes in data.chunks(8) {
         let mut bits = [0; 8];
         bits[..bytes.len()].copy_from_slice(bytes);
-        check(u64::from_le_bytes(bits));
+        let [a, b, c, d, e, f, g, h] = bits;
+        check_decoding(u64::from_le_bytes(bits));
+        check_encoding(u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
     }
 }
 
-fn check(bits: u64) {
+fn check_decoding(bits: u64) {
     match Token::decode(bits) {
         Some(token) => assert_eq!(token.encode(), bits, "{token:?}"),
         None => assert!(OPS.iter().all(|op| *op as u64 != bits >> 60), "{bits:#x} is a token"),
     }
-    let [index, generation] = [bits, bits.rotate_left(32)].map(|half| half as u32);
+}
+
+fn check_encoding(index: u32, generation: u32) {
     for op in OPS {
         let token = Token::new(op, index, generation);
         assert_eq!(Token::decode(token.encode()), Some(token));

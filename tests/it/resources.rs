@@ -46,7 +46,7 @@ fn reset_on_close(stream: &TcpStream) {
 fn cycle(server: &Server, round: u64) {
     let mut stream = connect(server.addr());
     round_trip(&mut stream, &pattern(round, 64));
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         reset_on_close(&stream);
     }
 }

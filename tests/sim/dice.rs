@@ -17,8 +17,8 @@ impl Dice {
 
     /// Throws what a fuzzer wrote, the highest bits first so that one byte decides most throws;
     /// by chance once that is used up, since a run must be able to end.
-    pub(crate) fn scripted(script: &[u8]) -> Self {
-        Self { script: script.to_vec().into_iter(), ..Self::new(0) }
+    pub(crate) fn scripted(script: Vec<u8>) -> Self {
+        Self { script: script.into_iter(), ..Self::new(0) }
     }
 
     /// A number below `end`, which is not zero.

@@ -32,7 +32,7 @@ impl World {
     }
 
     /// A run whose every decision is taken from `script`, as far as that goes.
-    pub(crate) fn scripted(script: &[u8], traced: bool) -> Self {
+    pub(crate) fn scripted(script: Vec<u8>, traced: bool) -> Self {
         Self::of(Dice::scripted(script), traced)
     }
 
