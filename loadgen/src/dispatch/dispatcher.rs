@@ -77,8 +77,8 @@ impl Dispatcher {
             talks: plan.messages > 0,
             sources: Sources::expand(&config.sources).starting_at(share.index.into()),
         };
-        let mut sockets = Sockets::new(recipe, slots.min(PREPARED_MAX));
-        while sockets.prepare_one() {}
+        let mut sockets = Sockets::new(recipe, slots, stock(plan, share));
+        while sockets.prepare_one(0) {}
         let (messages, method, clock_domain) = (plan.messages, plan.method, plan.clock_domain);
         Ok(Self {
             target: plan.target,
@@ -88,7 +88,7 @@ impl Dispatcher {
             script: Script { payload, messages, method, clock_domain },
             ring,
             batch: Vec::with_capacity(BATCH),
-            completions: VecDeque::with_capacity((BURST_PER_TURN as usize) * 2),
+            completions: VecDeque::with_capacity(slots as usize * COMPLETIONS_EACH),
             watch,
             seen: Vec::with_capacity(LOOKS_PER_TURN as usize),
             arrivals: Arrivals::new(config, share, slots),
@@ -184,16 +184,19 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Takes what has completed, and the time: one clock reading serves a small batch.
+    /// Takes what has completed, and the time. Since Linux 6.13 a poll brings 20 of many pending
+    /// completions, so it is repeated.
     fn collect(&mut self) -> Result<(), DispatchError> {
-        self.ring.poll()?;
-        let now_ns = monotonic_ns();
-        self.ring.reap(&mut self.batch);
-        if !self.batch.is_empty() {
+        loop {
+            self.ring.poll()?;
+            let now_ns = monotonic_ns();
+            self.ring.reap(&mut self.batch);
+            if self.batch.is_empty() {
+                return Ok(());
+            }
             self.stirred_ns = now_ns;
+            self.completions.extend(self.batch.drain(..).map(|done| (done, now_ns)));
         }
-        self.completions.extend(self.batch.drain(..).map(|done| (done, now_ns)));
-        Ok(())
     }
 
     /// Submits what follows from some of the completions, so that the next arrival does not wait
@@ -285,6 +288,7 @@ impl Dispatcher {
         let size = self.script.payload.size();
         let socket = Handle::from(entry.socket());
         self.ring.send_staged(socket, window.offset(), size, token(Op::Send, id));
+        entry.connection.sends(monotonic_ns());
         if entry.connection.has_echoes() {
             self.table.restart_clock(id, now_ns);
         }
@@ -376,7 +380,7 @@ impl Dispatcher {
         if !self.completions.is_empty() {
             return Ok(());
         }
-        if gap_ns > PREPARE_GAP_NS && self.sockets.prepare_one() {
+        if gap_ns > PREPARE_GAP_NS && self.sockets.prepare_one(self.table.taken()) {
             return Ok(());
         }
         let stirring = self.table.taken() > 0 && now_ns < self.stirred_ns + SPIN_AFTER_NS;
@@ -415,8 +419,9 @@ impl Dispatcher {
 ///
 /// Only what the kernel shows in the server's own network namespace is watched, and there the whole
 /// handshake runs inside the call: the last of its three segments queues the connection, and all
-/// that comes after it is the way back. A spinning server was seen to accept when nine tenths of
-/// the call were over, at the earliest. A call that was interrupted says nothing.
+/// that comes after it is the way back. Of 9,000 accepts stamped by a spinning server on another
+/// CPU, one in a hundred came before 95 % of the call were over and one in a thousand before 80 %.
+/// A call that was interrupted says nothing.
 fn queued_from_ns(called_ns: u64, returned_ns: u64) -> u64 {
     let call_ns = returned_ns - called_ns;
     if call_ns > CALL_MAX_NS { called_ns } else { called_ns + call_ns / 4 * 3 }
@@ -430,6 +435,12 @@ fn local_addr(entry: &Entry) -> Option<SocketAddr> {
 fn slots(plan: &Plan, share: ThreadShare) -> u32 {
     let slots = share.of_total(plan.config.max_in_flight.into());
     u32::try_from(slots).unwrap_or(u32::MAX).max(1)
+}
+
+/// Sockets to have ready: a whole burst, else enough for a busy moment.
+fn stock(plan: &Plan, share: ThreadShare) -> u32 {
+    let burst = share.of_total(plan.config.shape.at_once().into());
+    u32::try_from(burst).unwrap_or(u32::MAX).max(PREPARED_MAX)
 }
 
 fn setup(slots: u32, payload: &Payload) -> Setup {
@@ -460,6 +471,9 @@ fn socket_of(socket: &impl std::os::fd::AsFd) -> BorrowedFd<'_> {
 /// Connects of a burst before anything else is done. At a rate it is one: if there is more to do
 /// than there is time for, lateness shows it, and not connections that are never attended to.
 const BURST_PER_TURN: u32 = 1024;
+/// Completions one connection may have outstanding: connect, then a receive, two sends and a
+/// cancellation.
+const COMPLETIONS_EACH: usize = 4;
 /// Completions handled between two looks at what is due, at most.
 const BATCH: usize = 32;
 /// Looks at waiting connections per turn, about a microsecond each.
