@@ -35,9 +35,10 @@ def main(folder):
         (f"{name}.count in run.hlog", histogram.get_total_count(), count_of(result, name))
         for name, histogram in logged.items()
     ]
-    wrong = [f"{name}: {got}, expected {expected}" for name, got, expected in checks if got != expected]
+    wrong = [check for check in checks if check[1] != check[2]]
     if wrong:
-        sys.exit("\n".join([f"{folder}:", *wrong]))
+        lines = [f"  {name} is {got}, expected {expected}" for name, got, expected in wrong]
+        sys.exit("\n".join([f"{folder}:", *lines]))
     print(f"{folder}: {attempted} attempted and completed, {len(checks)} checks hold")
 
 
