@@ -10,8 +10,9 @@ use super::scenario::{Faults, Scenario};
 use super::sights::NAMES;
 use super::socket::Socket;
 
-/// Rounds of everyone doing all they can until which a run must have ended.
-const ROUNDS: u32 = 20_000;
+/// Rounds of everyone doing all they can until which a run must have ended: a round may move no
+/// more than one byte, and 30 clients send up to 800 each.
+const ROUNDS: u32 = 100_000;
 
 #[derive(Debug)]
 pub(crate) struct World {
