@@ -108,7 +108,8 @@ impl Limits {
             accept_backoff: echo::Nanos(ACCEPT_BACKOFF_NS),
         };
         let ring = Setup {
-            submissions: SUBMISSIONS,
+            // The kernel refuses a ring with fewer completions than submissions (EINVAL).
+            submissions: SUBMISSIONS.min(completions),
             completions,
             buffers,
             buffer_size,
@@ -199,6 +200,7 @@ mod tests {
             assert!(limits.ring.direct <= nofile);
             assert_eq!(limits.ring.direct, limits.shard.max_connections);
             assert!(limits.ring.completions.is_power_of_two());
+            assert!(limits.ring.submissions <= limits.ring.completions);
         }
     }
 

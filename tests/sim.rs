@@ -2,42 +2,19 @@
 //! and much that it hardly ever does, drawn from one seed per run. See docs/simulation.md.
 //!
 //! `SIM_SEEDS=n` runs that many seeds; `SIM_SEED=x` runs one and prints all that happens, and
-//! `SIM_STOP=y` with it stops that one at step y.
+//! `SIM_STOP=y` with it stops that one at step y. `SIM_SCRIPT=file` does the same with a run that a
+//! fuzzer wrote (fuzz/README.md).
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use self::sights::Sights;
-use self::world::World;
+use self::sim::sights::Sights;
+use self::sim::world::World;
 
-#[path = "sim/client.rs"]
-mod client;
-#[path = "sim/completions.rs"]
-mod completions;
-#[path = "sim/dice.rs"]
-mod dice;
-#[path = "sim/hearing.rs"]
-mod hearing;
-#[path = "sim/kernel.rs"]
-mod kernel;
-#[path = "sim/listener.rs"]
-mod listener;
-#[path = "sim/memory.rs"]
-mod memory;
-#[path = "sim/scenario.rs"]
-mod scenario;
-#[path = "sim/sights.rs"]
-mod sights;
-#[path = "sim/socket.rs"]
-mod socket;
-#[path = "sim/transfer.rs"]
-mod transfer;
-#[path = "sim/watch.rs"]
-mod watch;
-#[path = "sim/world.rs"]
-mod world;
+#[path = "sim/mod.rs"]
+mod sim;
 
 /// How many seeds a plain `cargo test` runs.
 const SEEDS: u64 = 5_000;
@@ -48,7 +25,11 @@ const STOPPED_SEEDS: u64 = 8;
 #[test]
 fn every_seed_comes_to_a_good_end() {
     if let Some(seed) = number("SIM_SEED") {
-        return replay(seed);
+        return replay(World::new(seed, true));
+    }
+    if let Some(path) = std::env::var_os("SIM_SCRIPT") {
+        let script = std::fs::read(path).expect("SIM_SCRIPT names a file");
+        return replay(World::scripted(script, true));
     }
     let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
     let started = Instant::now();
@@ -72,8 +53,7 @@ fn a_stop_at_any_step_leaves_nothing() {
     }
 }
 
-fn replay(seed: u64) {
-    let world = World::new(seed, true);
+fn replay(world: World) {
     match number("SIM_STOP") {
         Some(step) => world.stop_at(u32::try_from(step).expect("a step")).run(),
         None => {

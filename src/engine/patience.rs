@@ -13,26 +13,40 @@ const LONGEST_COUNTED_NS: u64 = 4 * WINDOW_NS;
 /// How many waits the typical wait is averaged over, as a power of two.
 const MEMORY_SHIFT: u32 = 3;
 
+/// A spinning thread that finds this much time gone between two looks at the clock was off its
+/// CPU: somebody else has work for it.
+pub(super) const PREEMPTED_NS: u64 = 500_000;
+/// Then `auto` sleeps instead for this long: a thread that has slept gets its CPU back at once
+/// when it wakes, one that has spun its share away waits for its turn.
+const COURTESY_NS: u64 = 50_000_000;
+
 /// Predicts the next wait from the recent ones.
 #[derive(Debug)]
 pub(super) struct Patience {
     mode: BusyPoll,
     typical_ns: u64,
+    courteous_until: u64,
 }
 
 impl Patience {
     pub(super) const fn new(mode: BusyPoll) -> Self {
-        Self { mode, typical_ns: LONGEST_COUNTED_NS }
+        Self { mode, typical_ns: LONGEST_COUNTED_NS, courteous_until: 0 }
     }
 
-    /// How long to spin before sleeping, in nanoseconds.
-    pub(super) fn spin_ns(&self) -> u64 {
+    /// How long to spin from `now` on before sleeping, in nanoseconds.
+    pub(super) fn spin_ns(&self, now: u64) -> u64 {
+        let worth_it = self.typical_ns < WINDOW_NS && now >= self.courteous_until;
         match self.mode {
             BusyPoll::Off => 0,
             BusyPoll::For(time) => u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
-            BusyPoll::Auto if self.typical_ns < WINDOW_NS => WINDOW_NS,
+            BusyPoll::Auto if worth_it => WINDOW_NS,
             BusyPoll::Auto => 0,
         }
+    }
+
+    /// Notes that somebody else had the CPU while this thread was spinning on it.
+    pub(super) fn preempted(&mut self, now: u64) {
+        self.courteous_until = now + COURTESY_NS;
     }
 
     /// Notes how long the last wait was.
@@ -55,28 +69,36 @@ mod tests {
 
     #[test]
     fn nothing_known_means_no_spinning() {
-        assert_eq!(after(&[]).spin_ns(), 0);
+        assert_eq!(after(&[]).spin_ns(0), 0);
     }
 
     #[test]
     fn a_steady_stream_is_spun_for_and_a_trickle_is_not() {
-        assert_eq!(after(&[300_000; 20]).spin_ns(), WINDOW_NS);
-        assert_eq!(after(&[20_000_000; 20]).spin_ns(), 0);
+        assert_eq!(after(&[300_000; 20]).spin_ns(0), WINDOW_NS);
+        assert_eq!(after(&[20_000_000; 20]).spin_ns(0), 0);
     }
 
     #[test]
     fn one_pause_does_not_end_it_but_silence_does() {
         let mut patience = after(&[300_000; 40]);
         patience.waited(1_000_000_000);
-        assert_eq!(patience.spin_ns(), WINDOW_NS);
+        assert_eq!(patience.spin_ns(0), WINDOW_NS);
         (0..4).for_each(|_| patience.waited(1_000_000_000));
-        assert_eq!(patience.spin_ns(), 0);
+        assert_eq!(patience.spin_ns(0), 0);
+    }
+
+    #[test]
+    fn a_cpu_that_others_want_is_left_to_them_for_a_while() {
+        let mut patience = after(&[300_000; 20]);
+        patience.preempted(1_000);
+        assert_eq!(patience.spin_ns(1_000), 0);
+        assert_eq!(patience.spin_ns(1_000 + COURTESY_NS), WINDOW_NS);
     }
 
     #[test]
     fn fixed_and_off_are_what_they_say() {
         let fixed = Patience::new(BusyPoll::For(std::time::Duration::from_micros(50)));
-        assert_eq!(fixed.spin_ns(), 50_000);
-        assert_eq!(Patience::new(BusyPoll::Off).spin_ns(), 0);
+        assert_eq!(fixed.spin_ns(0), 50_000);
+        assert_eq!(Patience::new(BusyPoll::Off).spin_ns(0), 0);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tracing::debug;
 
-use super::patience::Patience;
+use super::patience::{PREEMPTED_NS, Patience};
 use super::{EngineError, WorkerPlan};
 use crate::clock::{monotonic_ns, realtime_ns};
 use crate::config::Stall;
@@ -210,9 +210,12 @@ impl Worker {
 
     /// True as soon as there is something to do, false if spinning is not worth it (any more).
     fn spin(&mut self, start: u64) -> Result<bool, EngineError> {
-        let until = start + self.patience.spin_ns();
-        let until = self.next_instant().map_or(until, |next| until.min(next));
-        let mut now = start;
+        let spin_ns = self.patience.spin_ns(start);
+        if spin_ns == 0 {
+            return Ok(false);
+        }
+        let mut now = monotonic_ns();
+        let until = self.next_instant().unwrap_or(u64::MAX).min(now + spin_ns);
         while now < until {
             for _ in 0..16 {
                 self.io.ring.poll()?;
@@ -221,7 +224,11 @@ impl Worker {
                 }
                 std::hint::spin_loop();
             }
-            now = monotonic_ns();
+            let before = std::mem::replace(&mut now, monotonic_ns());
+            if now - before > PREEMPTED_NS {
+                self.patience.preempted(now);
+                return Ok(false);
+            }
         }
         Ok(false)
     }

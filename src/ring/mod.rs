@@ -249,14 +249,20 @@ impl Ring {
         self.pushed
     }
 
-    /// A full queue is submitted to make room. If that fails, the ring is broken and says so at
-    /// the next [`Self::wait`] or [`Self::poll`].
+    /// A full queue is submitted to make room, again if the kernel was short of memory for a
+    /// moment. If that fails, the ring is broken and says so at the next [`Self::wait`] or
+    /// [`Self::poll`].
     fn make_room(&mut self) {
-        if !self.uring.submission().is_full() {
-            return;
-        }
-        if let Err(error) = self.enter(Wait::No) {
-            self.fault = Some(error);
+        for attempt in 0..100 {
+            if !self.uring.submission().is_full() || self.fault.is_some() {
+                return;
+            }
+            if attempt > 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if let Err(error) = self.enter(Wait::No) {
+                self.fault = Some(error);
+            }
         }
     }
 

@@ -52,9 +52,11 @@ pub struct Piece {
     pub len: u32,
 }
 
-/// Sends go on inside the kernel until everything is taken or the socket fails, and a vanished
-/// peer is an error code, not a signal.
-const SEND_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+/// A vanished peer is an error code, not a signal. A send that took part of its bytes says so,
+/// which frees buffers early and tells a slow reader from one that has stopped.
+const SEND_PART: i32 = libc::MSG_NOSIGNAL;
+/// The kernel goes on until everything is taken or the socket fails (Linux 5.19 and newer).
+const SEND_WHOLE: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
 impl Ring {
     /// Accepts connections into direct descriptors until cancelled (multishot, Linux 5.19). Each
@@ -104,13 +106,13 @@ impl Ring {
         self.push(entry.flags(Flags::BUFFER_SELECT), token);
     }
 
-    /// Sends `pieces`, in order, as one message: at most [`MAX_PIECES`](super::MAX_PIECES). Their
+    /// Sends `pieces`, in order, or as much of them as the socket takes: at most [`MAX_PIECES`](super::MAX_PIECES). Their
     /// buffers must stay held until the completion.
     pub fn send_pieces(&mut self, socket: Handle, pieces: &[Piece], token: Token) {
         let entry = match pieces {
             [piece] => {
                 let start = self.pool.range(piece.buffer, piece.offset, piece.len);
-                send(socket, start.cast_const(), piece.len)
+                send(socket, start.cast_const(), piece.len, SEND_PART)
             }
             _ => self.gathered_send(socket, pieces),
         };
@@ -125,14 +127,14 @@ impl Ring {
             iov_len: piece.len as usize,
         });
         let header = self.arguments.gather(slot, parts);
-        let flags = SEND_FLAGS.cast_unsigned();
+        let flags = SEND_PART.cast_unsigned();
         on!(socket, |target| opcode::SendMsg::new(target, header).flags(flags).build())
     }
 
-    /// Sends `len` staged bytes from `offset` on.
+    /// Sends `len` staged bytes from `offset` on, all of them.
     pub fn send_staged(&mut self, socket: Handle, offset: usize, len: u32, token: Token) {
         let start = self.staging.range(offset, len as usize);
-        self.push(send(socket, start, len), token);
+        self.push(send(socket, start, len, SEND_WHOLE), token);
     }
 
     /// Writes bytes for later [`Self::send_staged`] calls. The caller owns the range: no send of
@@ -193,8 +195,8 @@ impl Ring {
     }
 }
 
-fn send(socket: Handle, start: *const u8, len: u32) -> Entry {
-    on!(socket, |target| opcode::Send::new(target, start, len).flags(SEND_FLAGS).build())
+fn send(socket: Handle, start: *const u8, len: u32, flags: i32) -> Entry {
+    on!(socket, |target| opcode::Send::new(target, start, len).flags(flags).build())
 }
 
 /// Where `struct io_uring_sqe` has `optlen`, which a multishot receive reads as the most bytes it

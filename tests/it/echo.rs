@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::support::{connect, on_each_engine, pattern, round_trip, send_all_then_read_all};
+use crate::support::{
+    connect, on_each_engine, pattern, push_until_full, round_trip, send_all_then_read_all,
+};
 
 const ACCEPT_MODES: [&str; 2] = ["reuseport", "shared"];
 
@@ -59,18 +61,6 @@ fn slow_readers_do_not_hold_up_the_others() {
             }
         }
     });
-}
-
-/// Writes as much as the kernel takes without a reader at the other end's end.
-fn push_until_full(mut stream: &TcpStream, bytes: &[u8]) {
-    let mut sent = 0;
-    while sent < bytes.len() {
-        match stream.write(&bytes[sent..]) {
-            Ok(n) => sent += n,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-            Err(error) => panic!("a slow reader was cut off: {error}"),
-        }
-    }
 }
 
 #[test]

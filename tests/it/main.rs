@@ -3,8 +3,10 @@
 //! - `promises`: what the TCP textbook promises about socket, bind, listen, accept and connect
 //! - `echo`: every byte comes back, once, in order, whatever the peer does
 //! - `limits`: what happens at a maximum
+//! - `resources`: what a connection costs the process, and that all of it comes back
 //! - `sandbox`: what the running process has given up
 //! - `stop`: nothing accepted or queued is lost when the server is told to end
+//! - `torture`: resets, floods and signals in the middle of it all
 //! - `cli`: messages and exit codes
 //! - `tidy`: house rules that can be read off the sources
 
@@ -12,7 +14,9 @@ mod cli;
 mod echo;
 mod limits;
 mod promises;
+mod resources;
 mod sandbox;
 mod stop;
 mod support;
 mod tidy;
+mod torture;

@@ -2,8 +2,8 @@
 
 use uring_echo::echo::{ListenerId, PeerKey};
 
-use crate::dice::Dice;
-use crate::scenario::Plan;
+use super::dice::Dice;
+use super::scenario::Plan;
 
 #[derive(Debug)]
 pub(crate) struct Client {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use uring_echo::echo::Event;
 
-use crate::dice::Dice;
+use super::dice::Dice;
 
 /// Which operation an event belongs to: events of one keep their order, others may overtake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 
 use uring_echo::echo::{ConnId, Event, Nanos, RecvEnd, SocketId};
 
-use crate::client::Stage;
-use crate::completions::Lane;
-use crate::kernel::Kernel;
-use crate::socket::Socket;
+use super::client::Stage;
+use super::completions::Lane;
+use super::kernel::Kernel;
+use super::socket::Socket;
 
 impl Kernel {
     /// The shard is about to be told `event`.

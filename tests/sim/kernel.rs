@@ -2,14 +2,14 @@
 
 use uring_echo::echo::{Action, BufId, ConnId, Limits, MAX_SPANS, Nanos, SocketId};
 
-use crate::client::{Client, Stage};
-use crate::completions::Completions;
-use crate::dice::Dice;
-use crate::listener::Listener;
-use crate::memory::Memory;
-use crate::scenario::{Faults, Scenario};
-use crate::socket::{Close, RecvOp, SendOp, Socket, What};
-use crate::watch::Watch;
+use super::client::{Client, Stage};
+use super::completions::Completions;
+use super::dice::Dice;
+use super::listener::Listener;
+use super::memory::Memory;
+use super::scenario::{Faults, Scenario};
+use super::socket::{Close, RecvOp, SendOp, Socket, What};
+use super::watch::Watch;
 
 #[derive(Debug)]
 pub(crate) struct Kernel {

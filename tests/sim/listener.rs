@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use uring_echo::echo::{AcceptEnd, Burst, Event, ListenerId, SocketId};
 
-use crate::client::Stage;
-use crate::completions::Lane;
-use crate::dice::Dice;
-use crate::kernel::Kernel;
+use super::client::Stage;
+use super::completions::Lane;
+use super::dice::Dice;
+use super::kernel::Kernel;
 
 #[derive(Debug, Default)]
 pub(crate) struct Listener {

@@ -5,7 +5,7 @@
 
 use uring_echo::echo::{Limits, Nanos};
 
-use crate::dice::Dice;
+use super::dice::Dice;
 
 #[derive(Debug)]
 pub(crate) struct Scenario {

@@ -2,11 +2,11 @@
 
 use uring_echo::echo::{ConnId, Event, RecvEnd};
 
-use crate::client::{Client, Stage};
-use crate::completions::Lane;
-use crate::dice::Dice;
-use crate::kernel::Kernel;
-use crate::socket::{RecvOp, SendOp, Socket, What};
+use super::client::{Client, Stage};
+use super::completions::Lane;
+use super::dice::Dice;
+use super::kernel::Kernel;
+use super::socket::{RecvOp, SendOp, Socket, What};
 
 impl Kernel {
     /// The receive gets somewhere, or ends. False if it has nothing to do.

@@ -2,8 +2,8 @@
 
 use uring_echo::echo::{AcceptEnd, Burst, Limits, Nanos};
 
-use crate::kernel::Kernel;
-use crate::socket::Socket;
+use super::kernel::Kernel;
+use super::socket::Socket;
 
 /// What is counted to find that out, and to show what the runs went through.
 #[derive(Debug, Default)]

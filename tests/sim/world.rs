@@ -2,16 +2,17 @@
 
 use uring_echo::echo::{ConnId, Event, Nanos, RecvEnd, Shard};
 
-use crate::client::Stage;
-use crate::completions::Lane;
-use crate::dice::Dice;
-use crate::kernel::Kernel;
-use crate::scenario::{Faults, Scenario};
-use crate::sights::NAMES;
-use crate::socket::Socket;
+use super::client::Stage;
+use super::completions::Lane;
+use super::dice::Dice;
+use super::kernel::Kernel;
+use super::scenario::{Faults, Scenario};
+use super::sights::NAMES;
+use super::socket::Socket;
 
-/// Rounds of everyone doing all they can until which a run must have ended.
-const ROUNDS: u32 = 20_000;
+/// Rounds of everyone doing all they can until which a run must have ended: a round may move no
+/// more than one byte, and 30 clients send up to 800 each.
+const ROUNDS: u32 = 100_000;
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -28,9 +29,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
-        let mut dice = Dice::new(seed);
-        let scenario = Scenario::draw(&mut dice);
-        Self::of(scenario, dice, traced)
+        Self::of(Dice::new(seed), traced)
+    }
+
+    /// A run whose every decision is taken from `script`, as far as that goes.
+    pub(crate) fn scripted(script: Vec<u8>, traced: bool) -> Self {
+        Self::of(Dice::scripted(script), traced)
     }
 
     /// The same run, but stopped at `step`.
@@ -58,7 +62,7 @@ impl World {
         self.verify();
     }
 
-    /// What this run went through, in the order of [`NAMES`](crate::sights::NAMES).
+    /// What this run went through, in the order of [`NAMES`](super::sights::NAMES).
     pub(crate) fn sights(&self) -> [u64; NAMES.len()] {
         let (stats, watch) = (self.shard.stats(), &self.kernel.watch);
         [
@@ -84,7 +88,8 @@ impl World {
         ]
     }
 
-    fn of(scenario: Scenario, dice: Dice, traced: bool) -> Self {
+    fn of(mut dice: Dice, traced: bool) -> Self {
+        let scenario = Scenario::draw(&mut dice);
         Self {
             shard: Shard::new(scenario.limits),
             kernel: Kernel::new(&scenario),

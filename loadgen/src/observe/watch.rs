@@ -227,6 +227,8 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::super::observation::{Bracket, ObservationKind, VANISHED_AFTER_NS};
+    use uring_echo::clock::monotonic_ns;
+
     use super::*;
 
     const QUEUED: Look = Look::Queued;
