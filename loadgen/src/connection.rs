@@ -129,6 +129,11 @@ impl Connection {
         self.echoed > 0
     }
 
+    /// The message of the last [`Step::Send`] goes out.
+    pub fn sends(&mut self, now_ns: u64) {
+        self.sent_ns = now_ns;
+    }
+
     /// connect is complete.
     pub fn established(&mut self, cx: &mut Context<'_>) -> Step {
         cx.ledger.established(&mut self.times, cx.now_ns);
@@ -202,7 +207,6 @@ impl Connection {
     /// The next message if there is one; the end if nothing else is missing.
     fn proceed(&mut self, cx: &mut Context<'_>) -> Step {
         if self.echoed < cx.script.messages {
-            self.sent_ns = cx.now_ns;
             return Step::Send(self.window(cx.script));
         }
         if cx.script.method == Method::None || self.times.is_accepted() {

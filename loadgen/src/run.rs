@@ -182,10 +182,10 @@ fn follow(
             Delivery::Nothing => {}
             Delivery::Over => break,
         }
-        let elapsed = start.elapsed();
-        if elapsed.as_secs() > seconds {
-            seconds = elapsed.as_secs();
-            progress.tick(elapsed, &totals.live());
+        let complete = start.elapsed().saturating_sub(DELIVERY).as_secs();
+        if complete > seconds {
+            seconds = complete;
+            progress.tick(Duration::from_secs(seconds), &totals.live());
         }
         if died.is_none() {
             died = host.died().map_err(refused("waiting for the embedded server"))?;
@@ -202,6 +202,9 @@ fn follow(
         None => Ok(totals),
     }
 }
+
+/// A second is reported once its numbers can be expected to have been delivered.
+const DELIVERY: Duration = Duration::from_millis(300);
 
 /// How often the embedded server is looked after.
 const TICK: Duration = Duration::from_millis(200);

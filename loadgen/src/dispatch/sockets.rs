@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::config::Close;
 use crate::sources::Sources;
 
-/// Sockets that one thread keeps ready, at most.
+/// Sockets that one thread keeps ready beyond those it may have open.
 pub const PREPARED_MAX: u32 = 256;
 
 /// A stock of sockets.
@@ -21,6 +21,8 @@ pub const PREPARED_MAX: u32 = 256;
 pub(super) struct Sockets {
     ready: Vec<OwnedFd>,
     wanted: usize,
+    /// Descriptors that the stock and the connections may take together.
+    descriptors: usize,
     recipe: Recipe,
     /// Making one ahead failed; the next attempt is left to whoever needs one.
     out_of_stock: bool,
@@ -40,10 +42,11 @@ pub(super) struct Recipe {
 }
 
 impl Sockets {
-    /// Keeps `wanted` sockets ready.
-    pub(super) fn new(recipe: Recipe, wanted: u32) -> Self {
-        let wanted = wanted as usize;
-        Self { ready: Vec::with_capacity(wanted), wanted, recipe, out_of_stock: false }
+    /// Keeps `wanted` sockets ready beside at most `slots` connections.
+    pub(super) fn new(recipe: Recipe, slots: u32, wanted: u32) -> Self {
+        let descriptors = slots.saturating_add(PREPARED_MAX) as usize;
+        let wanted = (wanted as usize).min(slots as usize);
+        Self { ready: Vec::with_capacity(wanted), wanted, descriptors, recipe, out_of_stock: false }
     }
 
     /// A socket from the stock, else a new one.
@@ -59,9 +62,11 @@ impl Sockets {
         made
     }
 
-    /// Makes one more for the stock if it is short. Returns whether it did.
-    pub(super) fn prepare_one(&mut self) -> bool {
-        if self.out_of_stock || self.ready.len() >= self.wanted {
+    /// Makes one more for the stock if it is short, beside `open` connections. Returns whether it
+    /// did.
+    pub(super) fn prepare_one(&mut self, open: usize) -> bool {
+        let full = self.ready.len() >= self.wanted.min(self.descriptors.saturating_sub(open));
+        if self.out_of_stock || full {
             return false;
         }
         match self.recipe.make() {
@@ -132,31 +137,32 @@ mod tests {
 
     #[test]
     fn the_stock_is_filled_and_used_up() {
-        let mut sockets = Sockets::new(recipe(&[], Close::Rst), 2);
-        assert!(sockets.prepare_one() && sockets.prepare_one() && !sockets.prepare_one());
+        let mut sockets = Sockets::new(recipe(&[], Close::Rst), 10, 2);
+        assert!(sockets.prepare_one(0) && sockets.prepare_one(0) && !sockets.prepare_one(0));
         for _ in 0..3 {
             sockets.take().unwrap();
         }
         assert!(sockets.ready.is_empty());
+        assert!(!sockets.prepare_one(10 + PREPARED_MAX as usize), "over the descriptors' budget");
     }
 
     #[test]
     fn sockets_are_made_to_order() {
-        let mut sockets = Sockets::new(recipe(&["127.0.0.9/32"], Close::Rst), 1);
+        let mut sockets = Sockets::new(recipe(&["127.0.0.9/32"], Close::Rst), 1, 1);
         let socket = sockets.take().unwrap();
         let socket = SockRef::from(&socket);
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
         let local = socket.local_addr().unwrap().as_socket().unwrap();
         assert_eq!(local.to_string(), "127.0.0.9:0", "the port is left to connect");
-        let fin = Sockets::new(recipe(&[], Close::Fin), 1).take().unwrap();
+        let fin = Sockets::new(recipe(&[], Close::Fin), 1, 1).take().unwrap();
         assert_eq!(SockRef::from(&fin).linger().unwrap(), None);
     }
 
     #[test]
     fn a_source_that_is_not_ours_is_an_error_and_not_tried_ahead_again() {
-        let mut sockets = Sockets::new(recipe(&["192.0.2.1/32"], Close::Rst), 2);
-        assert!(!sockets.prepare_one() && sockets.out_of_stock);
+        let mut sockets = Sockets::new(recipe(&["192.0.2.1/32"], Close::Rst), 2, 2);
+        assert!(!sockets.prepare_one(0) && sockets.out_of_stock);
         let error = sockets.take().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     }

@@ -75,6 +75,12 @@ impl DiagSocket {
         let found = self.netlink.ask(&mut self.request.0, SocketState::parse)?;
         Ok(found.map_or(Look::Absent { listener: false }, SocketState::look))
     }
+
+    /// When the last look was over, monotonic nanoseconds: fetching its answer came after that.
+    #[must_use]
+    pub fn looked_ns(&self) -> u64 {
+        self.netlink.asked_ns()
+    }
 }
 
 /// A request: netlink header and `struct inet_diag_req_v2`.

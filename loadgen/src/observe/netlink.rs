@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
 };
+use uring_echo::clock::monotonic_ns;
 
 /// Bytes of the header before each message (`struct nlmsghdr`).
 pub(super) const HEADER_LEN: usize = 16;
@@ -27,6 +28,7 @@ pub(super) const NLM_F_DUMP: u16 = 0x300;
 pub(super) struct NetlinkSocket {
     fd: OwnedFd,
     sequence: u32,
+    asked_ns: u64,
     answer: Box<[u8]>,
 }
 
@@ -38,7 +40,13 @@ impl NetlinkSocket {
     pub(super) fn open() -> io::Result<Self> {
         let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
         let fd = socket_with(family, kind, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG))?;
-        Ok(Self { fd, sequence: 0, answer: vec![0; ANSWER_LEN].into_boxed_slice() })
+        let answer = vec![0; ANSWER_LEN].into_boxed_slice();
+        Ok(Self { fd, sequence: 0, asked_ns: 0, answer })
+    }
+
+    /// When the kernel had worked on the last request, monotonic nanoseconds.
+    pub(super) fn asked_ns(&self) -> u64 {
+        self.asked_ns
     }
 
     /// Asks a question that has one answer and hands it to `read`; `None` where the kernel found
@@ -94,6 +102,7 @@ impl NetlinkSocket {
         self.sequence = self.sequence.wrapping_add(1);
         request[SEQUENCE_AT..SEQUENCE_AT + 4].copy_from_slice(&self.sequence.to_ne_bytes());
         rustix::io::retry_on_intr(|| send(&self.fd, request, SendFlags::empty()))?;
+        self.asked_ns = monotonic_ns();
         Ok(self.sequence)
     }
 

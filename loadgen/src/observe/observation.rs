@@ -7,8 +7,8 @@ use super::diag::Look;
 pub struct Observation {
     /// The key it was added under.
     pub key: u32,
-    /// When its connect was called, monotonic nanoseconds.
-    pub t1_ns: u64,
+    /// As it was added: it had not been accepted at this instant, monotonic nanoseconds.
+    pub since_ns: u64,
     /// The two looks around its end.
     pub bracket: Bracket,
     /// How it ended.
@@ -30,7 +30,7 @@ pub enum ObservationKind {
 /// Between which two looks something happened, monotonic nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bracket {
-    /// Before the last look that showed the connection waiting, or when connect was called.
+    /// Before the last look that showed the connection waiting, or the instant it was added with.
     pub last_without_ns: u64,
     /// After the first look that did not.
     pub first_with_ns: u64,
@@ -66,9 +66,9 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Of a connection whose connect was called at `t1_ns`.
-    pub(super) fn new(t1_ns: u64) -> Self {
-        Self { without_ns: t1_ns, queued: false, absent_since_ns: None }
+    /// Of a connection that was not accepted yet at `since_ns`.
+    pub(super) fn new(since_ns: u64) -> Self {
+        Self { without_ns: since_ns, queued: false, absent_since_ns: None }
     }
 
     /// What follows from a look that began after `before_ns` and was over at `after_ns`.

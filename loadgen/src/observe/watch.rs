@@ -5,8 +5,6 @@ use std::collections::BinaryHeap;
 use std::io;
 use std::net::SocketAddr;
 
-use uring_echo::clock::monotonic_ns;
-
 use super::diag::{DiagSocket, Look};
 use super::observation::{Observation, Seen};
 
@@ -50,22 +48,23 @@ impl<L: Looker> DiagWatch<L> {
         }
     }
 
-    /// Begins to watch a connection, once the client is connected. `server` and `client` are its
-    /// addresses as the client has them (`getpeername`, `getsockname`), `t1_ns` is when connect was
-    /// called. A key already watched is watched anew.
+    /// Begins to watch a connection, once the client has an address. `server` and `client` are its
+    /// addresses as the client has them (`getpeername`, `getsockname`), `since_ns` an instant at which
+    /// it was not accepted yet: when connect was called, or later. A key already watched is watched
+    /// anew.
     ///
     /// # Panics
     /// If `key` is not below the number given at the start.
-    pub fn add(&mut self, key: u32, server: SocketAddr, client: SocketAddr, t1_ns: u64) {
+    pub fn add(&mut self, key: u32, server: SocketAddr, client: SocketAddr, since_ns: u64) {
         self.remove(key);
         self.drop_stale_turns();
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
-        let connection = Waiting { server, client, t1_ns, serial, seen: Seen::new(t1_ns) };
+        let connection = Waiting { server, client, since_ns, serial, seen: Seen::new(since_ns) };
         self.waiting[key as usize] = Some(connection);
         self.count += 1;
-        // Due since it was called: before everything that had its look already.
-        self.turns.push(Reverse(Turn { at_ns: t1_ns, key, serial }));
+        // Overdue from the start: before everything that had its look already.
+        self.turns.push(Reverse(Turn { at_ns: since_ns, key, serial }));
     }
 
     /// Ends the watch on a connection; no observation of it follows. Does nothing where none is.
@@ -109,6 +108,15 @@ impl<L: Looker> DiagWatch<L> {
         self.turns.peek().map(|Reverse(turn)| turn.at_ns)
     }
 
+    /// Looks at a connection that cannot be, so that the next look finds its way into the kernel in
+    /// the caches: the first look after a pause takes five times as long as the second.
+    ///
+    /// # Errors
+    /// As [`pass`](Self::pass).
+    pub fn rehearse(&mut self, server: SocketAddr) -> io::Result<()> {
+        self.looker.look(server, server).map(drop)
+    }
+
     /// How many connections are watched.
     #[must_use]
     pub fn watched(&self) -> u32 {
@@ -143,14 +151,14 @@ impl<L: Looker> DiagWatch<L> {
                 return Err(error);
             }
         };
-        let after_ns = self.looker.now_ns();
+        let after_ns = self.looker.looked_ns();
         if let Some((kind, bracket)) = connection.seen.judge(look, before_ns, after_ns) {
-            let t1_ns = connection.t1_ns;
+            let since_ns = connection.since_ns;
             self.remove(turn.key);
-            observe(Observation { key: turn.key, t1_ns, bracket, kind });
+            observe(Observation { key: turn.key, since_ns, bracket, kind });
             return Ok(after_ns);
         }
-        let age_ns = after_ns.saturating_sub(connection.t1_ns);
+        let age_ns = after_ns.saturating_sub(connection.since_ns);
         // At least one later than the look, so never twice in a pass.
         let at_ns = after_ns + (age_ns / AGE_PER_INTERVAL).max(1);
         self.turns.push(Reverse(Turn { at_ns, ..turn }));
@@ -175,15 +183,17 @@ pub trait Looker {
     /// As [`DiagSocket::look`].
     fn look(&mut self, server: SocketAddr, client: SocketAddr) -> io::Result<Look>;
 
-    /// The time after a look, monotonic nanoseconds.
-    fn now_ns(&mut self) -> u64 {
-        monotonic_ns()
-    }
+    /// When the last look was over, monotonic nanoseconds.
+    fn looked_ns(&self) -> u64;
 }
 
 impl Looker for DiagSocket {
     fn look(&mut self, server: SocketAddr, client: SocketAddr) -> io::Result<Look> {
         Self::look(self, server, client)
+    }
+
+    fn looked_ns(&self) -> u64 {
+        Self::looked_ns(self)
     }
 }
 
@@ -192,7 +202,7 @@ impl Looker for DiagSocket {
 struct Waiting {
     server: SocketAddr,
     client: SocketAddr,
-    t1_ns: u64,
+    since_ns: u64,
     serial: u32,
     seen: Seen,
 }
@@ -217,6 +227,8 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::super::observation::{Bracket, ObservationKind, VANISHED_AFTER_NS};
+    use uring_echo::clock::monotonic_ns;
+
     use super::*;
 
     const QUEUED: Look = Look::Queued;
@@ -241,7 +253,7 @@ mod tests {
             Ok(self.answers[usize::from(client.port())])
         }
 
-        fn now_ns(&mut self) -> u64 {
+        fn looked_ns(&self) -> u64 {
             self.now_ns
         }
     }
@@ -251,9 +263,9 @@ mod tests {
         DiagWatch::with_looker(fake, 4)
     }
 
-    fn add(watch: &mut DiagWatch<Fake>, key: u16, t1_ns: u64) {
+    fn add(watch: &mut DiagWatch<Fake>, key: u16, since_ns: u64) {
         let client = SocketAddr::from(([127, 0, 0, 1], key));
-        watch.add(u32::from(key), client, client, t1_ns);
+        watch.add(u32::from(key), client, client, since_ns);
     }
 
     fn pass(watch: &mut DiagWatch<Fake>, now_ns: u64, budget: u32) -> Vec<Observation> {
@@ -275,7 +287,8 @@ mod tests {
         assert_eq!(pass(&mut watch, 10_000, 9), []);
         watch.looker.answers[1] = ACCEPTED;
         let kind = ObservationKind::Accepted;
-        let expected = Observation { key: 1, t1_ns: 500, bracket: bracket(10_000, 21_000), kind };
+        let expected =
+            Observation { key: 1, since_ns: 500, bracket: bracket(10_000, 21_000), kind };
         assert_eq!(pass(&mut watch, 20_000, 9), [expected]);
         assert_eq!((watch.watched(), watch.next_due_ns()), (0, None));
     }
@@ -363,9 +376,9 @@ mod tests {
     #[test]
     fn what_is_removed_or_added_again_leaves_no_trace() {
         let mut watch = watch();
-        for t1_ns in 0..1_000 {
-            add(&mut watch, 1, t1_ns);
-            add(&mut watch, 2, t1_ns);
+        for since_ns in 0..1_000 {
+            add(&mut watch, 1, since_ns);
+            add(&mut watch, 2, since_ns);
             watch.remove(2);
         }
         assert_eq!(watch.watched(), 1);
@@ -391,9 +404,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut watch = DiagWatch::open(1).unwrap();
         let mut observed = Vec::new();
-        let t1_ns = monotonic_ns();
+        let since_ns = monotonic_ns();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        watch.add(0, client.peer_addr().unwrap(), client.local_addr().unwrap(), t1_ns);
+        watch.add(0, client.peer_addr().unwrap(), client.local_addr().unwrap(), since_ns);
         watch.pass(monotonic_ns(), 1, &mut |o| observed.push(o)).unwrap();
         assert!(observed.is_empty());
         let before_ns = monotonic_ns();
