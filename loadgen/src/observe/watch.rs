@@ -49,9 +49,9 @@ impl<L: Looker> DiagWatch<L> {
     }
 
     /// Begins to watch a connection, once the client has an address. `server` and `client` are its
-    /// addresses as the client has them (`getpeername`, `getsockname`), `since_ns` an instant at which
-    /// it was not accepted yet: when connect was called, or later. A key already watched is watched
-    /// anew.
+    /// addresses as the client has them (`getpeername`, `getsockname`), `since_ns` an instant at
+    /// which it was not accepted yet: when connect was called, or later. A key already watched is
+    /// watched anew.
     ///
     /// # Panics
     /// If `key` is not below the number given at the start.
