@@ -106,8 +106,8 @@ impl Ring {
         self.push(entry.flags(Flags::BUFFER_SELECT), token);
     }
 
-    /// Sends `pieces`, in order, or as much of them as the socket takes: at most [`MAX_PIECES`](super::MAX_PIECES). Their
-    /// buffers must stay held until the completion.
+    /// Sends `pieces`, in order, or as much of them as the socket takes: at most
+    /// [`MAX_PIECES`](super::MAX_PIECES). Their buffers must stay held until the completion.
     pub fn send_pieces(&mut self, socket: Handle, pieces: &[Piece], token: Token) {
         let entry = match pieces {
             [piece] => {

@@ -133,8 +133,8 @@ fn listens_here(addr: SocketAddr) -> bool {
     matches!(depth, Ok(Some(_)))
 }
 
-const OTHER_CLOCK: &str = "the server stamps with a clock that cannot be compared with this one: \
-    it is on another host, or in another time namespace";
+const OTHER_CLOCK: &str = "the server stamps with a clock that cannot be compared with this \
+    one: it is on another host, or in another time namespace";
 
 const NO_STAMP: &str = "this server sends no stamp, so every connection will be stamp_invalid or \
     never_accepted: start uring-echo with --stamp, or use --observe diag";
