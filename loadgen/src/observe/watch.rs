@@ -338,6 +338,18 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_that_was_repeated_was_not_accepted_before() {
+        let mut watch = watch();
+        add(&mut watch, 1, 0);
+        watch.looker.answers[1] = ABSENT;
+        assert_eq!(pass(&mut watch, 10_000, 9), []);
+        assert_eq!(pass(&mut watch, 990_000_000, 9), []);
+        watch.looker.answers[1] = ACCEPTED;
+        let observed = pass(&mut watch, 1_010_000_000, 9);
+        assert_eq!(observed[0].bracket, bracket(990_000_000, 1_010_001_000));
+    }
+
+    #[test]
     fn a_missed_look_does_not_end_the_wait() {
         let mut watch = watch();
         add(&mut watch, 1, 0);
