@@ -54,7 +54,7 @@ fn serve(args: impl Iterator<Item = OsString>) -> ExitCode {
     uring_echo::cli::main(["uring-echo", "serve"].map(OsString::from).into_iter().chain(args))
 }
 
-fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
+fn complain(error: &Error, status: u8) -> ExitCode {
     eprintln!("loadgen: {error:#}");
     status.into()
 }
