@@ -1,10 +1,10 @@
 //! loadgen: how long did connections wait to be accepted?
 //!
-//! [`cli`] → [`config`] → [`preflight`] → [`dispatch`]: per generator thread a [`schedule`], a table
-//! of [`connection`]s and a [`ledger`] that writes into the [`record`]er, watched by [`observe`] →
-//! [`totals`] → [`verdict`] → [`report`], with the [`evidence`] sampler beside. [`run()`](run::run) is
-//! the whole of it. Two commands stand apart: [`torture`] checks a server, [`hold`] holds idle
-//! connections and weighs them.
+//! [`cli`] → [`config`] → [`preflight`] → [`dispatch`]: per generator thread a [`schedule`], a
+//! table of [`connection`]s and a [`ledger`] that writes into the [`record`]er, watched by
+//! [`observe`] → [`totals`] → [`verdict`] → [`report`], with the [`evidence`] sampler beside.
+//! [`run()`](run::run) is the whole of it. Two commands stand apart: [`torture`] checks a server,
+//! [`hold`] holds idle connections and weighs them.
 #![forbid(unsafe_code)]
 
 pub mod cli;
