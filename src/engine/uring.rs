@@ -123,6 +123,7 @@ impl Worker {
         if done.more {
             return;
         }
+        self.io.disarmed(listener);
         if self.io.is_sweeping(listener) {
             self.io.swept(listener, done.result.is_err());
             return;
@@ -132,9 +133,6 @@ impl Worker {
             self.io.fault = Some(errno);
         }
         self.handle(Event::AcceptEnded { listener, end });
-        if self.phase == Phase::Draining {
-            self.io.begin_sweep(listener);
-        }
     }
 
     fn handle_completion(&mut self, done: &Completion) {
@@ -271,15 +269,15 @@ struct Io {
 
 struct Listener {
     socket: Option<Arc<OwnedFd>>,
+    /// An accept of the shard's is in flight.
+    armed: bool,
     sweep: Sweep,
 }
 
 /// Emptying the accept queue at the end, one connection at a time while there is room.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sweep {
-    /// Not yet.
-    No,
-    /// The next accept may be started.
+    /// The next accept may be started, once the server drains and none is armed.
     Next,
     /// An accept and its cancellation are in flight.
     InFlight,
@@ -287,8 +285,11 @@ enum Sweep {
 
 impl Io {
     fn new(ring: Ring, plan: &WorkerPlan) -> Result<Self, EngineError> {
-        let listener =
-            |socket: &Arc<OwnedFd>| Listener { socket: Some(Arc::clone(socket)), sweep: Sweep::No };
+        let listener = |socket: &Arc<OwnedFd>| Listener {
+            socket: Some(Arc::clone(socket)),
+            armed: false,
+            sweep: Sweep::Next,
+        };
         Ok(Self {
             ring,
             listeners: plan.listeners.iter().map(listener).collect(),
@@ -327,7 +328,9 @@ impl Io {
     }
 
     fn arm_accept(&mut self, listener: ListenerId, burst: Burst) {
-        let Some(socket) = &self.listeners[usize::from(listener.0)].socket else { return };
+        let entry = &mut self.listeners[usize::from(listener.0)];
+        let Some(socket) = &entry.socket else { return };
+        entry.armed = true;
         let token = accept_token(listener);
         match burst {
             Burst::Many if !self.want_peers => self.ring.accept_many(socket.as_fd(), token),
@@ -371,9 +374,8 @@ impl Io {
         }))
     }
 
-    /// The accept of `listener` is disarmed for good; what is queued there is taken one by one.
-    fn begin_sweep(&mut self, listener: ListenerId) {
-        self.listeners[usize::from(listener.0)].sweep = Sweep::Next;
+    fn disarmed(&mut self, listener: ListenerId) {
+        self.listeners[usize::from(listener.0)].armed = false;
     }
 
     fn is_sweeping(&self, listener: ListenerId) -> bool {
@@ -391,10 +393,15 @@ impl Io {
     }
 
     /// Goes on with the sweep while there is room; gives it up once the server is to stop. An
-    /// accept with its own cancellation right behind it takes what is queued and never waits.
+    /// accept with its own cancellation right behind it takes what is queued and never waits. A
+    /// full server has nothing armed, so no accept's end would tell when to begin.
     fn sweep(&mut self, phase: Phase, room: u32) {
+        if phase == Phase::Serving {
+            return;
+        }
         let mut room = room;
-        for (index, listener) in self.listeners.iter_mut().enumerate() {
+        let disarmed = |(_, listener): &(usize, &mut Listener)| !listener.armed;
+        for (index, listener) in self.listeners.iter_mut().enumerate().filter(disarmed) {
             if phase == Phase::Stopping && listener.sweep != Sweep::InFlight {
                 listener.socket = None;
             }
