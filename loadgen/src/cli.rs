@@ -33,6 +33,67 @@ pub struct Cli {
 pub enum Command {
     /// Open connections as planned and report how long each waited to be accepted
     Run(Box<RunArgs>),
+    /// Try what breaks echo servers on any of them and check every byte
+    Torture(TortureArgs),
+    /// Hold idle connections, each echoed once, and weigh what one costs the server
+    Hold(HoldArgs),
+}
+
+/// Arguments of `loadgen torture`, as typed.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Exit status: 0 all passed, 1 some failed or nobody there.")]
+pub struct TortureArgs {
+    /// Echo server to try, host:port
+    pub addr: String,
+
+    /// Only the case of this name, or those whose names begin like it (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub case: Vec<String>,
+
+    /// Smaller numbers, for a run of seconds
+    #[arg(long)]
+    pub quick: bool,
+
+    /// The server's process: it is stopped and continued, and its memory and descriptors compared
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+
+    /// Write the results as JSON to this file; - prints JSON alone on stdout
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Arguments of `loadgen hold`, as typed.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = HOLD_EXAMPLES)]
+pub struct HoldArgs {
+    /// Server to connect to, host:port; without it an embedded server is started
+    pub addr: Option<String>,
+
+    /// Connections to hold open at once, by as many processes as descriptors demand
+    #[arg(long, value_name = "N", value_parser = parse_count_u32, default_value = "10k")]
+    pub connections: u32,
+
+    /// Further connections per second while they are held, each timed from connect to echo
+    #[arg(long, value_name = "R", value_parser = parse_rate)]
+    pub probe_rate: Option<f64>,
+
+    /// How long they are held once all are open
+    #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "5s")]
+    pub duration: Duration,
+
+    /// Connect from these addresses in turn (repeatable) [default: some of 127.0.0.0/8 to a
+    /// server there]
+    #[arg(long, value_name = "CIDR", value_parser = parse_source)]
+    pub source: Vec<IpNet>,
+
+    /// Write the result as JSON to this file; - prints JSON alone on stdout
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Arguments for the embedded server, after --
+    #[arg(last = true, value_name = "SERVER-ARGS", conflicts_with = "addr")]
+    pub server_args: Vec<String>,
 }
 
 /// Arguments of `loadgen run`, as typed.
@@ -211,6 +272,13 @@ Examples:
 
 Exit status: 0 fine, 1 runtime error, 2 usage, 4 run INVALID, 130 interrupted.";
 
+const HOLD_EXAMPLES: &str = "\
+Examples:
+  loadgen hold --connections 100k -- --workers 6    six tables of descriptors in one process
+  loadgen hold 127.0.0.1:8000 --connections 5k --probe-rate 100 --duration 30s
+
+Exit status: 0 all echoed and none lost, 1 otherwise.";
+
 /// CPU numbers stay below this (`CPU_SETSIZE`, sched_setaffinity(2)).
 const CPU_MAX: usize = 1024;
 
@@ -335,6 +403,7 @@ mod tests {
         let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
         Cli::try_parse_from(words).map(|cli| match cli.command {
             Command::Run(run) => *run,
+            other => panic!("not a run: {other:?}"),
         })
     }
 

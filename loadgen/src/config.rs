@@ -263,7 +263,7 @@ fn json_target(path: PathBuf) -> JsonTarget {
 }
 
 /// The first address of the sources' family, else the first one.
-fn lookup(addr: &str, sources: &[IpNet]) -> Result<SocketAddr, ConfigError> {
+pub(crate) fn lookup(addr: &str, sources: &[IpNet]) -> Result<SocketAddr, ConfigError> {
     let unresolved = |cause: String| ConfigError::Unresolved { addr: addr.to_owned(), cause };
     let found: Vec<SocketAddr> =
         addr.to_socket_addrs().map_err(|e| unresolved(e.to_string()))?.collect();
@@ -293,7 +293,9 @@ mod tests {
 
     fn resolve(args: &str) -> Result<RunConfig, ConfigError> {
         let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command;
+        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
+            panic!("not a run")
+        };
         RunConfig::resolve(*run)
     }
 

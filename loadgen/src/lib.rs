@@ -3,7 +3,8 @@
 //! [`cli`] → [`config`] → [`preflight`] → [`dispatch`]: per generator thread a [`schedule`], a
 //! table of [`connection`]s and a [`ledger`] that writes into the [`record`]er, watched by
 //! [`observe`] → [`totals`] → [`verdict`] → [`report`], with the [`evidence`] sampler beside.
-//! [`run()`](run::run) is the whole of it.
+//! [`run()`](run::run) is the whole of it. Two commands stand apart: [`torture`] checks a server,
+//! [`hold`] holds idle connections and weighs them.
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -14,6 +15,7 @@ pub mod dispatch;
 pub mod embedded;
 pub mod environment;
 pub mod evidence;
+pub mod hold;
 pub mod human;
 pub mod ledger;
 pub mod observe;
@@ -25,5 +27,6 @@ pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod sources;
+pub mod torture;
 pub mod totals;
 pub mod verdict;

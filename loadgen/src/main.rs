@@ -4,25 +4,43 @@ use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use clap::Parser;
-use loadgen::cli::{Cli, Command};
+use loadgen::cli::{Cli, Command, RunArgs};
 use loadgen::config::RunConfig;
-use loadgen::{embedded, run};
+use loadgen::{embedded, hold, run, torture};
 
 fn main() -> ExitCode {
     let mut args = env::args_os();
-    if args.nth(1).is_some_and(|first| first == embedded::SERVE) {
-        return serve(args);
+    match args.nth(1) {
+        Some(first) if first == embedded::SERVE => return serve(args),
+        Some(first) if first == hold::HOLD => return done(hold::holder(args).map(|()| true)),
+        _ => {}
     }
-    let Command::Run(args) = Cli::parse().command;
-    let config = match RunConfig::resolve(*args) {
+    match Cli::parse().command {
+        Command::Run(args) => measure(*args),
+        Command::Torture(args) => done(torture::execute(&args)),
+        Command::Hold(args) => done(hold::execute(&args)),
+    }
+}
+
+fn measure(args: RunArgs) -> ExitCode {
+    let config = match RunConfig::resolve(args) {
         Ok(config) => config,
         Err(error) => return complain(&error.into(), USAGE),
     };
     let argv = env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     match run::run(config, argv) {
         Ok(status) => status.into(),
+        Err(error) => complain(&error.into(), FAILURE),
+    }
+}
+
+/// What was found, good or bad, as an exit status.
+fn done(found: Result<bool, impl Into<Error>>) -> ExitCode {
+    match found {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => FAILURE.into(),
         Err(error) => complain(&error.into(), FAILURE),
     }
 }
@@ -36,7 +54,7 @@ fn serve(args: impl Iterator<Item = OsString>) -> ExitCode {
     uring_echo::cli::main(["uring-echo", "serve"].map(OsString::from).into_iter().chain(args))
 }
 
-fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
+fn complain(error: &Error, status: u8) -> ExitCode {
     eprintln!("loadgen: {error:#}");
     status.into()
 }

@@ -353,7 +353,9 @@ mod tests {
 
     fn check(args: &str, facts: &Facts) -> Result<Budget, PreflightError> {
         let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command;
+        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
+            panic!("not a run")
+        };
         Budget::check(facts, &RunConfig::resolve(*run).expect(args))
     }
 
@@ -413,7 +415,9 @@ mod tests {
     #[test]
     fn this_machine_can_be_asked() {
         let words = ["loadgen", "run", "--source", "127.1.0.0/30"];
-        let Command::Run(run) = Cli::try_parse_from(words).unwrap().command;
+        let Command::Run(run) = Cli::try_parse_from(words).unwrap().command else {
+            panic!("not a run")
+        };
         let facts = Facts::gather(&RunConfig::resolve(*run).unwrap(), 8).unwrap();
         assert_eq!((facts.sources, facts.prepared), (2, 8));
         assert!(facts.ports > 0);

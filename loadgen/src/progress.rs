@@ -170,7 +170,9 @@ mod tests {
 
     fn progress(args: &str) -> Progress {
         let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command;
+        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
+            panic!("not a run")
+        };
         Progress::new(&RunConfig::resolve(*run).expect(args))
     }
 

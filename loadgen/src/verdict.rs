@@ -190,7 +190,9 @@ mod tests {
 
     fn config(args: &str) -> RunConfig {
         let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command;
+        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
+            panic!("not a run")
+        };
         RunConfig::resolve(*run).expect(args)
     }
 

@@ -17,7 +17,9 @@ use serde_json::Value;
 
 fn config(args: &str) -> RunConfig {
     let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-    let Command::Run(run) = Cli::try_parse_from(words).expect(args).command;
+    let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
+        panic!("not a run")
+    };
     RunConfig::resolve(*run).expect(args)
 }
 

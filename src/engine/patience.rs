@@ -19,18 +19,23 @@ pub(super) const PREEMPTED_NS: u64 = 500_000;
 /// Then `auto` sleeps instead for this long: a thread that has slept gets its CPU back at once
 /// when it wakes, one that has spun its share away waits for its turn.
 const COURTESY_NS: u64 = 50_000_000;
+/// Twice as long each time it happens again soon after, up to this.
+const COURTESY_MAX_NS: u64 = 64 * COURTESY_NS;
+/// Spinning undisturbed for this long means that the others are gone.
+const CALM_NS: u64 = 1_000_000_000;
 
 /// Predicts the next wait from the recent ones.
 #[derive(Debug)]
 pub(super) struct Patience {
     mode: BusyPoll,
     typical_ns: u64,
+    courtesy_ns: u64,
     courteous_until: u64,
 }
 
 impl Patience {
     pub(super) const fn new(mode: BusyPoll) -> Self {
-        Self { mode, typical_ns: LONGEST_COUNTED_NS, courteous_until: 0 }
+        Self { mode, typical_ns: LONGEST_COUNTED_NS, courtesy_ns: COURTESY_NS, courteous_until: 0 }
     }
 
     /// How long to spin from `now` on before sleeping, in nanoseconds.
@@ -46,7 +51,10 @@ impl Patience {
 
     /// Notes that somebody else had the CPU while this thread was spinning on it.
     pub(super) fn preempted(&mut self, now: u64) {
-        self.courteous_until = now + COURTESY_NS;
+        let again = now < self.courteous_until.saturating_add(CALM_NS) && self.courteous_until > 0;
+        self.courtesy_ns =
+            if again { (self.courtesy_ns * 2).min(COURTESY_MAX_NS) } else { COURTESY_NS };
+        self.courteous_until = now + self.courtesy_ns;
     }
 
     /// Notes how long the last wait was.
@@ -92,7 +100,13 @@ mod tests {
         let mut patience = after(&[300_000; 20]);
         patience.preempted(1_000);
         assert_eq!(patience.spin_ns(1_000), 0);
-        assert_eq!(patience.spin_ns(1_000 + COURTESY_NS), WINDOW_NS);
+        let over = 1_000 + COURTESY_NS;
+        assert_eq!(patience.spin_ns(over), WINDOW_NS);
+        patience.preempted(over);
+        assert_eq!(patience.spin_ns(over + COURTESY_NS), 0, "twice as long the second time");
+        let calm = over + 2 * COURTESY_NS + CALM_NS;
+        patience.preempted(calm);
+        assert_eq!(patience.spin_ns(calm + COURTESY_NS), WINDOW_NS, "forgotten after a calm time");
     }
 
     #[test]

@@ -80,9 +80,11 @@ impl Worker {
         while !self.is_finished() {
             self.stall();
             self.wait()?;
-            self.now = monotonic_ns();
             loop {
                 self.io.ring.reap(&mut batch);
+                // Anew for each batch: handling one takes time, and submitting in its middle lets
+                // the kernel accept more. No accept is stamped with a time before it.
+                self.now = monotonic_ns();
                 if batch.is_empty() {
                     break;
                 }
@@ -125,7 +127,7 @@ impl Worker {
         }
         self.io.disarmed(listener);
         if self.io.is_sweeping(listener) {
-            self.io.swept(listener, done.result.is_err());
+            self.io.swept(listener, accept_end(done.result));
             return;
         }
         let end = accept_end(done.result);
@@ -177,6 +179,9 @@ impl Worker {
         }
         if self.shard.deadline().is_some_and(|deadline| deadline.0 <= self.now) {
             self.handle(Event::Tick);
+            if self.shard.is_stopped() {
+                self.phase = Phase::Stopping;
+            }
         }
         let phase = self.plan.control.phase();
         if phase > self.phase {
@@ -213,7 +218,7 @@ impl Worker {
             return Ok(false);
         }
         let mut now = monotonic_ns();
-        let until = self.next_instant().unwrap_or(u64::MAX).min(now + spin_ns);
+        let until = self.next_instant().unwrap_or(u64::MAX).min(now.saturating_add(spin_ns));
         while now < until {
             for _ in 0..16 {
                 self.io.ring.poll()?;
@@ -382,12 +387,12 @@ impl Io {
         self.listeners[usize::from(listener.0)].sweep == Sweep::InFlight
     }
 
-    /// An accept of the sweep has ended; at the first error the queue is empty and the listener
-    /// closed.
-    fn swept(&mut self, listener: ListenerId, empty: bool) {
+    /// An accept of the sweep has ended: cancelled if the queue was empty. Then the listener is
+    /// closed, and also if the system cannot hand over any more.
+    fn swept(&mut self, listener: ListenerId, end: AcceptEnd) {
         let listener = &mut self.listeners[usize::from(listener.0)];
         listener.sweep = Sweep::Next;
-        if empty {
+        if !matches!(end, AcceptEnd::Complete | AcceptEnd::Aborted) {
             listener.socket = None;
         }
     }
@@ -475,13 +480,25 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 /// accept(2): network errors of the new socket are reported here and mean "try the next one".
+/// What is not known here is treated like a shortage: asked again, but not at once.
 const fn accept_end(result: Result<u32, Errno>) -> AcceptEnd {
     match result {
         Ok(_) => AcceptEnd::Complete,
         Err(Errno::CANCELED) => AcceptEnd::Cancelled,
-        Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => AcceptEnd::Exhausted,
+        Err(
+            Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::INTR
+            | Errno::AGAIN
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NONET
+            | Errno::NOPROTOOPT,
+        ) => AcceptEnd::Aborted,
         Err(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP) => AcceptEnd::Fatal,
-        Err(_) => AcceptEnd::Aborted,
+        Err(_) => AcceptEnd::Exhausted,
     }
 }
 

@@ -124,7 +124,9 @@ mod tests {
 
     fn arrivals(args: &str) -> Arrivals {
         let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command;
+        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
+            panic!("not a run")
+        };
         let mut arrivals = Arrivals::new(&RunConfig::resolve(*run).expect(args), ALONE, 100);
         arrivals.begin(1_000);
         arrivals

@@ -1,32 +1,32 @@
 //! One generator thread: launches what is due, handles what completed, watches what waits.
 
+mod setup;
+mod slack;
+mod watching;
+
 use std::collections::VecDeque;
-use std::mem;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::getsockname;
 use uring_echo::clock::monotonic_ns;
-use uring_echo::ring::{Completion, Handle, Op, Ring, Setup, Token};
+use uring_echo::ring::{Completion, Handle, Op, Ring, Token};
 
+use self::watching::queued_from_ns;
+use super::DispatchError;
 use super::arrivals::Arrivals;
 use super::endings;
 use super::exchange::Exchange;
-use super::sockets::{PREPARED_MAX, Recipe, Sockets};
+use super::sockets::Sockets;
 use super::table::{Entry, SlotId, Table};
-use super::{DispatchError, Plan};
-use crate::config::Shape;
-use crate::connection::{Connection, Context, Method, Script, Step};
+use crate::connection::{Connection, Context, Script, Step};
 use crate::ledger::{Ending, Ledger};
-use crate::observe::{DiagWatch, Observation, ObservationKind};
-use crate::payload::{Payload, Window};
+use crate::observe::{DiagWatch, Observation};
+use crate::payload::Window;
 use crate::record::Outcome;
-use crate::schedule::{ThreadShare, nanos};
-use crate::sources::Sources;
 
 /// A generator thread's state. Made on its thread; everything it needs is allocated here.
 #[derive(Debug)]
@@ -56,56 +56,6 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(super) fn new(
-        plan: &Plan,
-        share: ThreadShare,
-        exchange: Exchange,
-        stop: Arc<AtomicBool>,
-    ) -> Result<Self, DispatchError> {
-        let config = &plan.config;
-        let slots = slots(plan, share);
-        let payload = Payload::new(config.size, config.seed);
-        let mut ring = Ring::new(&setup(slots, &payload))?;
-        ring.stage(0, payload.block());
-        let watch = match plan.method {
-            Method::Diag => Some(DiagWatch::open(slots).map_err(DispatchError::Diag)?),
-            Method::Stamp | Method::None => None,
-        };
-        let recipe = Recipe {
-            target: plan.target,
-            close: config.close,
-            talks: plan.messages > 0,
-            sources: Sources::expand(&config.sources).starting_at(share.index.into()),
-        };
-        let mut sockets = Sockets::new(recipe, slots, stock(plan, share));
-        while sockets.prepare_one(0) {}
-        let (messages, method, clock_domain) = (plan.messages, plan.method, plan.clock_domain);
-        Ok(Self {
-            target: plan.target,
-            timeout_ns: nanos(config.timeout),
-            yields: plan.yields,
-            stop,
-            script: Script { payload, messages, method, clock_domain },
-            ring,
-            batch: Vec::with_capacity(BATCH),
-            completions: VecDeque::with_capacity(slots as usize * COMPLETIONS_EACH),
-            watch,
-            seen: Vec::with_capacity(LOOKS_PER_TURN as usize),
-            arrivals: Arrivals::new(config, share, slots),
-            launches_per_turn: match config.shape {
-                Shape::Burst { .. } => BURST_PER_TURN,
-                Shape::Rate { .. } | Shape::Closed { .. } => 1,
-            },
-            sockets,
-            table: Table::new(slots),
-            ledger: Ledger::new(config.warmup),
-            exchange,
-            number: u64::from(share.index) << 48,
-            stirred_ns: 0,
-            interrupted: false,
-        })
-    }
-
     /// Runs from `start_ns`, monotonic nanoseconds, until every attempt has its outcome.
     pub(super) fn run(mut self, start_ns: u64) -> Result<(), DispatchError> {
         self.ledger.begin(start_ns);
@@ -152,7 +102,7 @@ impl Dispatcher {
             Ok(socket) => socket,
             Err(error) => return self.no_socket(intended_ns, error),
         };
-        self.ring.connect(socket_of(&socket), self.target, token(Op::Connect, id));
+        self.ring.connect(socket.as_fd(), self.target, token(Op::Connect, id));
         let called_ns = monotonic_ns();
         self.ring.poll()?;
         let returned_ns = monotonic_ns();
@@ -163,15 +113,6 @@ impl Dispatcher {
         self.watch(id, queued_from_ns(called_ns, returned_ns));
         self.stirred_ns = returned_ns;
         Ok(())
-    }
-
-    /// Begins to look at the server's end of a connection. By the time the call of connect is over
-    /// the client has its address; over loopback the server may have accepted already.
-    fn watch(&mut self, id: SlotId, since_ns: u64) {
-        let (Some(watch), Some(entry)) = (&mut self.watch, self.table.get(id)) else { return };
-        if let Some(local) = local_addr(entry) {
-            watch.add(id.index, self.target, local, since_ns);
-        }
     }
 
     /// The attempt fails for want of a socket, and a closed loop goes on with the next.
@@ -317,40 +258,6 @@ impl Dispatcher {
         }
     }
 
-    /// Looks at connections whose accept is not yet seen.
-    fn look(&mut self) -> Result<(), DispatchError> {
-        let Some(watch) = &mut self.watch else { return Ok(()) };
-        let mut seen = mem::take(&mut self.seen);
-        let note = &mut |observation| seen.push(observation);
-        let looked = watch.pass(monotonic_ns(), LOOKS_PER_TURN, note);
-        for observation in seen.drain(..) {
-            self.observed(observation);
-        }
-        self.seen = seen;
-        match looked {
-            // Whoever was not answered about stays watched.
-            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
-                Err(DispatchError::Diag(error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn observed(&mut self, observation: Observation) {
-        let Observation { key, since_ns, bracket, kind } = observation;
-        let (id, now_ns) = (self.table.owner(key), bracket.first_with_ns);
-        let Some(entry) = self.table.get(id) else { return };
-        let cx = &mut Context { script: &self.script, ledger: &mut self.ledger, now_ns };
-        let step = match kind {
-            ObservationKind::Accepted => entry.connection.seen_accepted(bracket, cx),
-            ObservationKind::EndedUnseen => entry.connection.seen_ended(bracket, cx),
-            // The server may not know of it yet (a dropped SYN, SYN cookies).
-            ObservationKind::Vanished => return self.watch(id, since_ns),
-        };
-        self.carry_out(step, id, now_ns);
-        self.vacate_if_quiet(id);
-    }
-
     fn give_up_overdue(&mut self, now_ns: u64) {
         while let Some((id, since_ns)) = self.table.oldest() {
             if now_ns < since_ns.saturating_add(self.timeout_ns) {
@@ -372,129 +279,15 @@ impl Dispatcher {
             self.vacate_if_quiet(id);
         }
     }
-
-    /// Spends the time until something is due: prepares a socket, spins, or sleeps.
-    fn use_slack(&mut self, now_ns: u64) -> Result<(), DispatchError> {
-        let next_ns = self.arrivals.next_ns().unwrap_or(u64::MAX);
-        let gap_ns = next_ns.saturating_sub(now_ns);
-        if !self.completions.is_empty() {
-            return Ok(());
-        }
-        if gap_ns > PREPARE_GAP_NS && self.sockets.prepare_one(self.table.taken()) {
-            return Ok(());
-        }
-        let stirring = self.table.taken() > 0 && now_ns < self.stirred_ns + SPIN_AFTER_NS;
-        if stirring || gap_ns < SLEEP_GAP_NS {
-            return self.spin(gap_ns);
-        }
-        let until_ns = (next_ns - WAKE_EARLY_NS.min(next_ns)).min(self.next_chore_ns());
-        let limit_ns = until_ns.saturating_sub(now_ns).clamp(1, SLEEP_MAX_NS);
-        Ok(self.ring.wait(Some(Duration::from_nanos(limit_ns)))?)
-    }
-
-    fn spin(&mut self, gap_ns: u64) -> Result<(), DispatchError> {
-        if self.yields {
-            std::thread::yield_now();
-        } else if let (Some(watch), REHEARSE_GAP_MIN_NS..REHEARSE_GAP_MAX_NS) =
-            (&mut self.watch, gap_ns)
-        {
-            watch.rehearse(self.target).map_err(DispatchError::Diag)?;
-        } else {
-            std::hint::spin_loop();
-        }
-        Ok(())
-    }
-
-    /// When something besides an arrival or a completion is due.
-    fn next_chore_ns(&self) -> u64 {
-        let overdue_ns = self.table.oldest().map(|(_, at)| at.saturating_add(self.timeout_ns));
-        let look_ns = self.watch.as_ref().and_then(DiagWatch::next_due_ns);
-        let first = overdue_ns.into_iter().chain(look_ns).min();
-        first.unwrap_or(u64::MAX).min(self.exchange.next_ns())
-    }
-}
-
-/// The earliest instant at which a connection can have been in the accept queue, from when its
-/// connect was called and when the call was over.
-///
-/// Only what the kernel shows in the server's own network namespace is watched, and there the whole
-/// handshake runs inside the call: the last of its three segments queues the connection, and all
-/// that comes after it is the way back. Of 9,000 accepts stamped by a spinning server on another
-/// CPU, one in a hundred came before 95 % of the call were over and one in a thousand before 80 %.
-/// A call that was interrupted says nothing.
-fn queued_from_ns(called_ns: u64, returned_ns: u64) -> u64 {
-    let call_ns = returned_ns - called_ns;
-    if call_ns > CALL_MAX_NS { called_ns } else { called_ns + call_ns / 4 * 3 }
 }
 
 fn local_addr(entry: &Entry) -> Option<SocketAddr> {
     SocketAddr::try_from(getsockname(entry.socket()).ok()?).ok()
 }
 
-/// The thread's share of the connections that may be open at once.
-fn slots(plan: &Plan, share: ThreadShare) -> u32 {
-    let slots = share.of_total(plan.config.max_in_flight.into());
-    u32::try_from(slots).unwrap_or(u32::MAX).max(1)
-}
-
-/// Sockets to have ready: a whole burst, else enough for a busy moment.
-fn stock(plan: &Plan, share: ThreadShare) -> u32 {
-    let burst = share.of_total(plan.config.shape.at_once().into());
-    u32::try_from(burst).unwrap_or(u32::MAX).max(PREPARED_MAX)
-}
-
-fn setup(slots: u32, payload: &Payload) -> Setup {
-    let message = payload.size().saturating_add(STAMP_ROOM);
-    Setup {
-        submissions: 256,
-        completions: slots.saturating_mul(2).clamp(1024, 16_384),
-        buffers: 512,
-        buffer_size: message
-            .checked_next_power_of_two()
-            .unwrap_or(BUFFER_MAX)
-            .clamp(4096, BUFFER_MAX),
-        direct: 0,
-        staging: payload.block().len(),
-        listeners: 0,
-        restricted: false,
-    }
-}
-
 fn token(op: Op, id: SlotId) -> Token {
     Token::new(op, id.index, id.generation)
 }
 
-fn socket_of(socket: &impl std::os::fd::AsFd) -> BorrowedFd<'_> {
-    socket.as_fd()
-}
-
-/// Connects of a burst before anything else is done. At a rate it is one: if there is more to do
-/// than there is time for, lateness shows it, and not connections that are never attended to.
-const BURST_PER_TURN: u32 = 1024;
-/// Completions one connection may have outstanding: connect, then a receive, two sends and a
-/// cancellation.
-const COMPLETIONS_EACH: usize = 4;
 /// Completions handled between two looks at what is due, at most.
 const BATCH: usize = 32;
-/// Looks at waiting connections per turn, about a microsecond each.
-const LOOKS_PER_TURN: u32 = 8;
-/// A socket is prepared if no arrival is due for this long, ten times what it takes.
-const PREPARE_GAP_NS: u64 = 50_000;
-/// Looks are rehearsed this long before an arrival, but not so late that it would have to wait.
-const REHEARSE_GAP_MAX_NS: u64 = 50_000;
-const REHEARSE_GAP_MIN_NS: u64 = 4_000;
-/// A connect that takes longer was interrupted; it usually takes 10 to 40 microseconds.
-const CALL_MAX_NS: u64 = 100_000;
-/// Nothing is slept away if an arrival is due within this time.
-const SLEEP_GAP_NS: u64 = 1_000_000;
-/// A sleep before an arrival ends this much earlier: waking up takes tens of microseconds, seldom
-/// hundreds.
-const WAKE_EARLY_NS: u64 = 500_000;
-/// Spinning goes on for this long after the last event. The wake-up after a sleep then is less
-/// than a thousandth of what had been waited for.
-const SPIN_AFTER_NS: u64 = 50_000_000;
-/// Longest sleep: how long a request to stop may go unnoticed.
-const SLEEP_MAX_NS: u64 = 50_000_000;
-/// A small message and the stamp before it fit one buffer.
-const STAMP_ROOM: u32 = 64;
-const BUFFER_MAX: u32 = 64 * 1024;

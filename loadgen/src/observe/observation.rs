@@ -63,12 +63,14 @@ pub(super) struct Seen {
     queued: bool,
     /// Since when every look found nothing.
     absent_since_ns: Option<u64>,
+    /// Before the last look that found nothing. If something comes later, there was no accept yet.
+    absent_ns: u64,
 }
 
 impl Seen {
     /// Of a connection that was not accepted yet at `since_ns`.
     pub(super) fn new(since_ns: u64) -> Self {
-        Self { without_ns: since_ns, queued: false, absent_since_ns: None }
+        Self { without_ns: since_ns, queued: false, absent_since_ns: None, absent_ns: since_ns }
     }
 
     /// What follows from a look that began after `before_ns` and was over at `after_ns`.
@@ -91,6 +93,7 @@ impl Seen {
             Look::Absent { .. } => {
                 // A look can also miss a connection for an instant, while the kernel exchanges the
                 // entry of the handshake for that of the connection.
+                self.absent_ns = self.absent_ns.max(before_ns);
                 let since_ns = *self.absent_since_ns.get_or_insert(after_ns);
                 if after_ns - since_ns < VANISHED_AFTER_NS {
                     return None;
@@ -98,6 +101,8 @@ impl Seen {
                 (ObservationKind::Vanished, since_ns)
             }
         };
-        Some((kind, Bracket { last_without_ns: self.without_ns, first_with_ns }))
+        let absent_ns = if kind == ObservationKind::Vanished { 0 } else { self.absent_ns };
+        let last_without_ns = self.without_ns.max(absent_ns);
+        Some((kind, Bracket { last_without_ns, first_with_ns }))
     }
 }

@@ -49,9 +49,9 @@ impl<L: Looker> DiagWatch<L> {
     }
 
     /// Begins to watch a connection, once the client has an address. `server` and `client` are its
-    /// addresses as the client has them (`getpeername`, `getsockname`), `since_ns` an instant at which
-    /// it was not accepted yet: when connect was called, or later. A key already watched is watched
-    /// anew.
+    /// addresses as the client has them (`getpeername`, `getsockname`), `since_ns` an instant at
+    /// which it was not accepted yet: when connect was called, or later. A key already watched is
+    /// watched anew.
     ///
     /// # Panics
     /// If `key` is not below the number given at the start.
@@ -335,6 +335,18 @@ mod tests {
         let observed = pass(&mut watch, VANISHED_AFTER_NS * 2, 9);
         assert_eq!(observed[0].kind, ObservationKind::Vanished);
         assert_eq!(observed[0].bracket, bracket(0, 11_000));
+    }
+
+    #[test]
+    fn a_handshake_that_was_repeated_was_not_accepted_before() {
+        let mut watch = watch();
+        add(&mut watch, 1, 0);
+        watch.looker.answers[1] = ABSENT;
+        assert_eq!(pass(&mut watch, 10_000, 9), []);
+        assert_eq!(pass(&mut watch, 990_000_000, 9), []);
+        watch.looker.answers[1] = ACCEPTED;
+        let observed = pass(&mut watch, 1_010_000_000, 9);
+        assert_eq!(observed[0].bracket, bracket(990_000_000, 1_010_001_000));
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn line(log: &mut String, row: &Row, histogram: &EncodedHistogram) {
     let start = seconds(row.start_ns);
     let length = seconds(row.end_ns.saturating_sub(row.start_ns));
     let max_ms = seconds(histogram.max_ns) * 1e3;
-    let payload = &histogram.hdr_v2_deflate_base64;
+    let payload = histogram.hdr_v2_deflate_base64();
     writeln!(log, "{start:.3},{length:.3},{max_ms:.3},{payload}").expect("writing to a string");
 }
 

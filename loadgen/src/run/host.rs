@@ -142,7 +142,9 @@ mod tests {
 
     fn divided(args: &str) -> (Vec<usize>, Vec<usize>) {
         let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command;
+        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
+            panic!("not a run")
+        };
         divide(&RunConfig::resolve(*run).expect(args), &[0, 1, 2])
     }
 

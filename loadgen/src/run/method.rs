@@ -73,18 +73,20 @@ impl Observing {
     fn of_foreign(asked: Observe, found: Found, progress: &Progress) -> Result<Self, RunError> {
         let clock_domain = match &found {
             Found::Stamp(stamp) => Some(stamp.clock_domain),
-            _ => None,
+            Found::Diag | Found::Nothing { .. } => None,
         };
-        let method = match (asked, found) {
+        let method = match (asked, usable(found)?) {
             (Observe::None, _) => Method::None,
             (Observe::Auto | Observe::Stamp, Found::Stamp(_)) => Method::Stamp,
+            (Observe::Stamp, Found::Nothing { reason }) if clock_domain.is_some() => {
+                return Err(RunError::NotObservable { asked: "stamp", reason, instead: "none" });
+            }
             (Observe::Stamp, _) => {
                 progress.note(NO_STAMP);
                 Method::Stamp
             }
-            (Observe::Auto | Observe::Diag, Found::Diag) | (Observe::Diag, Found::Stamp(_)) => {
-                Method::Diag
-            }
+            (Observe::Auto, Found::Diag) => Method::Diag,
+            (Observe::Diag, Found::Diag | Found::Stamp(_)) => Method::Diag,
             (Observe::Diag, Found::Nothing { reason }) => {
                 return Err(RunError::NotObservable { asked: "diag", reason, instead: "none" });
             }
@@ -115,10 +117,24 @@ impl Observing {
     }
 }
 
+/// A stamp is of no use without a clock to compare it with.
+fn usable(found: Found) -> Result<Found, RunError> {
+    let here = ClockDomain::current().map_err(refused("reading the clock's domain"))?;
+    Ok(match found {
+        Found::Stamp(stamp) if !stamp.clock_domain.compares_with(here) => {
+            Found::Nothing { reason: OTHER_CLOCK.into() }
+        }
+        found => found,
+    })
+}
+
 fn listens_here(addr: SocketAddr) -> bool {
     let depth = ListenerQueue::open(addr).and_then(|mut queue| queue.sample());
     matches!(depth, Ok(Some(_)))
 }
+
+const OTHER_CLOCK: &str = "the server stamps with a clock that cannot be compared with this \
+    one: it is on another host, or in another time namespace";
 
 const NO_STAMP: &str = "this server sends no stamp, so every connection will be stamp_invalid or \
     never_accepted: start uring-echo with --stamp, or use --observe diag";

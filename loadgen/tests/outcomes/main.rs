@@ -22,7 +22,9 @@ use server::{Server, deaf, idle, refusing};
 
 fn plan(target: SocketAddr, method: Method, messages: u32, args: &str) -> Plan {
     let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-    let Command::Run(run) = Cli::try_parse_from(words).expect(args).command;
+    let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
+        panic!("{args}")
+    };
     Plan {
         config: RunConfig::resolve(*run).expect(args),
         target,

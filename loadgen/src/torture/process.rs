@@ -1,0 +1,165 @@
+//! The server's process as seen from outside, through proc(5).
+
+use std::net::SocketAddr;
+use std::{fs, io};
+
+/// A process that listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerProcess {
+    /// Its process id.
+    pub pid: u32,
+}
+
+impl ServerProcess {
+    /// The process that listens at `addr`, found by its socket's inode; or `given`, if there is
+    /// one. `None` if it is elsewhere or its descriptors are not for us to see.
+    ///
+    /// # Errors
+    /// What reading the socket table or the list of processes failed with.
+    pub fn find(addr: SocketAddr, given: Option<u32>) -> io::Result<Option<Self>> {
+        if let Some(pid) = given {
+            return Ok(Some(Self { pid }));
+        }
+        let listeners: Vec<String> = sockets(addr.port())?
+            .into_iter()
+            .filter(|socket| socket.state == LISTEN)
+            .map(|socket| format!("socket:[{}]", socket.inode))
+            .collect();
+        if listeners.is_empty() || !is_local(addr) {
+            return Ok(None);
+        }
+        let processes = fs::read_dir("/proc")?.filter_map(Result::ok);
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        Ok(pids.map(|pid| Self { pid }).find(|process| process.holds(&listeners)))
+    }
+
+    /// How many descriptors it has open. Direct descriptors of an io_uring are not among them.
+    ///
+    /// # Errors
+    /// What reading /proc/PID/fd failed with.
+    pub fn descriptors(&self) -> io::Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid))?.count())
+    }
+
+    /// Its resident memory in KiB, exactly (`Rss` of smaps_rollup, Linux 4.14; the counters of
+    /// /proc/PID/status lag behind by some pages for each CPU).
+    ///
+    /// # Errors
+    /// What reading it failed with; `InvalidData` if there is no such line.
+    pub fn rss_kib(&self) -> io::Result<u64> {
+        kib_of(&format!("/proc/{}/smaps_rollup", self.pid), "Rss")
+    }
+
+    /// A process that ends while it is looked at holds nothing.
+    fn holds(&self, links: &[String]) -> bool {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", self.pid));
+        descriptors.is_ok_and(|entries| {
+            let targets = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+            targets
+                .into_iter()
+                .any(|target| links.iter().any(|link| target.as_os_str() == link.as_str()))
+        })
+    }
+}
+
+/// How many connections the server's side of `port` has in this network namespace, without those
+/// in TIME_WAIT, which belong to nobody.
+///
+/// # Errors
+/// What reading the socket table failed with.
+pub fn open_connections(port: u16) -> io::Result<usize> {
+    let open = |socket: &&TableRow| socket.state != LISTEN && socket.state != TIME_WAIT;
+    Ok(sockets(port)?.iter().filter(open).count())
+}
+
+/// The value in KiB of the line `name:` in a file such as /proc/meminfo.
+///
+/// # Errors
+/// What reading it failed with; `InvalidData` if there is no such line.
+pub fn kib_of(path: &str, name: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(path)?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let value = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    value.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{path}: no {name}")))
+}
+
+/// A row of /proc/net/tcp.
+#[derive(Debug, PartialEq, Eq)]
+struct TableRow {
+    state: u8,
+    inode: u64,
+}
+
+/// The sockets with this local port, of both families.
+fn sockets(port: u16) -> io::Result<Vec<TableRow>> {
+    let mut rows = table("/proc/net/tcp", port)?;
+    match table("/proc/net/tcp6", port) {
+        Ok(more) => rows.extend(more),
+        // A kernel without IPv6.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    Ok(rows)
+}
+
+fn table(path: &str, port: u16) -> io::Result<Vec<TableRow>> {
+    let text = fs::read_to_string(path)?;
+    Ok(text.lines().skip(1).filter_map(|line| row(line, port)).collect())
+}
+
+/// `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …`
+fn row(line: &str, port: u16) -> Option<TableRow> {
+    let mut fields = line.split_whitespace();
+    let local = fields.nth(1)?;
+    let (_, local_port) = local.rsplit_once(':')?;
+    if u16::from_str_radix(local_port, 16).ok()? != port {
+        return None;
+    }
+    let state = u8::from_str_radix(fields.nth(1)?, 16).ok()?;
+    Some(TableRow { state, inode: fields.nth(5)?.parse().ok()? })
+}
+
+/// Whether a socket can be bound to the address: then it is one of this machine.
+fn is_local(addr: SocketAddr) -> bool {
+    std::net::UdpSocket::bind(SocketAddr::new(addr.ip(), 0)).is_ok()
+}
+
+// include/net/tcp_states.h
+const TIME_WAIT: u8 = 6;
+const LISTEN: u8 = 10;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn rows_are_read() {
+        let line = "   0: 0100007F:1E61 00000000:0000 0A 00000000:00000000 00:00000000 00000000 \
+                    0        0 4711 1 0000000000000000 100 0 0 10 0";
+        assert_eq!(row(line, 7777), Some(TableRow { state: LISTEN, inode: 4711 }));
+        assert_eq!(row(line, 7778), None);
+        assert_eq!(row("sl local_address", 1), None);
+    }
+
+    #[test]
+    fn a_listener_is_found_and_its_connections_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let found = ServerProcess::find(addr, None).unwrap().unwrap();
+        assert_eq!(found.pid, std::process::id());
+        assert!(found.descriptors().unwrap() > 3 && found.rss_kib().unwrap() > 100);
+        let _client = TcpStream::connect(addr).unwrap();
+        assert_eq!(open_connections(addr.port()).unwrap(), 1);
+    }
+
+    #[test]
+    fn nobody_and_somebody_else_are_not_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let elsewhere = SocketAddr::from(([192, 0, 2, 1], port));
+        assert_eq!(ServerProcess::find(elsewhere, None).unwrap(), None);
+        assert_eq!(kib_of("/proc/meminfo", "None").unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}

@@ -1,0 +1,102 @@
+//! The torture suite against the embedded server, and against one that is wrong.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use loadgen::embedded::SERVE;
+use loadgen::torture::{self, CaseResult, Options, Verdict};
+use serde_json::Value;
+
+/// A server in a process of its own, gone with this value.
+struct Server {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl Server {
+    /// `None` where this machine has no io_uring, unless REQUIRE_URING is set.
+    fn start(args: &[&str]) -> Option<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        command.args([SERVE, "--listen", "127.0.0.1:0", "--log", "json", "--workers", "2"]);
+        let mut child = command.args(args).stderr(Stdio::piped()).spawn().expect("started");
+        let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut lines = lines.map_while(Result::ok);
+        let addr = lines.by_ref().find_map(|line| {
+            let fields = serde_json::from_str::<Value>(&line).ok()?["fields"].take();
+            let listening = fields["message"] == "listening";
+            listening.then(|| fields["addr"].as_str()?.parse().ok()).flatten()
+        });
+        // The log is read to its end, so that the server never waits to write.
+        thread::spawn(move || lines.for_each(drop));
+        let Some(addr) = addr else {
+            child.wait().expect("a child of ours");
+            assert!(std::env::var_os("REQUIRE_URING").is_none(), "io_uring is required");
+            eprintln!("SKIPPED: no io_uring here");
+            return None;
+        };
+        Some(Self { child, addr })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().expect("it is there");
+        self.child.wait().expect("a child of ours");
+    }
+}
+
+fn assert_all_passed(results: &[CaseResult]) {
+    let failed: Vec<_> = results.iter().filter(|case| case.verdict != Verdict::Passed).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn the_server_passes_every_case() {
+    for args in [["--accept", "reuseport"], ["--accept", "shared"]] {
+        let Some(server) = Server::start(&args) else { return };
+        let options = Options { quick: true, pid: Some(server.child.id()) };
+        assert_all_passed(&torture::run(server.addr, options));
+    }
+}
+
+#[test]
+fn a_stamp_is_left_out_of_the_comparison() {
+    let Some(server) = Server::start(&["--stamp"]) else { return };
+    let options = Options { quick: true, pid: None };
+    let cases = torture::select(&["half-close".into(), "pipelined".into()]).expect("they exist");
+    let results: Vec<_> = torture::results(server.addr, options, cases).collect();
+    assert_all_passed(&results);
+}
+
+/// Changes the last byte of every message that has more than one.
+fn wrong_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let addr = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut buffer = [0; 4096];
+            while let Ok(got @ 1..) = stream.read(&mut buffer) {
+                if got > 1 {
+                    buffer[got - 1] = !buffer[got - 1];
+                }
+                if stream.write_all(&buffer[..got]).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    addr
+}
+
+#[test]
+fn a_wrong_byte_is_found_and_a_right_one_is_not() {
+    let cases = torture::select(&["half-close-1".into(), "pipelined".into()]).expect("they exist");
+    let options = Options { quick: true, pid: None };
+    let results: Vec<_> = torture::results(wrong_server(), options, cases).collect();
+    let verdicts = results.iter().map(|case| (case.name, case.verdict)).collect::<Vec<_>>();
+    let expected = [("half-close-1", Verdict::Passed), ("pipelined", Verdict::Failed)];
+    assert_eq!(verdicts, expected, "{results:#?}");
+    assert!(results[1].words.contains("wrong one"), "{results:#?}");
+}
