@@ -36,6 +36,8 @@ pub(super) struct Buffers {
     size: u32,
     home: u16,
     unclaimed: u16,
+    /// Receives armed by connections that hold something already: each will take a buffer.
+    promised: u16,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +56,7 @@ impl Buffers {
             size: limits.buffer_size,
             home: limits.buffers,
             unclaimed: 0,
+            promised: 0,
         }
     }
 
@@ -163,8 +166,24 @@ impl Buffers {
         self.home
     }
 
+    /// How many buffers are neither held nor promised to somebody who holds some.
+    pub(super) fn free(&self) -> u16 {
+        self.home.saturating_sub(self.promised)
+    }
+
+    /// A connection that holds buffers asks for more.
+    pub(super) fn promise(&mut self) {
+        self.promised += 1;
+    }
+
+    /// It got one, or its receive has ended.
+    pub(super) fn settle(&mut self) {
+        assert!(self.promised > 0, "nothing was promised");
+        self.promised -= 1;
+    }
+
     pub(super) fn all_home(&self) -> bool {
-        usize::from(self.home) == self.entries.len()
+        usize::from(self.home) == self.entries.len() && self.promised == 0
     }
 
     /// Claims one release that nobody was woken for yet; false if there is none.

@@ -18,6 +18,8 @@ pub(super) struct Connection {
     greeting_left: u8,
     recv: Recv,
     phase: Phase,
+    /// Its armed receive is counted as promised a buffer.
+    promised: bool,
     peer: PeerIndex,
     links: [Link; 3],
     since: [Nanos; 2],
@@ -71,6 +73,7 @@ impl Connection {
             greeting_left: greeting,
             recv: Recv::Idle,
             phase: Phase::Open,
+            promised: false,
             peer,
             links: [Link::UNLINKED; 3],
             since: [Nanos(0); 2],
@@ -96,17 +99,38 @@ impl Connection {
     }
 
     /// Arms the receive, for the first time or after it ended.
-    pub(super) fn arm(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+    pub(super) fn arm(
+        &mut self,
+        id: ConnId,
+        buffers: &mut Buffers,
+        emit: &mut impl FnMut(Action<'_>),
+    ) {
         assert!(matches!(self.recv, Recv::Idle | Recv::Parked), "{id:?} is armed twice");
         assert_eq!(self.phase, Phase::Open, "{id:?} receives after its end");
         self.recv = Recv::Armed;
+        if !self.owed.is_empty() {
+            self.promised = true;
+            buffers.promise();
+        }
         emit(Action::ArmRecv { conn: id, socket: self.socket });
     }
 
+    /// The armed receive took a buffer, or takes none any more.
+    fn settle(&mut self, buffers: &mut Buffers) {
+        if std::mem::take(&mut self.promised) {
+            buffers.settle();
+        }
+    }
+
     /// Arms the receive after it waited for a buffer.
-    pub(super) fn wake(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+    pub(super) fn wake(
+        &mut self,
+        id: ConnId,
+        buffers: &mut Buffers,
+        emit: &mut impl FnMut(Action<'_>),
+    ) {
         assert_eq!(self.recv, Recv::Parked, "{id:?} was not waiting");
-        self.arm(id, emit);
+        self.arm(id, buffers, emit);
         self.recv = Recv::Woken;
     }
 
@@ -119,6 +143,7 @@ impl Connection {
         emit: &mut impl FnMut(Action<'_>),
     ) -> bool {
         assert!(self.is_receiving(), "{id:?} received without a receive");
+        self.settle(buffers);
         if self.recv == Recv::Woken {
             self.recv = Recv::Armed;
         }
@@ -145,10 +170,16 @@ impl Connection {
     }
 
     /// Arms the receive again if only the credit had stopped it and half of it is free.
-    pub(super) fn resume(&mut self, id: ConnId, credit: Credit, emit: &mut impl FnMut(Action<'_>)) {
+    pub(super) fn resume(
+        &mut self,
+        id: ConnId,
+        credit: Credit,
+        buffers: &mut Buffers,
+        emit: &mut impl FnMut(Action<'_>),
+    ) {
         let stopped = self.recv == Recv::Idle && self.phase == Phase::Open;
         if stopped && self.owed.count() <= credit.resume {
-            self.arm(id, emit);
+            self.arm(id, buffers, emit);
         }
     }
 
@@ -162,6 +193,7 @@ impl Connection {
         emit: &mut impl FnMut(Action<'_>),
     ) -> Next {
         assert!(self.is_receiving(), "{id:?} ended a receive it does not have");
+        self.settle(buffers);
         if self.recv == Recv::Woken && end != RecvEnd::NoBuffers {
             buffers.return_claim();
         }
@@ -183,7 +215,7 @@ impl Connection {
                     self.recv = Recv::Parked;
                     return Next::Park;
                 }
-                self.arm(id, emit);
+                self.arm(id, buffers, emit);
             }
         }
         Next::Settled

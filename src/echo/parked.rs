@@ -48,7 +48,7 @@ impl Parked {
             }
             self.list.remove(slots, index);
             let id = slots.id_at(index).expect("who is parked is open");
-            slots.tenant_mut(index).wake(id, emit);
+            slots.tenant_mut(index).wake(id, buffers, emit);
         }
     }
 
