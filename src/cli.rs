@@ -191,6 +191,8 @@ fn serve(args: &ServeArgs) -> Result<()> {
         cut_short = summary.cut_short,
         bytes_in = summary.bytes_in,
         bytes_out = summary.bytes_out,
+        parked = summary.parked,
+        credit_stops = summary.credit_stops,
         "stopped"
     );
     Ok(())

@@ -36,7 +36,7 @@ pub(super) struct Buffers {
     size: u32,
     home: u16,
     unclaimed: u16,
-    /// Receives armed by connections that hold something already: each will take a buffer.
+    /// Receives armed again by connections that have used one up: each may take a buffer.
     promised: u16,
 }
 
@@ -166,12 +166,12 @@ impl Buffers {
         self.home
     }
 
-    /// How many buffers are neither held nor promised to somebody who holds some.
+    /// How many buffers are neither held nor promised.
     pub(super) fn free(&self) -> u16 {
         self.home.saturating_sub(self.promised)
     }
 
-    /// A connection that holds buffers asks for more.
+    /// A connection that sends a lot asks for more.
     pub(super) fn promise(&mut self) {
         self.promised += 1;
     }

@@ -98,7 +98,7 @@ impl Connection {
         self.flying > 0
     }
 
-    /// Arms the receive, for the first time or after it ended.
+    /// Arms the receive again after it ended.
     pub(super) fn arm(
         &mut self,
         id: ConnId,
@@ -107,11 +107,20 @@ impl Connection {
     ) {
         assert!(matches!(self.recv, Recv::Idle | Recv::Parked), "{id:?} is armed twice");
         assert_eq!(self.phase, Phase::Open, "{id:?} receives after its end");
+        self.promised = true;
+        buffers.promise();
+        self.arm_unpromised(id, emit);
+    }
+
+    /// The first receive of a connection promises nothing: it may stay idle for ever, whereas one
+    /// that is armed again belongs to a peer that has sent a buffer's worth.
+    pub(super) fn arm_first(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        assert_eq!(self.recv, Recv::Idle, "{id:?} is armed twice");
+        self.arm_unpromised(id, emit);
+    }
+
+    fn arm_unpromised(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
         self.recv = Recv::Armed;
-        if !self.owed.is_empty() {
-            self.promised = true;
-            buffers.promise();
-        }
         emit(Action::ArmRecv { conn: id, socket: self.socket });
     }
 

@@ -199,7 +199,7 @@ fn a_reset_drops_what_is_owed_and_waits_for_what_is_in_flight() {
 
 #[test]
 fn a_slow_reader_stops_at_its_credit() {
-    let mut talk = Talk::with_connections(Limits { buffers: 64, ..LIMITS }, 1);
+    let mut talk = Talk::with_connections(Limits { buffers: 256, ..LIMITS }, 1);
     talk.received(0, 0, 8);
     talk.received(0, 1, 8);
     talk.received(0, 2, 8);
@@ -214,11 +214,11 @@ fn a_slow_reader_stops_at_its_credit() {
 
 #[test]
 fn the_fewer_buffers_are_free_the_fewer_one_connection_may_hold() {
-    let mut talk = Talk::with_connections(Limits { buffers: 17, ..LIMITS }, 2);
+    let mut talk = Talk::with_connections(Limits { buffers: 67, ..LIMITS }, 2);
     talk.received(0, 0, 8);
-    assert_eq!(talk.recv_ended(0, RecvEnd::Complete), ["recv 0"], "an eighth of 16 is 2");
+    assert_eq!(talk.recv_ended(0, RecvEnd::Complete), ["recv 0"], "an eighth of 66 - 50 is 2");
     talk.received(0, 1, 8);
-    assert!(talk.recv_ended(0, RecvEnd::Complete).is_empty(), "an eighth of 15 is 1");
+    assert!(talk.recv_ended(0, RecvEnd::Complete).is_empty(), "an eighth of 65 - 50 is 1");
     talk.received(1, 2, 8);
     assert_eq!(talk.sent(1, 8), ["release b2"], "who is served is not held up");
     assert_eq!(talk.sent(0, 8), ["release b0", "recv 0", "send 0 b1:0+8"], "half is free again");

@@ -70,16 +70,21 @@ pub(super) struct Credit {
     pub(super) resume: u16,
 }
 
-/// A connection may hold at most this share of the buffers that are free at the moment, so that
-/// any number of peers that do not read leave some for those that do (dynamic thresholds, as in
-/// shared-memory switches: Choudhury and Hahne, 1998). One buffer is always allowed. It is looked
-/// at before a receive is armed; what is armed already is bounded by the engine.
+/// A connection may hold more than one buffer only while the pool is at least this full, in
+/// quarters: what a peer that does not read holds it may hold for ever, so most of the pool is kept
+/// for connections that hold nothing yet, one buffer each.
+const KEPT_QUARTERS: u32 = 3;
+
+/// Of what is free beyond that, one connection may hold this share (dynamic thresholds, as in
+/// shared-memory switches: Choudhury and Hahne, 1998). It is looked at before a receive is armed;
+/// what is armed already is bounded by the engine.
 const SHARE_OF_FREE: u16 = 8;
 
 impl Credit {
-    /// The credit while only `free` buffers are left in the pool.
-    pub(super) fn while_free(self, free: u16) -> Self {
-        let stop = self.stop.min((free / SHARE_OF_FREE).max(1));
+    /// The credit while only `free` of `all` buffers are left in the pool.
+    pub(super) fn while_free(self, free: u16, all: u16) -> Self {
+        let kept = u16::try_from(u32::from(all) * KEPT_QUARTERS / 4).expect("less than all");
+        let stop = self.stop.min((free.saturating_sub(kept) / SHARE_OF_FREE).max(1));
         Self { stop, resume: self.resume.min(stop / 2) }
     }
 }

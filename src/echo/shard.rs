@@ -214,7 +214,7 @@ impl Shard {
             self.stats.stale += 1;
             return;
         };
-        let credit = self.credit.while_free(self.buffers.free());
+        let credit = self.credit.while_free(self.buffers.free(), self.limits.buffers);
         match conn.recv_ended(id, end, credit, &mut self.buffers, emit) {
             Next::Settled => self.close_if_done(id, emit),
             Next::Fail => self.reset(id, emit),
@@ -238,7 +238,7 @@ impl Shard {
         if !took {
             return self.reset(id, emit);
         }
-        let credit = self.credit.while_free(self.buffers.free());
+        let credit = self.credit.while_free(self.buffers.free(), self.limits.buffers);
         conn.resume(id, credit, &mut self.buffers, emit);
         self.idle.touch(&mut self.slots, id.index(), self.now);
         self.flush(id, emit);
@@ -312,7 +312,7 @@ impl Shard {
         self.idle.touch(&mut self.slots, id.index(), self.now);
         self.flush(id, emit);
         if let Some(conn) = self.slots.get_mut(id) {
-            conn.arm(id, &mut self.buffers, emit);
+            conn.arm_first(id, emit);
         }
     }
 
