@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::builder::BoolishValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
-use tracing::{Level, error, info};
+use tracing::{Level, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{BusyPoll, Config, Stall};
@@ -65,9 +66,10 @@ pub struct ServeArgs {
     #[arg(default_value = "auto", value_parser = parse_busy_poll)]
     busy_poll: BusyPoll,
     /// Send a stamp frame (when and by whom it was accepted) first on every connection.
-    #[arg(long, env = "URING_ECHO_STAMP")]
+    #[arg(long, env = "URING_ECHO_STAMP", value_parser = BoolishValueParser::new())]
     stamp: bool,
-    /// Most connections open at once, all workers together [default: what descriptors allow].
+    /// Most connections open at once, shared out among the workers [default: what descriptors
+    /// allow].
     #[arg(long, value_name = "N", env = "URING_ECHO_MAX_CONNECTIONS")]
     max_connections: Option<NonZeroU32>,
     /// Most connections of one peer address per worker.
@@ -178,8 +180,9 @@ fn serve(args: &ServeArgs) -> Result<()> {
     let signals = shutdown::Signals::install().context("installing the signal handlers")?;
     let config = args.resolve()?;
     info!(?config, "starting");
-    let server = Server::start(&config).inspect_err(|error| error!("{error}"))?;
-    signals.steer(server.control(), config.drain_delay);
+    let server = Server::start(&config)?;
+    let steered = signals.steer(server.control(), config.drain_delay);
+    steered.context("starting the threads that watch for signals")?;
     server.log_ready();
     let summary = server.wait()?;
     info!(
@@ -271,7 +274,7 @@ impl ServeArgs {
                 SandboxArg::Off => Sandbox::Off,
                 SandboxArg::Require => Sandbox::Require,
             },
-            log_peers: tracing::enabled!(Level::DEBUG),
+            log_peers: tracing::enabled!(target: "uring_echo::engine::uring", Level::DEBUG),
             ..Config::default()
         };
         let workers = match (self.workers, &config.cpus) {

@@ -55,7 +55,7 @@ pub fn examine() -> Vec<Finding> {
 
 fn limits_and_ring() -> Vec<Finding> {
     let nofile = raise_open_files();
-    let limits = match Limits::resolve(&Config::default(), nofile) {
+    let limits = match Limits::resolve(&Config::default(), nofile, 0) {
         Ok(limits) => limits,
         Err(error) => return vec![Finding::new("limits", Standing::Broken, error.to_string())],
     };

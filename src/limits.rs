@@ -47,6 +47,14 @@ pub enum LimitError {
         /// Bytes of the pool.
         pool: u32,
     },
+    /// Fewer connections than workers.
+    #[error("--max-connections {wanted} leaves some of {workers} workers without any")]
+    FewerThanWorkers {
+        /// Connections asked for.
+        wanted: u32,
+        /// Worker count.
+        workers: usize,
+    },
     /// More connections than the descriptor limit allows.
     #[error(
         "--max-connections {wanted} is {each} for each of {workers} workers, but RLIMIT_NOFILE \
@@ -77,13 +85,13 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Sizes everything for one of the workers of `config`, given a descriptor limit.
+    /// Sizes everything for worker `index` of `config`, given a descriptor limit.
     ///
     /// # Errors
     /// [`LimitError`] naming the flag whose value does not fit.
-    pub fn resolve(config: &Config, nofile: u32) -> Result<Self, LimitError> {
+    pub fn resolve(config: &Config, nofile: u32, index: usize) -> Result<Self, LimitError> {
         let (buffers, buffer_size) = pool(config)?;
-        let connections = connections(config, nofile)?;
+        let connections = connections(config, nofile, index)?;
         let listeners = u8::try_from(config.listen.len())
             .ok()
             .filter(|count| *count <= 64)
@@ -154,14 +162,20 @@ fn pool(config: &Config) -> Result<(u16, u32), LimitError> {
     Ok((buffers, size))
 }
 
-fn connections(config: &Config, nofile: u32) -> Result<u32, LimitError> {
+/// Worker `index`'s share of all connections; the first ones take what does not divide.
+fn connections(config: &Config, nofile: u32, index: usize) -> Result<u32, LimitError> {
     let Some(wanted) = config.max_connections else {
         return Ok(nofile.min(CONNECTIONS_PER_WORKER));
     };
     let workers = config.workers.get();
-    let each = wanted.get().div_ceil(u32::try_from(workers).unwrap_or(u32::MAX));
+    let wanted = wanted.get();
+    let of = u32::try_from(workers).unwrap_or(u32::MAX);
+    if wanted < of {
+        return Err(LimitError::FewerThanWorkers { wanted, workers });
+    }
+    let each = wanted / of + u32::from(index < (wanted % of) as usize);
     if each > nofile {
-        return Err(LimitError::Descriptors { wanted: wanted.get(), each, workers, nofile });
+        return Err(LimitError::Descriptors { wanted, each, workers, nofile });
     }
     Ok(each)
 }
@@ -196,7 +210,7 @@ mod tests {
     #[test]
     fn defaults_fit_a_small_descriptor_limit() {
         for nofile in [64, 1024, 20_000, u32::MAX] {
-            let limits = Limits::resolve(&config(), nofile).expect("fits");
+            let limits = Limits::resolve(&config(), nofile, 0).expect("fits");
             assert!(limits.ring.direct <= nofile);
             assert_eq!(limits.ring.direct, limits.shard.max_connections);
             assert!(limits.ring.completions.is_power_of_two());
@@ -207,17 +221,20 @@ mod tests {
     #[test]
     fn connections_are_shared_out_and_checked() {
         let limits =
-            Limits::resolve(&Config { max_connections: Some(some(1001)), ..config() }, 1024);
+            Limits::resolve(&Config { max_connections: Some(some(1001)), ..config() }, 1024, 0);
         assert_eq!(limits.expect("fits").shard.max_connections, 501);
+        let one = Config { max_connections: Some(some(1)), ..config() };
+        let text = Limits::resolve(&one, 1024, 1).expect_err("nothing left").to_string();
+        assert!(text.contains("2 workers without any"), "{text}");
         let refused =
-            Limits::resolve(&Config { max_connections: Some(some(4000)), ..config() }, 1024);
+            Limits::resolve(&Config { max_connections: Some(some(4000)), ..config() }, 1024, 0);
         let text = refused.expect_err("too many").to_string();
         assert!(text.contains("2000") && text.contains("1024"), "{text}");
     }
 
     #[test]
     fn numbers_that_do_not_fit_together_are_refused() {
-        let refused = |config| Limits::resolve(&config, 1024).expect_err("refused").to_string();
+        let refused = |config| Limits::resolve(&config, 1024, 0).expect_err("refused").to_string();
         assert!(refused(Config { buffer_size: some(1024), ..config() }).contains("--buffer"));
         assert!(refused(Config { pool: some(1 << 10), ..config() }).contains("--pool"));
         assert!(refused(Config { credit: some(1), ..config() }).contains("--credit"));

@@ -106,12 +106,13 @@ fn landlock() -> Result<(), String> {
     let status = restrict().map_err(|error: landlock::RulesetError| error.to_string())?;
     match status.ruleset {
         RulesetStatus::NotEnforced => Err("this kernel has none (Linux 5.13, lsm=landlock)".into()),
-        RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(()),
+        RulesetStatus::PartiallyEnforced => Err("in force only in part (ports: Linux 6.7)".into()),
+        RulesetStatus::FullyEnforced => Ok(()),
     }
 }
 
 /// System calls a serving process has no use for, denied with EPERM.
-const DENIED: [i64; 12] = [
+const DENIED: [i64; 18] = [
     libc::SYS_io_uring_setup,
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -121,6 +122,12 @@ const DENIED: [i64; 12] = [
     libc::SYS_connect,
     libc::SYS_bind,
     libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
+    libc::SYS_mkdirat,
+    libc::SYS_truncate,
     libc::SYS_mount,
     libc::SYS_bpf,
     libc::SYS_openat2,
@@ -128,8 +135,14 @@ const DENIED: [i64; 12] = [
 
 /// The same on architectures that still have the old calls.
 #[cfg(target_arch = "x86_64")]
-const DENIED_OLD: [i64; 5] =
-    [libc::SYS_fork, libc::SYS_vfork, libc::SYS_creat, libc::SYS_unlink, libc::SYS_rename];
+const DENIED_OLD: [i64; 6] = [
+    libc::SYS_creat,
+    libc::SYS_unlink,
+    libc::SYS_rename,
+    libc::SYS_link,
+    libc::SYS_symlink,
+    libc::SYS_mkdir,
+];
 #[cfg(not(target_arch = "x86_64"))]
 const DENIED_OLD: [i64; 0] = [];
 

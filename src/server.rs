@@ -96,8 +96,9 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; nothing is left running.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
-        let limits = Limits::resolve(config, raise_open_files())?;
-        info!(%limits, "sizes of one worker");
+        let nofile = raise_open_files();
+        let limits = |index| Limits::resolve(config, nofile, index);
+        info!(limits = %limits(0)?, "sizes of one worker");
         let mut steps = Steps::by_completion()?;
         let listening = open_listeners(config, &mut steps)?;
         let os = |step| move |source| ServerError::Os { step, source };
@@ -112,7 +113,7 @@ impl Server {
         config.sandbox.before_workers(&mut server.facts.sandbox)?;
         let (ready, readiness) = mpsc::channel();
         for (index, listeners) in share_out(listening, workers).into_iter().enumerate() {
-            let plan = server.plan(index, listeners, config, limits);
+            let plan = server.plan(index, listeners, config, limits(index)?);
             let ready = ready.clone();
             let worker = thread::Builder::new().name(format!("echo-{index}"));
             let worker = worker.spawn(move || engine::run(plan, &ready));

@@ -69,40 +69,34 @@ impl Control {
 
 /// Caught signals, from the moment of installation on.
 pub(crate) struct Signals {
-    caught: mpsc::Receiver<i32>,
+    caught: signal_hook::iterator::Signals,
 }
 
 impl Signals {
     /// Catches SIGTERM and SIGINT from now on.
     pub(crate) fn install() -> io::Result<Self> {
-        let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
-        let (sender, caught) = mpsc::channel();
-        thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for signal in signals.forever() {
-                if sender.send(signal).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { caught })
+        Ok(Self { caught: signal_hook::iterator::Signals::new([SIGTERM, SIGINT])? })
     }
 
-    /// The first signal drains after `delay`, the second ends the process at once.
-    pub(crate) fn steer(self, control: Arc<Control>, delay: Duration) {
-        let steer = move || {
-            let Ok(signal) = self.caught.recv() else { return };
+    /// The first signal drains after `delay`, the second ends the process at once. The threads
+    /// that see to it start here and not earlier, for a sandbox holds from its thread on.
+    pub(crate) fn steer(mut self, control: Arc<Control>, delay: Duration) -> io::Result<()> {
+        let (sender, signals) = mpsc::channel();
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || self.caught.forever().all(|signal| sender.send(signal).is_ok()))?;
+        thread::Builder::new().name("steer".to_owned()).spawn(move || {
+            let Ok(signal) = signals.recv() else { return };
             info!(signal, ?delay, "draining; signal again to exit now");
-            match self.caught.recv_timeout(delay) {
+            match signals.recv_timeout(delay) {
                 Err(RecvTimeoutError::Timeout) => control.advance(Phase::Draining),
                 _ => exit_now(),
             }
-            if self.caught.recv().is_ok() {
+            if signals.recv().is_ok() {
                 exit_now();
             }
-        };
-        if let Err(error) = thread::Builder::new().name("steer".to_owned()).spawn(steer) {
-            error!(%error, "no thread to watch for signals");
-        }
+        })?;
+        Ok(())
     }
 }
 

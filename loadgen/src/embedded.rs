@@ -30,7 +30,7 @@ pub const SERVE: &str = "__serve";
 pub const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long the server may take to stop before it is killed.
-pub const STOP_WITHIN: Duration = Duration::from_secs(5);
+pub const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 /// A server that runs in a child process, and no longer than this value.
 #[derive(Debug)]

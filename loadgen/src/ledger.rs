@@ -56,6 +56,8 @@ pub struct Ledger {
     recorder: Recorder,
     start_ns: u64,
     warmup_ns: u64,
+    /// Somebody looks when connections are accepted; without, a wait says nothing about accepts.
+    observed: bool,
 }
 
 impl Timeline {
@@ -87,8 +89,8 @@ impl From<Outcome> for Ending {
 impl Ledger {
     /// An empty one; [`Self::begin`] comes before the first attempt.
     #[must_use]
-    pub fn new(warmup: Duration) -> Self {
-        Self { recorder: Recorder::new(), start_ns: 0, warmup_ns: nanos(warmup) }
+    pub fn new(warmup: Duration, observed: bool) -> Self {
+        Self { recorder: Recorder::new(), start_ns: 0, warmup_ns: nanos(warmup), observed }
     }
 
     /// The run starts at this instant.
@@ -188,7 +190,7 @@ impl Ledger {
             return;
         }
         self.recorder.outcome(ending.outcome, ending.errno);
-        if waited_in_vain(ending.outcome) && !times.is_accepted() {
+        if self.observed && waited_in_vain(ending.outcome) && !times.is_accepted() {
             self.recorder.censored(now_ns.saturating_sub(times.intended_ns));
         }
     }
@@ -216,8 +218,16 @@ impl Ledger {
     }
 }
 
+/// Ended without an accept that could be seen, after a wait that must not vanish from the tail.
 fn waited_in_vain(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::ConnectTimeout | Outcome::NeverAccepted | Outcome::Unfinished)
+    matches!(
+        outcome,
+        Outcome::ConnectTimeout
+            | Outcome::NeverAccepted
+            | Outcome::ResetAfterConnect
+            | Outcome::StampInvalid
+            | Outcome::Unfinished
+    )
 }
 
 #[cfg(test)]
@@ -227,7 +237,7 @@ mod tests {
     const START: u64 = 1_000_000;
 
     fn ledger(warmup_ns: u64) -> Ledger {
-        let mut ledger = Ledger::new(Duration::from_nanos(warmup_ns));
+        let mut ledger = Ledger::new(Duration::from_nanos(warmup_ns), true);
         ledger.begin(START);
         ledger
     }

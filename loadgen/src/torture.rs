@@ -2,8 +2,8 @@
 //!
 //! A [`Case`](cases::Case) is a value: a name, what it does, and a function over a [`Target`].
 //! [`results`] runs one after the other, each on a thread of its own and for a bounded time, so
-//! that no peer can hang it. Only plain blocking sockets are used and every byte that comes back is
-//! checked.
+//! that no peer can hang it. Only plain blocking sockets are used and every byte that comes back
+//! is checked.
 
 mod cases;
 mod crowd;

@@ -9,7 +9,7 @@ mod reason;
 pub use advice::Advice;
 pub use reason::Reason;
 
-use crate::config::{Arrivals, RunConfig, Shape, Stop};
+use crate::config::{Arrivals, Observe, RunConfig, Shape, Stop};
 use crate::evidence::Evidence;
 use crate::record::{Counts, Interval, Outcome, Phase};
 use crate::schedule::nanos;
@@ -86,7 +86,7 @@ fn reasons(config: &RunConfig, all: &Interval, interrupted: bool) -> Vec<Reason>
     let slow = pace.filter(|p| p.achieved < RATE_SHARE_MIN * p.target);
     reasons.extend(slow.map(Reason::RateNotReached));
     reasons.extend(some(counts.outcome(Outcome::Shed)).map(|count| Reason::Shed { count }));
-    reasons.extend(too_few_samples(all));
+    reasons.extend(too_few_samples(config, all));
     let clock_errors = some(counts.outcome(Outcome::ClockError));
     reasons.extend(clock_errors.map(|count| Reason::ClockErrors { count }));
     reasons.extend(some(counts.clipped).map(|count| Reason::Clipped { count }));
@@ -107,9 +107,15 @@ fn generator_lag(config: &RunConfig, all: &Interval) -> Option<Reason> {
     (p99_ns > limit_ns).then_some(Reason::GeneratorLag { p99_ns, limit_ns })
 }
 
-fn too_few_samples(all: &Interval) -> Option<Reason> {
-    let observed = !all.histogram(Phase::AcceptDelay).is_empty();
-    let phase = if observed { Phase::AcceptDelay } else { Phase::Connect };
+/// Where nobody was to observe accepts, connects are what there is.
+fn too_few_samples(config: &RunConfig, all: &Interval) -> Option<Reason> {
+    let unseen = all.histogram(Phase::AcceptDelay).is_empty();
+    let unobserved = match config.observe {
+        Observe::None => true,
+        Observe::Auto => unseen && all.counts().outcome(Outcome::Completed) > 0,
+        Observe::Stamp | Observe::Diag => false,
+    };
+    let phase = if unobserved { Phase::Connect } else { Phase::AcceptDelay };
     let count = all.histogram(phase).len();
     (count < SAMPLES_MIN).then_some(Reason::TooFewSamples { phase, count })
 }

@@ -114,6 +114,11 @@ impl Shard {
         self.slots.free() - self.gate.promised()
     }
 
+    /// Everything is being closed: a stop was asked for, or the drain's time is over.
+    pub fn is_stopped(&self) -> bool {
+        self.mode == Mode::Stopped
+    }
+
     /// Drained or stopped: no connection is open and no accept is armed.
     pub fn is_finished(&self) -> bool {
         let ending = matches!(self.mode, Mode::Draining { .. } | Mode::Stopped);

@@ -16,7 +16,7 @@ use crate::echo::Stats;
 use crate::limits::Limits;
 use crate::metrics::Published;
 use crate::ring::RingError;
-use crate::shutdown::Control;
+use crate::shutdown::{Control, Phase};
 use crate::stamp::Engine;
 
 /// Why a worker could not start or had to give up. Nothing a peer does ends up here.
@@ -61,16 +61,24 @@ pub(crate) fn run(
     plan: WorkerPlan,
     ready: &mpsc::Sender<Vec<String>>,
 ) -> Result<Stats, EngineError> {
-    let control = Arc::clone(&plan.control);
-    let outcome = pin(&plan).and_then(|()| match plan.config.engine {
+    let _all_or_none = AllOrNone(Arc::clone(&plan.control));
+    pin(&plan)?;
+    match plan.config.engine {
         Engine::Uring => uring::run(plan, ready),
         other => Err(EngineError::NotBuilt(other)),
-    });
-    if outcome.is_err() {
-        // One worker short, connections hashed to its queue would wait for ever.
-        control.advance(crate::shutdown::Phase::Stopping);
     }
-    outcome
+}
+
+/// Stops the others when a worker ends before its time, however it ends: connections hashed to its
+/// queue would wait for ever. A worker that was told to end has nothing to tell.
+struct AllOrNone(Arc<Control>);
+
+impl Drop for AllOrNone {
+    fn drop(&mut self) {
+        if self.0.phase() == Phase::Serving || std::thread::panicking() {
+            self.0.advance(Phase::Stopping);
+        }
+    }
 }
 
 fn pin(plan: &WorkerPlan) -> Result<(), EngineError> {

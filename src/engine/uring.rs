@@ -80,9 +80,11 @@ impl Worker {
         while !self.is_finished() {
             self.stall();
             self.wait()?;
-            self.now = monotonic_ns();
             loop {
                 self.io.ring.reap(&mut batch);
+                // Anew for each batch: handling one takes time, and submitting in its middle lets
+                // the kernel accept more. No accept is stamped with a time before it.
+                self.now = monotonic_ns();
                 if batch.is_empty() {
                     break;
                 }
@@ -123,8 +125,9 @@ impl Worker {
         if done.more {
             return;
         }
+        self.io.disarmed(listener);
         if self.io.is_sweeping(listener) {
-            self.io.swept(listener, done.result.is_err());
+            self.io.swept(listener, accept_end(done.result));
             return;
         }
         let end = accept_end(done.result);
@@ -132,9 +135,6 @@ impl Worker {
             self.io.fault = Some(errno);
         }
         self.handle(Event::AcceptEnded { listener, end });
-        if self.phase == Phase::Draining {
-            self.io.begin_sweep(listener);
-        }
     }
 
     fn handle_completion(&mut self, done: &Completion) {
@@ -179,6 +179,9 @@ impl Worker {
         }
         if self.shard.deadline().is_some_and(|deadline| deadline.0 <= self.now) {
             self.handle(Event::Tick);
+            if self.shard.is_stopped() {
+                self.phase = Phase::Stopping;
+            }
         }
         let phase = self.plan.control.phase();
         if phase > self.phase {
@@ -215,7 +218,7 @@ impl Worker {
             return Ok(false);
         }
         let mut now = monotonic_ns();
-        let until = self.next_instant().unwrap_or(u64::MAX).min(now + spin_ns);
+        let until = self.next_instant().unwrap_or(u64::MAX).min(now.saturating_add(spin_ns));
         while now < until {
             for _ in 0..16 {
                 self.io.ring.poll()?;
@@ -271,15 +274,15 @@ struct Io {
 
 struct Listener {
     socket: Option<Arc<OwnedFd>>,
+    /// An accept of the shard's is in flight.
+    armed: bool,
     sweep: Sweep,
 }
 
 /// Emptying the accept queue at the end, one connection at a time while there is room.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sweep {
-    /// Not yet.
-    No,
-    /// The next accept may be started.
+    /// The next accept may be started, once the server drains and none is armed.
     Next,
     /// An accept and its cancellation are in flight.
     InFlight,
@@ -287,8 +290,11 @@ enum Sweep {
 
 impl Io {
     fn new(ring: Ring, plan: &WorkerPlan) -> Result<Self, EngineError> {
-        let listener =
-            |socket: &Arc<OwnedFd>| Listener { socket: Some(Arc::clone(socket)), sweep: Sweep::No };
+        let listener = |socket: &Arc<OwnedFd>| Listener {
+            socket: Some(Arc::clone(socket)),
+            armed: false,
+            sweep: Sweep::Next,
+        };
         Ok(Self {
             ring,
             listeners: plan.listeners.iter().map(listener).collect(),
@@ -327,7 +333,9 @@ impl Io {
     }
 
     fn arm_accept(&mut self, listener: ListenerId, burst: Burst) {
-        let Some(socket) = &self.listeners[usize::from(listener.0)].socket else { return };
+        let entry = &mut self.listeners[usize::from(listener.0)];
+        let Some(socket) = &entry.socket else { return };
+        entry.armed = true;
         let token = accept_token(listener);
         match burst {
             Burst::Many if !self.want_peers => self.ring.accept_many(socket.as_fd(), token),
@@ -371,30 +379,34 @@ impl Io {
         }))
     }
 
-    /// The accept of `listener` is disarmed for good; what is queued there is taken one by one.
-    fn begin_sweep(&mut self, listener: ListenerId) {
-        self.listeners[usize::from(listener.0)].sweep = Sweep::Next;
+    fn disarmed(&mut self, listener: ListenerId) {
+        self.listeners[usize::from(listener.0)].armed = false;
     }
 
     fn is_sweeping(&self, listener: ListenerId) -> bool {
         self.listeners[usize::from(listener.0)].sweep == Sweep::InFlight
     }
 
-    /// An accept of the sweep has ended; at the first error the queue is empty and the listener
-    /// closed.
-    fn swept(&mut self, listener: ListenerId, empty: bool) {
+    /// An accept of the sweep has ended: cancelled if the queue was empty. Then the listener is
+    /// closed, and also if the system cannot hand over any more.
+    fn swept(&mut self, listener: ListenerId, end: AcceptEnd) {
         let listener = &mut self.listeners[usize::from(listener.0)];
         listener.sweep = Sweep::Next;
-        if empty {
+        if !matches!(end, AcceptEnd::Complete | AcceptEnd::Aborted) {
             listener.socket = None;
         }
     }
 
     /// Goes on with the sweep while there is room; gives it up once the server is to stop. An
-    /// accept with its own cancellation right behind it takes what is queued and never waits.
+    /// accept with its own cancellation right behind it takes what is queued and never waits. A
+    /// full server has nothing armed, so no accept's end would tell when to begin.
     fn sweep(&mut self, phase: Phase, room: u32) {
+        if phase == Phase::Serving {
+            return;
+        }
         let mut room = room;
-        for (index, listener) in self.listeners.iter_mut().enumerate() {
+        let disarmed = |(_, listener): &(usize, &mut Listener)| !listener.armed;
+        for (index, listener) in self.listeners.iter_mut().enumerate().filter(disarmed) {
             if phase == Phase::Stopping && listener.sweep != Sweep::InFlight {
                 listener.socket = None;
             }
@@ -468,13 +480,25 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 /// accept(2): network errors of the new socket are reported here and mean "try the next one".
+/// What is not known here is treated like a shortage: asked again, but not at once.
 const fn accept_end(result: Result<u32, Errno>) -> AcceptEnd {
     match result {
         Ok(_) => AcceptEnd::Complete,
         Err(Errno::CANCELED) => AcceptEnd::Cancelled,
-        Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => AcceptEnd::Exhausted,
+        Err(
+            Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::INTR
+            | Errno::AGAIN
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NONET
+            | Errno::NOPROTOOPT,
+        ) => AcceptEnd::Aborted,
         Err(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP) => AcceptEnd::Fatal,
-        Err(_) => AcceptEnd::Aborted,
+        Err(_) => AcceptEnd::Exhausted,
     }
 }
 

@@ -45,7 +45,7 @@ impl Ring {
     /// Submits one entry on an otherwise idle ring and waits for its completion.
     fn call(&mut self, entry: Entry) -> io::Result<u32> {
         let token = Token::new(Op::Call, 0, 0);
-        self.push(entry, token);
+        self.push(entry, Op::Call, token);
         let mut completions = Vec::with_capacity(8);
         loop {
             self.wait(None).map_err(io::Error::other)?;

@@ -9,6 +9,8 @@ use io_uring::{EnterFlags, IoUring};
 
 /// `IORING_REGISTER_RING_FDS` (Linux 5.18).
 const REGISTER_RING_FDS: libc::c_long = 20;
+/// `IORING_UNREGISTER_RING_FDS` (Linux 5.18).
+const UNREGISTER_RING_FDS: libc::c_long = 21;
 
 /// `struct io_uring_rsrc_update`, as IORING_REGISTER_RING_FDS takes it.
 #[repr(C)]
@@ -49,6 +51,17 @@ impl Door {
         match register(plain.fd) {
             Ok(index) => (Self { fd: index, flags: EnterFlags::REGISTERED_RING }, None),
             Err(error) => (plain, Some(format!("ring descriptor not registered: {error}"))),
+        }
+    }
+
+    /// Takes the registration back. Without it closing the descriptor does not end the ring.
+    pub(super) fn close(self, ring: &IoUring) {
+        if self.flags.contains(EnterFlags::REGISTERED_RING) {
+            let offset = u32::try_from(self.fd).expect("an index");
+            let mut update = RingFdUpdate { offset, reserved: 0, data: 0 };
+            // A refusal leaves the ring to the end of the thread, as before.
+            let count = register_call(ring.as_raw_fd(), UNREGISTER_RING_FDS, &mut update);
+            debug_assert_eq!(count, 1, "the ring was registered");
         }
     }
 
@@ -108,19 +121,17 @@ pub(super) enum Wait {
 fn register(fd: RawFd) -> io::Result<RawFd> {
     let data = u64::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let mut update = RingFdUpdate { offset: u32::MAX, reserved: 0, data };
-    // SAFETY: `update` is one live io_uring_rsrc_update; the kernel reads it and writes the index
-    // chosen into `offset` during the call.
-    let count = unsafe {
-        libc::syscall(
-            libc::SYS_io_uring_register,
-            fd,
-            REGISTER_RING_FDS,
-            ptr::from_mut(&mut update),
-            1u32,
-        )
-    };
+    let count = register_call(fd, REGISTER_RING_FDS, &mut update);
     if count != 1 {
         return Err(io::Error::last_os_error());
     }
     RawFd::try_from(update.offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+fn register_call(fd: RawFd, operation: libc::c_long, update: &mut RingFdUpdate) -> libc::c_long {
+    // SAFETY: `update` is one live io_uring_rsrc_update; the kernel reads it, and may write the
+    // index it chose into `offset`, during the call only.
+    unsafe {
+        libc::syscall(libc::SYS_io_uring_register, fd, operation, ptr::from_mut(update), 1u32)
+    }
 }

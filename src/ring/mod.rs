@@ -71,6 +71,8 @@ pub struct Ring {
     /// memory and complete only when they fail.
     in_flight: u32,
     fault: Option<RingError>,
+    /// A submission was lost: what is queued behind it must not be submitted any more.
+    broken: bool,
     not_send: PhantomData<*mut ()>,
 }
 
@@ -122,6 +124,7 @@ impl Ring {
             pushed: 0,
             in_flight: 0,
             fault: None,
+            broken: false,
             not_send: PhantomData,
         };
         if setup.buffers > 0 {
@@ -137,7 +140,7 @@ impl Ring {
         let nowhere = io_uring::types::Fd(-1);
         let mut entry = io_uring::opcode::RecvMulti::new(nowhere, pool::GROUP).build();
         operations::set_total_limit(&mut entry, 1);
-        self.push(entry, Token::new(Op::Call, 0, 0));
+        self.push(entry, Op::Call, Token::new(Op::Call, 0, 0));
         let mut batch = Vec::with_capacity(1);
         while batch.is_empty() {
             self.wait(None)?;
@@ -232,7 +235,7 @@ impl Ring {
             return Err(fault);
         }
         #[allow(clippy::cast_possible_truncation, reason = "at most 32768 entries")]
-        let queued = self.uring.submission().len() as u32;
+        let queued = if self.broken { 0 } else { self.uring.submission().len() as u32 };
         match self.door.pass(queued, wait) {
             Ok(_) => Ok(()),
             Err(error) => match Errno::from_io_error(&error) {
@@ -266,15 +269,20 @@ impl Ring {
         }
     }
 
-    fn push(&mut self, entry: Entry, token: Token) {
+    /// Queues `entry`. The token's operation has to be the verb's: what is counted as in flight
+    /// hangs on it, and with that when memory may be freed.
+    fn push(&mut self, entry: Entry, op: Op, token: Token) {
+        assert_eq!(token.op(), op, "a token of another operation");
         self.make_room();
         let entry = entry.user_data(token.encode());
         // SAFETY: every entry is built in `operations.rs` or `calls.rs` and refers only to memory
         // of this ring (pool, staging, argument blocks, accept addresses), which is freed only
         // after everything in flight has been joined, or never.
         let pushed = unsafe { self.uring.submission().push(&entry) };
-        if pushed.is_err() && self.fault.is_none() {
-            self.fault = Some(RingError::QueueStuck);
+        if pushed.is_err() {
+            self.broken = true;
+            self.fault.get_or_insert(RingError::QueueStuck);
+            return;
         }
         self.pushed = self.pushed.wrapping_add(1);
         if token.op() != Op::Cancel {
@@ -321,6 +329,8 @@ fn decode(entry: &cqueue::Entry, pool: &mut Pool) -> Completion {
 impl Drop for Ring {
     fn drop(&mut self) {
         let joined = self.join_in_flight();
+        // A registered descriptor keeps the ring alive until its thread ends.
+        self.door.close(&self.uring);
         // SAFETY: `uring` is dropped here and nowhere else, and not used afterwards.
         unsafe { ManuallyDrop::drop(&mut self.uring) };
         if !joined {

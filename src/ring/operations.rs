@@ -8,7 +8,7 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed};
 
 use super::pool::GROUP;
-use super::{Ring, Token};
+use super::{Op, Ring, Token};
 
 /// A socket as the ring sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,7 +64,7 @@ impl Ring {
     pub fn accept_many(&mut self, listener: BorrowedFd<'_>, token: Token) {
         let entry =
             opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true).build();
-        self.push(entry, token);
+        self.push(entry, Op::Accept, token);
     }
 
     /// Accepts one connection into a direct descriptor and keeps the peer's address for
@@ -74,7 +74,7 @@ impl Ring {
         let entry = opcode::Accept::new(Fd(listener.as_raw_fd()), address, len)
             .file_index(Some(DestinationSlot::auto_target()))
             .build();
-        self.push(entry, token);
+        self.push(entry, Op::Accept, token);
     }
 
     /// The peer of the last completed [`Self::accept_one`] of `cell`.
@@ -94,7 +94,7 @@ impl Ring {
         }
         let mut entry = on!(socket, |target| opcode::RecvMulti::new(target, GROUP).build());
         set_total_limit(&mut entry, self.pool.buffer_size());
-        self.push(entry, token);
+        self.push(entry, Op::Recv, token);
     }
 
     /// Receives once into a buffer of the pool.
@@ -103,7 +103,7 @@ impl Ring {
         let entry = on!(socket, |target| {
             opcode::Recv::new(target, std::ptr::null_mut(), len).buf_group(GROUP).build()
         });
-        self.push(entry.flags(Flags::BUFFER_SELECT), token);
+        self.push(entry.flags(Flags::BUFFER_SELECT), Op::Recv, token);
     }
 
     /// Sends `pieces`, in order, or as much of them as the socket takes: at most
@@ -116,7 +116,7 @@ impl Ring {
             }
             _ => self.gathered_send(socket, pieces),
         };
-        self.push(entry, token);
+        self.push(entry, Op::Send, token);
     }
 
     fn gathered_send(&mut self, socket: Handle, pieces: &[Piece]) -> Entry {
@@ -134,7 +134,7 @@ impl Ring {
     /// Sends `len` staged bytes from `offset` on, all of them.
     pub fn send_staged(&mut self, socket: Handle, offset: usize, len: u32, token: Token) {
         let start = self.staging.range(offset, len as usize);
-        self.push(send(socket, start, len, SEND_WHOLE), token);
+        self.push(send(socket, start, len, SEND_WHOLE), Op::Send, token);
     }
 
     /// Writes bytes for later [`Self::send_staged`] calls. The caller owns the range: no send of
@@ -148,12 +148,12 @@ impl Ring {
         let slot = self.next_slot();
         let (address, len) = self.arguments.address(slot, addr);
         let entry = opcode::Connect::new(Fd(socket.as_raw_fd()), address, len).build();
-        self.push(entry, token);
+        self.push(entry, Op::Connect, token);
     }
 
     /// Closes a direct descriptor. A plain descriptor is closed by dropping its owner.
     pub fn close_direct(&mut self, slot: u32, token: Token) {
-        self.push(opcode::Close::new(Fixed(slot)).build(), token);
+        self.push(opcode::Close::new(Fixed(slot)).build(), Op::Close, token);
     }
 
     /// Cancels the operation that was started with `target`; it still ends with its own
@@ -161,21 +161,25 @@ impl Ring {
     pub fn cancel(&mut self, target: Token, token: Token) {
         let which = CancelBuilder::user_data(target.encode());
         let entry = opcode::AsyncCancel2::new(which).build().flags(Flags::SKIP_SUCCESS);
-        self.push(entry, token);
+        self.push(entry, Op::Cancel, token);
     }
 
     /// Cancels everything in flight on `socket`, like [`Self::cancel`].
     pub fn cancel_all(&mut self, socket: Handle, token: Token) {
         let which = on!(socket, |target| CancelBuilder::fd(target).all());
         let entry = opcode::AsyncCancel2::new(which).build().flags(Flags::SKIP_SUCCESS);
-        self.push(entry, token);
+        self.push(entry, Op::Cancel, token);
     }
 
     /// Completes with `token`, again and again, whenever `fd` becomes readable (multishot poll,
     /// Linux 5.13).
     pub fn watch(&mut self, fd: BorrowedFd<'_>, token: Token) {
         let readable = i32::from(libc::POLLIN).cast_unsigned();
-        self.push(opcode::PollAdd::new(Fd(fd.as_raw_fd()), readable).multi(true).build(), token);
+        self.push(
+            opcode::PollAdd::new(Fd(fd.as_raw_fd()), readable).multi(true).build(),
+            Op::Wake,
+            token,
+        );
     }
 
     /// The first `len` bytes of a held buffer.

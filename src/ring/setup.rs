@@ -62,14 +62,13 @@ struct Flag {
 }
 
 /// Dropped one after the other, newest first, until the kernel accepts the rest.
-const FLAGS: [Flag; 4] = [
+const FLAGS: [Flag; 3] = [
     Flag { name: "NO_SQARRAY", since: "6.6", set: |b| b.setup_no_sqarray() },
     Flag {
-        name: "SINGLE_ISSUER+DEFER_TASKRUN",
+        name: "SINGLE_ISSUER+DEFER_TASKRUN+TASKRUN_FLAG",
         since: "6.1",
-        set: |b| b.setup_single_issuer().setup_defer_taskrun(),
+        set: |b| b.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag(),
     },
-    Flag { name: "TASKRUN_FLAG", since: "5.19", set: |b| b.setup_taskrun_flag() },
     Flag { name: "SUBMIT_ALL", since: "5.18", set: |b| b.setup_submit_all() },
 ];
 
@@ -160,6 +159,8 @@ pub(super) fn probe(ring: &IoUring) -> Result<Offers, RingError> {
 const REGISTER_SYNC_CANCEL: u8 = 24;
 /// `IORING_REGISTER_ENABLE_RINGS`, the last thing a disabled ring is told.
 const REGISTER_ENABLE_RINGS: u8 = 12;
+/// `IORING_UNREGISTER_RING_FDS`, which the ring's drop needs, too (Linux 5.18).
+const UNREGISTER_RING_FDS: u8 = 21;
 
 /// From now on the ring takes only what an echo server does: it can open no file and start no
 /// connection, whatever happens to this process. A seccomp filter cannot see inside a ring, this
@@ -178,6 +179,7 @@ pub(super) fn restrict(ring: &IoUring) -> io::Result<()> {
     rules.push(Restriction::sqe_flags_allowed(u8::MAX));
     rules.push(Restriction::register_op(REGISTER_SYNC_CANCEL));
     rules.push(Restriction::register_op(REGISTER_ENABLE_RINGS));
+    rules.push(Restriction::register_op(UNREGISTER_RING_FDS));
     ring.submitter().register_restrictions(&mut rules)
 }
 

@@ -51,6 +51,9 @@ fn numbers_that_do_not_fit_exit_with_one_and_a_remedy() {
 fn flags_have_twins_in_the_environment() {
     let output = program().arg("serve").env("URING_ECHO_BUFFER", "1k").output().expect("runs");
     assert!(stderr(&output).contains("--buffer takes 4k to 64k"), "{}", stderr(&output));
+    let mut stamping = program();
+    stamping.args(["serve", "--listen", "nonsense"]).env("URING_ECHO_STAMP", "1");
+    assert_eq!(stamping.output().expect("runs").status.code(), Some(1), "1 means yes");
 }
 
 #[test]

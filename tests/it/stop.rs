@@ -72,3 +72,33 @@ fn a_second_signal_ends_it_now() {
         assert_eq!(server.wait().code(), Some(130));
     }
 }
+
+#[test]
+fn a_full_server_ends_too_and_serves_who_was_queued() {
+    for engine in ENGINES {
+        let args = ["--workers", "1", "--max-connections", "1", "--drain-timeout", "60s"];
+        let Some(server) = Server::start(engine, &args) else { return };
+        let mut only = connect(server.addr());
+        round_trip(&mut only, b"full");
+        let mut queued = connect(server.addr());
+        server.signal(Signal::TERM);
+        server.wait_for_log("draining; signal again to exit now").expect("a log line");
+        drop(only);
+        round_trip(&mut queued, b"taken out of the queue in the end");
+        drop(queued);
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_full_server_ends_in_time_with_a_queue_left() {
+    for engine in ENGINES {
+        let args = ["--workers", "1", "--max-connections", "1", "--drain-timeout", "100ms"];
+        let Some(server) = Server::start(engine, &args) else { return };
+        let mut only = connect(server.addr());
+        round_trip(&mut only, b"full");
+        let _queued = connect(server.addr());
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}

@@ -204,6 +204,26 @@ fn told_to_end_in_the_middle_of_it_all_it_finishes_what_it_has() {
     }
 }
 
+/// Full, it has no accept armed whose end would tell that the queue is next.
+#[test]
+fn told_to_end_while_full_it_takes_who_is_queued_and_ends() {
+    for engine in ENGINES {
+        for queued in [0, 3] {
+            let args = ["--workers", "1", "--max-connections", "2", "--drain-timeout", "60s"];
+            let Some(server) = Server::start(engine, &args) else { return };
+            let mut open: Vec<TcpStream> = (0..2).map(|_| connect(server.addr())).collect();
+            open.iter_mut().for_each(|stream| round_trip(stream, b"full"));
+            let waiting: Vec<TcpStream> = (0..queued).map(|_| connect(server.addr())).collect();
+            server.signal(Signal::TERM);
+            server.wait_for_log("draining; signal again to exit now").expect("a log line");
+            open.iter_mut().for_each(|stream| round_trip(stream, b"still full"));
+            drop(open);
+            waiting.into_iter().for_each(|mut stream| round_trip(&mut stream, b"in its turn"));
+            server.wait_balanced();
+        }
+    }
+}
+
 fn tell_in_the_middle(server: &Server) {
     let (addr, told) = (server.addr(), AtomicBool::new(false));
     let told = &told;

@@ -18,7 +18,7 @@ struct Stage {
 
 impl Stage {
     fn new(method: Method, messages: u32) -> Self {
-        let mut ledger = Ledger::new(Duration::ZERO);
+        let mut ledger = Ledger::new(Duration::ZERO, true);
         let connection = Connection::new(3, ledger.called(CALLED, CALLED));
         let payload = Payload::new(100, 1);
         let script = Script { payload, messages, method, clock_domain: HERE };

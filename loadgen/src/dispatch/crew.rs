@@ -61,7 +61,7 @@ impl Crew {
             let (plan, begun) = (Arc::clone(plan), Arc::clone(&begin));
             let (stop, ready) = (Arc::clone(stop), ready_in.clone());
             let share = ThreadShare { index, of };
-            let body = move || generate(&plan, share, exchange, stop, &ready, &begun);
+            let body = move || generate(&plan, share, exchange, stop, ready, &begun);
             let spawned = thread::Builder::new().name(format!("generate-{index}")).spawn(body);
             match spawned {
                 Ok(thread) => threads.push(thread),
@@ -147,13 +147,15 @@ fn generate(
     share: ThreadShare,
     exchange: Exchange,
     stop: Arc<AtomicBool>,
-    ready: &mpsc::Sender<()>,
+    ready: mpsc::Sender<()>,
     begin: &OnceLock<Option<u64>>,
 ) -> Result<(), DispatchError> {
     let failed = |source| DispatchError::Thread { thread: share.index, source };
     pin(plan, share.index).map_err(failed)?;
     let dispatcher = Dispatcher::new(plan, share, exchange, Arc::clone(&stop))?;
     ready.send(()).map_err(io::Error::other).map_err(failed)?;
+    // Who waits for all to be ready learns from the last of these that one never will be.
+    drop(ready);
     let Some(start_ns) = *begin.wait() else { return Ok(()) };
     dispatcher.run(start_ns).inspect_err(|_| stop.store(true, Ordering::Relaxed))
 }

@@ -102,6 +102,8 @@ impl Dispatcher {
             Ok(socket) => socket,
             Err(error) => return self.no_socket(intended_ns, error),
         };
+        // The CONNECT enters alone: what else is queued goes before the clock is read.
+        self.ring.poll()?;
         self.ring.connect(socket.as_fd(), self.target, token(Op::Connect, id));
         let called_ns = monotonic_ns();
         self.ring.poll()?;

@@ -180,7 +180,7 @@ mod tests {
 
     fn entry() -> Entry {
         let socket = std::fs::File::open("/dev/null").unwrap().into();
-        let times = Ledger::new(std::time::Duration::ZERO).called(0, 0);
+        let times = Ledger::new(std::time::Duration::ZERO, true).called(0, 0);
         Entry::connecting(socket, Connection::new(0, times))
     }
 

@@ -98,8 +98,8 @@ impl Host {
     pub(super) fn into_report(self) -> Result<Server, RunError> {
         let Some(embedded) = self.embedded else { return Ok(Server::default()) };
         let server = Server::from(embedded.facts());
-        embedded.stop().map_err(refused("stopping the embedded server"))?;
-        Ok(server)
+        let status = embedded.stop().map_err(refused("stopping the embedded server"))?;
+        if status.success() { Ok(server) } else { Err(RunError::ServerDied { status }) }
     }
 }
 

@@ -72,6 +72,7 @@ impl<'a> Slow<'a> {
     }
 
     fn finish(&mut self) -> Result<(), Trouble> {
+        self.peer.read_fast()?;
         self.peer.half_close()?;
         self.peer.expect(&self.bytes[..self.sent])?;
         self.peer.expect_end()

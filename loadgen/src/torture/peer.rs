@@ -47,18 +47,18 @@ impl Target {
         self.begin_from(source, None)?.complete()
     }
 
-    /// Begins to connect and does not wait; `receive_buffer` bytes bound what the kernel takes for
-    /// a client that does not read.
-    pub(super) fn begin(&self, receive_buffer: Option<usize>) -> Result<Begun, Trouble> {
-        self.begin_from(next_source(self.addr), receive_buffer)
+    /// Begins to connect and does not wait; `kernel_buffers` bytes bound what the kernel keeps on
+    /// the client's side in each direction.
+    pub(super) fn begin(&self, kernel_buffers: Option<usize>) -> Result<Begun, Trouble> {
+        self.begin_from(next_source(self.addr), kernel_buffers)
     }
 
     fn begin_from(
         &self,
         source: Option<IpAddr>,
-        receive_buffer: Option<usize>,
+        kernel_buffers: Option<usize>,
     ) -> Result<Begun, Trouble> {
-        let socket = socket(self.addr, source, receive_buffer).map_err(failed("connect"))?;
+        let socket = socket(self.addr, source, kernel_buffers).map_err(failed("connect"))?;
         match socket.connect(&self.addr.into()) {
             Err(error) if !in_progress(&error) => Err(failed("connect")(error)),
             _ => Ok(Begun { socket, deadline: self.deadline }),
@@ -122,7 +122,7 @@ impl Peer {
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let wrote = self.bounded().and_then(|()| self.stream.write(rest));
+            let wrote = self.bounded().and_then(|()| again(|| self.stream.write(rest)));
             let wrote = wrote.map_err(|error| {
                 Trouble::Failed(format!("sending after {} bytes: {}", self.sent, words(&error)))
             })?;
@@ -233,6 +233,11 @@ impl Peer {
         Ok(taken)
     }
 
+    /// Takes more at once from now on.
+    pub(super) fn read_fast(&self) -> Result<(), Trouble> {
+        SockRef::from(&self.stream).set_recv_buffer_size(1 << 20).map_err(failed("SO_RCVBUF"))
+    }
+
     /// Whether it is still open, with nothing to be read.
     pub(crate) fn is_quiet(&self) -> bool {
         let peeked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut [0]));
@@ -270,7 +275,7 @@ impl Peer {
     }
 
     fn read_bounded(&mut self, buffer: &mut [u8]) -> Result<usize, Trouble> {
-        let read = self.bounded().and_then(|()| self.stream.read(buffer));
+        let read = self.bounded().and_then(|()| again(|| self.stream.read(buffer)));
         read.or_else(|error| self.wrong(words(&error)))
     }
 
@@ -327,13 +332,14 @@ fn words(error: &io::Error) -> String {
 fn socket(
     addr: SocketAddr,
     source: Option<IpAddr>,
-    receive_buffer: Option<usize>,
+    kernel_buffers: Option<usize>,
 ) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
-    if let Some(bytes) = receive_buffer {
+    if let Some(bytes) = kernel_buffers {
         socket.set_recv_buffer_size(bytes)?;
+        socket.set_send_buffer_size(bytes)?;
     }
     if let Some(source) = source {
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
@@ -357,6 +363,16 @@ fn next_source(addr: SocketAddr) -> Option<IpAddr> {
     Some(Ipv4Addr::new(127, 7, block, u8::try_from(host).expect("at most 250")).into())
 }
 
+/// With a timeout set, the kernel does not restart a call that was interrupted (signal(7)).
+fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 fn in_progress(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
 }
@@ -365,7 +381,7 @@ fn wait_writable(socket: &Socket, left: Duration) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
     let mut fds = [PollFd::new(socket, PollFlags::OUT)];
-    match poll(&mut fds, Some(&timeout))? {
+    match again(|| Ok(poll(&mut fds, Some(&timeout))?))? {
         0 => Err(ErrorKind::TimedOut.into()),
         _ => Ok(()),
     }

@@ -65,7 +65,7 @@ impl Dispatcher {
             },
             sockets,
             table: Table::new(slots),
-            ledger: Ledger::new(config.warmup),
+            ledger: Ledger::new(config.warmup, plan.method != Method::None),
             exchange,
             number: u64::from(share.index) << 48,
             stirred_ns: 0,
