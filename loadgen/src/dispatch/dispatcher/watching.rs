@@ -64,7 +64,7 @@ impl Dispatcher {
 /// A call that was interrupted says nothing.
 pub(super) fn queued_from_ns(called_ns: u64, returned_ns: u64) -> u64 {
     let call_ns = returned_ns - called_ns;
-    if call_ns > CALL_MAX_NS { called_ns } else { called_ns + call_ns / 4 * 3 }
+    if call_ns > CALL_MAX_NS { called_ns } else { called_ns + call_ns / 5 * 4 }
 }
 
 /// Looks at waiting connections per turn, about a microsecond each.
