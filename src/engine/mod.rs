@@ -3,6 +3,7 @@
 //! An engine is chosen once, per worker thread; nothing is dispatched dynamically per operation.
 
 mod patience;
+mod stamper;
 mod uring;
 
 use std::os::fd::OwnedFd;

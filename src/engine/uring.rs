@@ -10,8 +10,9 @@ use rustix::io::Errno;
 use tracing::debug;
 
 use super::patience::{PREEMPTED_NS, Patience};
+use super::stamper::Stamper;
 use super::{EngineError, WorkerPlan};
-use crate::clock::{monotonic_ns, realtime_ns};
+use crate::clock::monotonic_ns;
 use crate::config::Stall;
 use crate::echo::{
     AcceptEnd, Action, BufId, Burst, ConnId, Event, ListenerId, MAX_SPANS, Nanos, PeerKey, RecvEnd,
@@ -19,7 +20,7 @@ use crate::echo::{
 };
 use crate::ring::{Completion, Handle, MAX_PIECES, Op, Piece, Ring, Token};
 use crate::shutdown::Phase;
-use crate::stamp::{ClockDomain, FRAME_LEN, Stamp};
+use crate::stamp::FRAME_LEN;
 
 /// Completions handled between two looks at the kernel.
 const BATCH: usize = 256;
@@ -423,37 +424,6 @@ impl Io {
 
     fn sweeps_done(&self) -> bool {
         self.listeners.iter().all(|listener| listener.socket.is_none())
-    }
-}
-
-/// Makes the stamp frames of one worker.
-struct Stamper {
-    stamp: Stamp,
-}
-
-impl Stamper {
-    fn new(plan: &WorkerPlan) -> Result<Self, EngineError> {
-        Ok(Self {
-            stamp: Stamp {
-                worker: u16::try_from(plan.index).unwrap_or(u16::MAX),
-                engine: plan.config.engine,
-                accept: plan.config.accept,
-                accepted_monotonic_ns: 0,
-                accepted_realtime_ns: 0,
-                sequence: 0,
-                clock_domain: ClockDomain::current().map_err(EngineError::ClockDomain)?,
-                queue_residency_ms: None,
-            },
-        })
-    }
-
-    /// The frame of the next connection, taken up at `accepted_ns`.
-    fn next(&mut self, accepted_ns: u64) -> [u8; FRAME_LEN] {
-        self.stamp.accepted_monotonic_ns = accepted_ns;
-        self.stamp.accepted_realtime_ns = realtime_ns();
-        let frame = self.stamp.encode();
-        self.stamp.sequence += 1;
-        frame
     }
 }
 

@@ -1,0 +1,36 @@
+//! The greeting of a stamping server: when and by whom a connection was accepted.
+
+use super::{EngineError, WorkerPlan};
+use crate::clock::realtime_ns;
+use crate::stamp::{ClockDomain, FRAME_LEN, Stamp};
+
+/// Makes the stamp frames of one worker.
+pub(super) struct Stamper {
+    stamp: Stamp,
+}
+
+impl Stamper {
+    pub(super) fn new(plan: &WorkerPlan) -> Result<Self, EngineError> {
+        Ok(Self {
+            stamp: Stamp {
+                worker: u16::try_from(plan.index).unwrap_or(u16::MAX),
+                engine: plan.config.engine,
+                accept: plan.config.accept,
+                accepted_monotonic_ns: 0,
+                accepted_realtime_ns: 0,
+                sequence: 0,
+                clock_domain: ClockDomain::current().map_err(EngineError::ClockDomain)?,
+                queue_residency_ms: None,
+            },
+        })
+    }
+
+    /// The frame of the next connection, taken up at `accepted_ns`.
+    pub(super) fn next(&mut self, accepted_ns: u64) -> [u8; FRAME_LEN] {
+        self.stamp.accepted_monotonic_ns = accepted_ns;
+        self.stamp.accepted_realtime_ns = realtime_ns();
+        let frame = self.stamp.encode();
+        self.stamp.sequence += 1;
+        frame
+    }
+}
