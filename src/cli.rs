@@ -133,6 +133,8 @@ struct DoctorArgs {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum EngineArg {
     Uring,
+    Epoll,
+    TokioUring,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -253,6 +255,8 @@ impl ServeArgs {
             cpus: self.cpus.as_ref().map(|list| list.0.clone()),
             engine: match self.engine {
                 EngineArg::Uring => Engine::Uring,
+                EngineArg::Epoll => Engine::Epoll,
+                EngineArg::TokioUring => Engine::TokioUring,
             },
             accept: match self.accept {
                 AcceptArg::Reuseport => AcceptMode::Reuseport,
@@ -276,7 +280,7 @@ impl ServeArgs {
                 SandboxArg::Off => Sandbox::Off,
                 SandboxArg::Require => Sandbox::Require,
             },
-            log_peers: tracing::enabled!(target: "uring_echo::engine::uring", Level::DEBUG),
+            log_peers: tracing::enabled!(target: "uring_echo::engine", Level::DEBUG),
             ..Config::default()
         };
         let workers = match (self.workers, &config.cpus) {

@@ -10,14 +10,14 @@ use tracing::{info, warn};
 
 use crate::config::{BusyPoll, Config};
 use crate::echo::Stats;
-use crate::engine::{self, EngineError, WorkerPlan};
+use crate::engine::{self, EngineError, Unfit, WorkerPlan};
 use crate::limits::{LimitError, Limits, raise_open_files};
 use crate::listen::{ListenError, Listening, Steps, effective_backlog};
 use crate::metrics::{self, Published};
 use crate::ring::RingError;
 use crate::sandbox::{Fences, SandboxError};
 use crate::shutdown::{Control, Phase};
-use crate::stamp::AcceptMode;
+use crate::stamp::{AcceptMode, Engine};
 
 /// Why a server did not start or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,9 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// The engine cannot do what is asked of it.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// A worker could not start or had to give up.
     #[error("worker {index}: {source}")]
     Worker {
@@ -72,7 +75,7 @@ pub struct Server {
 pub struct Facts {
     /// Bound addresses.
     pub addrs: Vec<SocketAddr>,
-    /// `uring`.
+    /// `uring`, `epoll` or `tokio-uring`.
     pub engine: &'static str,
     /// `reuseport` or `shared`.
     pub accept: &'static str,
@@ -96,16 +99,21 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; nothing is left running.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
+        let (config, without) = engine::fit(config)?;
+        let config = &config;
         let nofile = raise_open_files();
         let limits = |index| Limits::resolve(config, nofile, index);
         info!(limits = %limits(0)?, "sizes of one worker");
-        let mut steps = Steps::by_completion()?;
+        let mut steps = match config.engine {
+            Engine::Uring | Engine::TokioUring => Steps::by_completion()?,
+            Engine::Epoll => Steps::plain(),
+        };
         let listening = open_listeners(config, &mut steps)?;
         let os = |step| move |source| ServerError::Os { step, source };
         let workers = config.workers.get();
         let control = Arc::new(Control::new(workers).map_err(os("eventfd"))?);
         let mut server = Self {
-            facts: facts(config, &listening, steps.degraded),
+            facts: facts(config, &listening, steps.degraded.into_iter().chain(without)),
             control,
             published: Vec::new(),
             workers: Vec::new(),
@@ -251,7 +259,11 @@ fn share_out(listening: Vec<Listening>, workers: usize) -> Vec<Vec<Arc<OwnedFd>>
     shares
 }
 
-fn facts(config: &Config, listening: &[Listening], degraded: Option<String>) -> Facts {
+fn facts(
+    config: &Config,
+    listening: &[Listening],
+    degraded: impl Iterator<Item = String>,
+) -> Facts {
     Facts {
         addrs: listening.iter().map(|address| address.addr).collect(),
         engine: config.engine.name(),
@@ -264,7 +276,7 @@ fn facts(config: &Config, listening: &[Listening], degraded: Option<String>) -> 
             BusyPoll::Off => "off".to_owned(),
             BusyPoll::For(time) => time.as_micros().to_string(),
         },
-        degraded: degraded.into_iter().collect(),
+        degraded: degraded.collect(),
         sandbox: Fences::default(),
     }
 }

@@ -40,9 +40,39 @@ pub enum EngineError {
     /// The clocks of this system could not be identified for the stamp.
     #[error("identifying the clock domain for --stamp: {0}")]
     ClockDomain(std::io::Error),
-    /// This build has no such engine.
-    #[error("this build has no {} engine", .0.name())]
-    NotBuilt(Engine),
+    /// The system refused what the engine is made of.
+    #[error("{step}: {source}")]
+    System {
+        /// What was tried.
+        step: &'static str,
+        /// What the system said.
+        source: Errno,
+    },
+}
+
+/// Something asked of an engine that it cannot do: said before anything is opened.
+#[derive(Debug, thiserror::Error)]
+#[error("--engine {engine}: {reason}")]
+pub struct Unfit {
+    /// Which engine.
+    pub engine: &'static str,
+    /// What it cannot do, and what to do instead.
+    pub reason: String,
+}
+
+/// Settles what `config` leaves to the engine. With it come the things the engine does without,
+/// a line each, for the log.
+///
+/// # Errors
+/// [`Unfit`] if something was asked for by name that the engine cannot do.
+pub(crate) fn fit(config: &Config) -> Result<(Config, Vec<String>), Unfit> {
+    match config.engine {
+        Engine::Uring | Engine::Epoll => Ok((config.clone(), Vec::new())),
+        Engine::TokioUring => {
+            let reason = "this build is without it; build with --features tokio-uring".to_owned();
+            Err(Unfit { engine: config.engine.name(), reason })
+        }
+    }
 }
 
 /// Everything one worker starts with.
@@ -66,7 +96,7 @@ pub(crate) fn run(
     pin(&plan)?;
     match plan.config.engine {
         Engine::Uring => uring::run(plan, ready),
-        other => Err(EngineError::NotBuilt(other)),
+        Engine::Epoll | Engine::TokioUring => unreachable!("refused by fit"),
     }
 }
 
