@@ -1,13 +1,15 @@
 //! From what is wanted to what fits: the size of every table, queue and pool of a worker.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 use crate::echo;
 use crate::ring::Setup;
-use crate::stamp::FRAME_LEN;
+use crate::stamp::{Engine, FRAME_LEN};
 
 /// Direct descriptors of one ring where nothing else limits them.
 const CONNECTIONS_PER_WORKER: u32 = 32 << 10;
@@ -16,6 +18,10 @@ const COMPLETIONS: std::ops::RangeInclusive<u32> = 256..=4096;
 const SUBMISSIONS: u32 = 1024;
 const BUFFER_SIZES: std::ops::RangeInclusive<u32> = 4 << 10..=64 << 10;
 const BUFFERS: std::ops::RangeInclusive<u32> = 4..=32 << 10;
+/// What a process has open whatever it serves: standard streams, signals, the log, a step's spare.
+const DESCRIPTORS_PER_PROCESS: u32 = 16;
+/// What an engine has open for each worker beside listeners and connections.
+const DESCRIPTORS_PER_WORKER: u32 = 4;
 /// How long an accept waits after the system was short of something.
 const ACCEPT_BACKOFF_NS: u64 = 10_000_000;
 
@@ -82,6 +88,8 @@ pub struct Limits {
     pub shard: echo::Limits,
     /// For the ring.
     pub ring: Setup,
+    /// The ring is not made: the engine is another.
+    ringless: bool,
 }
 
 impl Limits {
@@ -109,7 +117,7 @@ impl Limits {
             buffer_size,
             credit: config.credit.get(),
             greeting: if config.stamp { 64 } else { 0 },
-            max_per_ip: config.max_per_ip.map(std::num::NonZeroU32::get),
+            max_per_ip: config.max_per_ip.map(NonZeroU32::get),
             idle_timeout: config.idle_timeout.map(nanos),
             write_timeout: config.write_timeout.map(nanos),
             drain_timeout: Some(nanos(config.drain_timeout)),
@@ -126,7 +134,7 @@ impl Limits {
             listeners: u32::from(listeners),
             restricted: true,
         };
-        Ok(Self { shard, ring })
+        Ok(Self { shard, ring, ringless: config.engine != Engine::Uring })
     }
 }
 
@@ -135,13 +143,16 @@ impl fmt::Display for Limits {
         let pool = u64::from(self.shard.buffers) * u64::from(self.shard.buffer_size);
         write!(
             f,
-            "{} connections, {} buffers of {} bytes ({} KiB), {} KiB locked for the ring",
+            "{} connections, {} buffers of {} bytes ({} KiB)",
             self.shard.max_connections,
             self.shard.buffers,
             self.shard.buffer_size,
             pool >> 10,
-            self.ring.locked_bytes() >> 10
-        )
+        )?;
+        if self.ringless {
+            return Ok(());
+        }
+        write!(f, ", {} KiB locked for the ring", self.ring.locked_bytes() >> 10)
     }
 }
 
@@ -164,6 +175,7 @@ fn pool(config: &Config) -> Result<(u16, u32), LimitError> {
 
 /// Worker `index`'s share of all connections; the first ones take what does not divide.
 fn connections(config: &Config, nofile: u32, index: usize) -> Result<u32, LimitError> {
+    let nofile = descriptors(config, nofile);
     let Some(wanted) = config.max_connections else {
         return Ok(nofile.min(CONNECTIONS_PER_WORKER));
     };
@@ -178,6 +190,35 @@ fn connections(config: &Config, nofile: u32, index: usize) -> Result<u32, LimitE
         return Err(LimitError::Descriptors { wanted, each, workers, nofile });
     }
     Ok(each)
+}
+
+/// How many connections one worker has descriptors for, at least one. A ring has a table of its
+/// own, as long as the limit; other engines share out what the process has.
+fn descriptors(config: &Config, nofile: u32) -> u32 {
+    if config.engine == Engine::Uring {
+        return nofile;
+    }
+    let workers = u32::try_from(config.workers.get()).unwrap_or(u32::MAX);
+    let addrs = u32::try_from(config.listen.len()).unwrap_or(u32::MAX);
+    let own = addrs.saturating_add(DESCRIPTORS_PER_WORKER).saturating_mul(workers);
+    (nofile.saturating_sub(own.saturating_add(DESCRIPTORS_PER_PROCESS)) / workers).max(1)
+}
+
+/// Makes the process's descriptor table as large as `config` may need it, while no other thread
+/// is there: later the kernel would stop every thread that opens one for 5 to 16 ms each time it
+/// doubles the table (it waits for an RCU grace period).
+pub fn widen_descriptor_table(config: &Config, nofile: u32) {
+    if config.engine == Engine::Uring {
+        return;
+    }
+    let workers = u32::try_from(config.workers.get()).unwrap_or(u32::MAX);
+    let most = config.max_connections.map_or(CONNECTIONS_PER_WORKER, NonZeroU32::get);
+    let highest = most.saturating_mul(workers).min(nofile).saturating_sub(1);
+    let highest = i32::try_from(highest).unwrap_or(i32::MAX);
+    match fcntl_dupfd_cloexec(std::io::stderr(), highest) {
+        Ok(fd) => drop(fd),
+        Err(error) => tracing::warn!(%error, "the descriptor table grows as connections come"),
+    }
 }
 
 /// Raises RLIMIT_NOFILE to its hard limit, as far as the kernel lets us, and returns it.
@@ -223,6 +264,9 @@ mod tests {
         let limits =
             Limits::resolve(&Config { max_connections: Some(some(1001)), ..config() }, 1024, 0);
         assert_eq!(limits.expect("fits").shard.max_connections, 501);
+        let epoll = Config { engine: Engine::Epoll, ..config() };
+        let limits = Limits::resolve(&epoll, 1024, 0).expect("fits");
+        assert_eq!(limits.shard.max_connections, (1024 - 16 - 2 * 5) / 2, "both from one table");
         let one = Config { max_connections: Some(some(1)), ..config() };
         let text = Limits::resolve(&one, 1024, 1).expect_err("nothing left").to_string();
         assert!(text.contains("2 workers without any"), "{text}");

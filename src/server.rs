@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::config::{BusyPoll, Config};
 use crate::echo::Stats;
 use crate::engine::{self, EngineError, Unfit, WorkerPlan};
-use crate::limits::{LimitError, Limits, raise_open_files};
+use crate::limits::{LimitError, Limits, raise_open_files, widen_descriptor_table};
 use crate::listen::{ListenError, Listening, Steps, effective_backlog};
 use crate::metrics::{self, Published};
 use crate::ring::RingError;
@@ -102,6 +102,7 @@ impl Server {
         let (config, without) = engine::fit(config)?;
         let config = &config;
         let nofile = raise_open_files();
+        widen_descriptor_table(config, nofile);
         let limits = |index| Limits::resolve(config, nofile, index);
         info!(limits = %limits(0)?, "sizes of one worker");
         let mut steps = match config.engine {

@@ -2,9 +2,12 @@
 //!
 //! An engine is chosen once, per worker thread; nothing is dispatched dynamically per operation.
 
+mod accepted;
+mod epoll;
 mod patience;
 mod stamper;
 mod uring;
+mod worker;
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
@@ -95,8 +98,9 @@ pub(crate) fn run(
     let _all_or_none = AllOrNone(Arc::clone(&plan.control));
     pin(&plan)?;
     match plan.config.engine {
-        Engine::Uring => uring::run(plan, ready),
-        Engine::Epoll | Engine::TokioUring => unreachable!("refused by fit"),
+        Engine::Uring => worker::run::<uring::Uring>(plan, ready),
+        Engine::Epoll => worker::run::<epoll::Epoll>(plan, ready),
+        Engine::TokioUring => unreachable!("refused by fit"),
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Engines every test runs on.
-pub(crate) const ENGINES: [&str; 1] = ["uring"];
+pub(crate) const ENGINES: [&str; 2] = ["uring", "epoll"];
 
 /// Long enough for anything on a busy machine; only a hang takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -101,6 +101,11 @@ impl Server {
     pub(crate) fn fields(&self, message: &str) -> Value {
         let seen = self.seen.lock().expect("no panic");
         seen.iter().find(|fields| fields["message"] == message).expect("a line seen").clone()
+    }
+
+    /// Whether its connections are kept in tables of their own instead of the process's.
+    pub(crate) fn has_direct_descriptors(&self) -> bool {
+        self.fields("listening")["engine"] == "uring"
     }
 
     pub(crate) fn pid(&self) -> Pid {

@@ -1,0 +1,485 @@
+//! The baseline to compare with: the same shard, driven by readiness instead of completions.
+//!
+//! epoll(7), edge-triggered. What can be done at once is done at once, and its end reported with
+//! the next events, so that to the shard it looks like a completion that came very soon.
+
+mod blocked;
+mod pool;
+mod sockets;
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{
+    RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, acceptfrom_with, recv, send, sendmsg,
+};
+use rustix::time::Timespec;
+use tracing::warn;
+
+use self::blocked::{Blocked, Spans};
+use self::pool::Pool;
+use self::sockets::{Key, NOT_A_SOCKET, Sockets};
+use super::accepted::{PeerInterest, accept_end};
+use super::stamper::Stamper;
+use super::worker::{BATCH, Kernel};
+use super::{EngineError, WorkerPlan};
+use crate::echo::{AcceptEnd, Action, Burst, ConnId, Event, ListenerId, RecvEnd, SocketId, Source};
+use crate::shutdown::Phase;
+use crate::stamp::FRAME_LEN;
+
+/// Reads between two looks at most: peers that never pause must not hide those who arrive.
+const READS_PER_LOOK: u32 = 64;
+/// Queued connections taken in one go while the server ends.
+const SWEEP: u32 = 64;
+
+const BELL: u64 = NOT_A_SOCKET | 1 << 62;
+const READS: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
+
+/// An epoll instance, and what belongs to it.
+pub(super) struct Epoll {
+    epoll: OwnedFd,
+    /// What the last look found, and how much of it was dealt with.
+    ready: Vec<epoll::Event>,
+    dealt_with: usize,
+    listeners: Vec<Listener>,
+    /// Who is asked first: the one after the last that brought somebody.
+    turn: usize,
+    sockets: Sockets,
+    /// Sockets that may have more to read than one buffer took, in turn.
+    unread: VecDeque<Key>,
+    reads_left: u32,
+    pool: Pool,
+    spans: Spans,
+    /// Greetings, one place per connection.
+    staging: Vec<u8>,
+    /// What came of actions at once.
+    done: Vec<Event>,
+    stamper: Option<Stamper>,
+    peers: PeerInterest,
+    fault: Option<Errno>,
+}
+
+struct Listener {
+    socket: Option<Arc<OwnedFd>>,
+    armed: Option<Burst>,
+    /// Somebody may be queued: the last accept did not rule it out.
+    ready: bool,
+}
+
+impl Kernel for Epoll {
+    fn new(plan: &WorkerPlan) -> Result<Self, EngineError> {
+        let step = |step| move |source| EngineError::System { step, source };
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(step("epoll_create"))?;
+        let limits = &plan.limits.shard;
+        for (index, socket) in plan.listeners.iter().enumerate() {
+            // One that several workers share wakes all of them: with EPOLLEXCLUSIVE only one would
+            // know of a connection that it has no place for.
+            let datum = EventData::new_u64(NOT_A_SOCKET | index as u64);
+            let flags = EventFlags::IN | EventFlags::ET;
+            rustix::io::ioctl_fionbio(socket, true)
+                .map_err(step("making a listener non-blocking"))?;
+            epoll::add(&epoll, socket, datum, flags).map_err(step("watching a listener"))?;
+        }
+        let bell = plan.control.bell(plan.index);
+        let flags = EventFlags::IN | EventFlags::ET;
+        epoll::add(&epoll, bell, EventData::new_u64(BELL), flags)
+            .map_err(step("watching the bell"))?;
+        let listener = |socket: &Arc<OwnedFd>| Listener {
+            socket: Some(Arc::clone(socket)),
+            armed: None,
+            ready: false,
+        };
+        let greetings = if plan.config.stamp { limits.max_connections as usize } else { 0 };
+        Ok(Self {
+            epoll,
+            ready: Vec::with_capacity(BATCH),
+            dealt_with: 0,
+            listeners: plan.listeners.iter().map(listener).collect(),
+            turn: 0,
+            sockets: Sockets::new(limits.max_connections),
+            unread: VecDeque::with_capacity(limits.max_connections as usize),
+            reads_left: 0,
+            pool: Pool::new(limits.buffers, limits.buffer_size),
+            spans: Spans::new(limits.buffers),
+            staging: vec![0; greetings * FRAME_LEN],
+            done: Vec::with_capacity(2 * BATCH),
+            stamper: if plan.config.stamp { Some(Stamper::new(plan)?) } else { None },
+            peers: PeerInterest::new(plan),
+            fault: None,
+        })
+    }
+
+    fn degraded(&self) -> &[String] {
+        &[]
+    }
+
+    /// An accept is a call that has ended before its cancel can be asked for.
+    fn accept_burst(&self) -> u32 {
+        1
+    }
+
+    fn carry_out(&mut self, now: u64, action: Action<'_>) {
+        match action {
+            Action::ArmAccept { listener, burst } => {
+                self.listeners[usize::from(listener.0)].armed = Some(burst);
+            }
+            Action::CancelAccept { listener } => {
+                self.accept_ended(listener, AcceptEnd::Cancelled);
+            }
+            Action::ArmRecv { conn, socket } => self.arm_receive(conn, socket),
+            Action::CancelRecv { socket, .. } => self.cancel_receive(socket),
+            Action::Send { conn, socket, source } => self.start_send(now, conn, socket, source),
+            Action::Copy { span, to, at } => self.pool.copy(&span, to, at),
+            Action::Release { buf } => self.pool.release(buf),
+            Action::CancelAll { socket, .. } => {
+                self.cancel_receive(socket);
+                self.cancel_send(socket);
+            }
+            // Orderly or not, one close does it: with everything sent and the peer's end of stream
+            // read, close(2) sends the same FIN as shutdown(SHUT_WR).
+            Action::Close { conn, socket, .. } => {
+                drop(self.sockets.remove(socket));
+                self.done.push(Event::Closed { conn });
+            }
+        }
+    }
+
+    /// Nothing waits to be handed over: an armed accept finds its listener reported if it is due.
+    fn submit(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    #[inline]
+    fn poll(&mut self) -> Result<bool, EngineError> {
+        self.look(Some(Duration::ZERO))?;
+        Ok(self.has_work())
+    }
+
+    fn wait(&mut self, limit: Option<Duration>) -> Result<(), EngineError> {
+        self.look(if self.has_work() { Some(Duration::ZERO) } else { limit })
+    }
+
+    fn reap(&mut self, events: &mut Vec<Event>) {
+        // One at a time, so that each is stamped with its own time.
+        if self.accept_next(events) {
+            return;
+        }
+        std::mem::swap(events, &mut self.done);
+        while events.is_empty() {
+            if let Some(event) = self.ready.get(self.dealt_with).copied() {
+                self.dealt_with += 1;
+                self.deal_with(event, events);
+            } else if !self.read_next(events) {
+                return;
+            }
+        }
+    }
+
+    fn sweep(&mut self, phase: Phase, room: u32) {
+        for index in 0..self.listeners.len() {
+            if self.listeners[index].armed.is_some() || self.listeners[index].socket.is_none() {
+                continue;
+            }
+            let taken = self.done.len();
+            let is_empty = self.take_queued(index, room.min(SWEEP));
+            if is_empty || phase == Phase::Stopping {
+                self.close_listener(index);
+            }
+            // What came is to be told before there is a new count of what is left.
+            if self.done.len() > taken {
+                return;
+            }
+        }
+    }
+
+    fn is_swept(&self) -> bool {
+        self.listeners.iter().all(|listener| listener.socket.is_none())
+    }
+
+    fn fault(&self) -> Option<Errno> {
+        self.fault
+    }
+}
+
+impl Epoll {
+    fn look(&mut self, limit: Option<Duration>) -> Result<(), EngineError> {
+        self.reads_left = READS_PER_LOOK;
+        self.ready.clear();
+        self.dealt_with = 0;
+        let limit = limit.map(|limit| Timespec {
+            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(limit.subsec_nanos()),
+        });
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.ready), limit.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(source) => return Err(EngineError::System { step: "epoll_wait", source }),
+        }
+        for event in &self.ready {
+            if let Some(listener) = listener_of(event.data.u64()) {
+                self.listeners[listener].ready = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn has_work(&self) -> bool {
+        let somebody = |l: &Listener| l.ready && l.armed.is_some();
+        self.dealt_with < self.ready.len()
+            || !self.done.is_empty()
+            || !self.unread.is_empty()
+            || self.listeners.iter().any(somebody)
+    }
+
+    /// Accepts one connection, or notes why an accept has ended; false if nobody is queued.
+    fn accept_next(&mut self, events: &mut Vec<Event>) -> bool {
+        let count = self.listeners.len();
+        for index in (self.turn..count).chain(0..self.turn) {
+            let Listener { ready: true, armed: Some(burst), .. } = self.listeners[index] else {
+                continue;
+            };
+            let accepted = self.accept(index);
+            if accepted == Err(Errno::AGAIN) {
+                self.listeners[index].ready = false;
+                continue;
+            }
+            self.turn = (index + 1) % count;
+            events.extend(accepted.ok());
+            if let (Ok(_), Burst::Many) = (accepted, burst) {
+                return true;
+            }
+            let end = accept_end(accepted.map(|_| 0));
+            if end == AcceptEnd::Fatal {
+                self.fault = accepted.err();
+            }
+            self.listeners[index].armed = None;
+            events.push(Event::AcceptEnded { listener: listener_id(index), end });
+            return true;
+        }
+        false
+    }
+
+    fn accept(&mut self, index: usize) -> Result<Event, Errno> {
+        let Some(listener) = &self.listeners[index].socket else { return Err(Errno::AGAIN) };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (fd, addr) = acceptfrom_with(listener, flags)?;
+        let addr = addr.filter(|_| self.peers.any()).and_then(|addr| addr.try_into().ok());
+        let peer = addr.map(|addr| self.peers.note(addr));
+        let key = self.sockets.insert(fd);
+        let fd = &self.sockets.at(key.slot).fd;
+        let watched = epoll::add(&self.epoll, fd, EventData::new_u64(key.to_bits()), READS);
+        if let Err(error) = watched {
+            warn!(%error, "an accepted connection is lost: epoll_ctl (fs.epoll.max_user_watches?)");
+            self.sockets.remove(key.slot);
+            return Err(Errno::NOMEM);
+        }
+        Ok(Event::Accepted { listener: listener_id(index), socket: key.slot, peer })
+    }
+
+    /// Accepts up to `most`; whether the queue is empty now.
+    fn take_queued(&mut self, index: usize, most: u32) -> bool {
+        for _ in 0..most {
+            match self.accept(index) {
+                Ok(event) => self.done.push(event),
+                Err(errno) if accept_end(Err(errno)) == AcceptEnd::Aborted => {
+                    return errno == Errno::AGAIN;
+                }
+                Err(_) => return true,
+            }
+        }
+        false
+    }
+
+    fn accept_ended(&mut self, listener: ListenerId, end: AcceptEnd) {
+        if self.listeners[usize::from(listener.0)].armed.take().is_some() {
+            self.done.push(Event::AcceptEnded { listener, end });
+        }
+    }
+
+    fn close_listener(&mut self, index: usize) {
+        let Some(listener) = self.listeners[index].socket.take() else { return };
+        // Another worker may share it, so that dropping it does not end the watch.
+        if let Err(error) = epoll::delete(&self.epoll, &listener) {
+            warn!(%error, "a listener could not be taken out of epoll");
+        }
+    }
+
+    fn deal_with(&mut self, event: epoll::Event, events: &mut Vec<Event>) {
+        let (key, flags) = (event.data.u64(), event.flags);
+        let is_socket = key & NOT_A_SOCKET == 0;
+        let key = Key::from_bits(key);
+        if !is_socket || !self.sockets.is_current(key) {
+            return;
+        }
+        let gone = flags.intersects(EventFlags::HUP | EventFlags::ERR);
+        let socket = self.sockets.at(key.slot);
+        socket.hung_up |= gone || flags.contains(EventFlags::RDHUP);
+        socket.readable |= socket.hung_up || flags.contains(EventFlags::IN);
+        if gone || flags.contains(EventFlags::OUT) {
+            self.send_again(key.slot, events);
+        }
+        self.receive(key.slot, events);
+    }
+
+    /// Reads the next socket that has more; false if there is none or it is time for a look.
+    fn read_next(&mut self, events: &mut Vec<Event>) -> bool {
+        if self.reads_left == 0 {
+            return false;
+        }
+        let Some(key) = self.unread.pop_front() else { return false };
+        if self.sockets.is_current(key) {
+            self.reads_left -= 1;
+            self.sockets.at(key.slot).queued = false;
+            self.receive(key.slot, events);
+        }
+        true
+    }
+
+    fn arm_receive(&mut self, conn: ConnId, slot: SocketId) {
+        let key = self.sockets.key(slot);
+        let socket = self.sockets.at(slot);
+        socket.reader = Some(conn);
+        if socket.readable && !socket.queued {
+            socket.queued = true;
+            self.unread.push_back(key);
+        }
+    }
+
+    fn cancel_receive(&mut self, slot: SocketId) {
+        if let Some(conn) = self.sockets.at(slot).reader.take() {
+            self.done.push(Event::RecvEnded { conn, end: RecvEnd::Cancelled });
+        }
+    }
+
+    /// One buffer's worth, if that is wanted and may be there.
+    fn receive(&mut self, slot: SocketId, events: &mut Vec<Event>) {
+        let socket = self.sockets.at(slot);
+        let (Some(conn), true) = (socket.reader, socket.readable) else { return };
+        let Some(buf) = self.pool.take() else {
+            socket.reader = None;
+            return events.push(Event::RecvEnded { conn, end: RecvEnd::NoBuffers });
+        };
+        let room = self.pool.room(buf);
+        let size = room.len();
+        let end = match retry_on_intr(|| recv(&socket.fd, &mut *room, RecvFlags::empty())) {
+            Ok((0, _)) => RecvEnd::Eof,
+            Ok((len, _)) => {
+                // Less than there was room for: that was all, until epoll tells of more.
+                socket.readable = len == size || socket.hung_up;
+                let len = u32::try_from(len).expect("at most a buffer");
+                events.push(Event::Received { conn, buf, len });
+                RecvEnd::Complete
+            }
+            Err(Errno::AGAIN) => {
+                socket.readable = false;
+                return self.pool.release(buf);
+            }
+            Err(_) => RecvEnd::Failed,
+        };
+        socket.reader = None;
+        if end != RecvEnd::Complete {
+            self.pool.release(buf);
+        }
+        events.push(Event::RecvEnded { conn, end });
+    }
+
+    fn start_send(&mut self, now: u64, conn: ConnId, slot: SocketId, source: Source<'_>) {
+        let (sent, blocked) = match source {
+            Source::Greeting { offset, len } => {
+                let start = conn.index() as usize * FRAME_LEN;
+                // Asked for while the accept is handled, so `now` is when that was.
+                if offset == 0 {
+                    let stamper = self.stamper.as_mut().expect("a greeting is a stamp");
+                    self.staging[start..start + FRAME_LEN].copy_from_slice(&stamper.next(now));
+                }
+                let staged = Blocked::Staged { start: start + offset as usize, len: len as usize };
+                (self.try_send(slot, staged), staged)
+            }
+            Source::Spans(spans) => {
+                let kept = Blocked::Spans(self.spans.keep(spans));
+                (self.try_send(slot, kept), kept)
+            }
+        };
+        if sent == Err(Errno::AGAIN) {
+            return self.block(conn, slot, blocked);
+        }
+        self.forget(blocked);
+        self.done.push(sent_event(conn, sent));
+    }
+
+    fn block(&mut self, conn: ConnId, slot: SocketId, blocked: Blocked) {
+        let key = self.sockets.key(slot);
+        let socket = self.sockets.at(slot);
+        socket.blocked = Some((conn, blocked));
+        if std::mem::replace(&mut socket.watched_for_room, true) {
+            return;
+        }
+        let (datum, flags) = (EventData::new_u64(key.to_bits()), READS | EventFlags::OUT);
+        if let Err(error) = epoll::modify(&self.epoll, &socket.fd, datum, flags) {
+            warn!(%error, "a connection is lost: its socket cannot be watched for room");
+            self.cancel_send(slot);
+        }
+    }
+
+    fn send_again(&mut self, slot: SocketId, events: &mut Vec<Event>) {
+        let Some((conn, blocked)) = self.sockets.at(slot).blocked else { return };
+        let sent = self.try_send(slot, blocked);
+        if sent != Err(Errno::AGAIN) {
+            self.sockets.at(slot).blocked = None;
+            self.forget(blocked);
+            events.push(sent_event(conn, sent));
+        }
+    }
+
+    fn cancel_send(&mut self, slot: SocketId) {
+        if let Some((conn, blocked)) = self.sockets.at(slot).blocked.take() {
+            self.forget(blocked);
+            self.done.push(Event::SendFailed { conn });
+        }
+    }
+
+    fn forget(&mut self, blocked: Blocked) {
+        if let Blocked::Spans(index) = blocked {
+            self.spans.forget(index);
+        }
+    }
+
+    fn try_send(&mut self, slot: SocketId, what: Blocked) -> Result<usize, Errno> {
+        let socket = self.sockets.at(slot).fd.as_fd();
+        match what {
+            Blocked::Staged { start, len } => send_bytes(socket, &self.staging[start..start + len]),
+            Blocked::Spans(index) => match self.spans.get(index) {
+                [span] => send_bytes(socket, self.pool.bytes(span)),
+                spans => {
+                    let slices = &self.pool.slices(spans)[..spans.len()];
+                    let mut none = SendAncillaryBuffer::default();
+                    retry_on_intr(|| sendmsg(socket, slices, &mut none, SendFlags::NOSIGNAL))
+                }
+            },
+        }
+    }
+}
+
+fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    retry_on_intr(|| send(socket, bytes, SendFlags::NOSIGNAL))
+}
+
+fn sent_event(conn: ConnId, sent: Result<usize, Errno>) -> Event {
+    match sent {
+        Ok(len) => Event::Sent { conn, len: u32::try_from(len).expect("at most a pool") },
+        Err(_) => Event::SendFailed { conn },
+    }
+}
+
+fn listener_id(index: usize) -> ListenerId {
+    ListenerId(u8::try_from(index).expect("at most 64 listeners"))
+}
+
+fn listener_of(datum: u64) -> Option<usize> {
+    let is_listener = datum & NOT_A_SOCKET != 0 && datum != BELL;
+    is_listener.then(|| usize::try_from(datum & !NOT_A_SOCKET).expect("at most 64 listeners"))
+}

@@ -1,0 +1,227 @@
+//! The loop that every engine with a [`Shard`] runs: wait → what happened → what to do about it.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tracing::debug;
+
+use super::patience::{PREEMPTED_NS, Patience};
+use super::{EngineError, WorkerPlan};
+use crate::clock::monotonic_ns;
+use crate::config::Stall;
+use crate::echo::{Action, Event, Nanos, Shard, Stats};
+use crate::shutdown::Phase;
+
+/// Events handled between two looks at the kernel.
+pub(super) const BATCH: usize = 256;
+/// Counters are published at most this often while there is work, and before every sleep.
+const PUBLISH_NS: u64 = 10_000_000;
+
+/// The kernel's side of a worker: carries out what the shard decides and reports what became of it.
+pub(super) trait Kernel: Sized {
+    /// Everything the worker needs, made on its own thread.
+    fn new(plan: &WorkerPlan) -> Result<Self, EngineError>;
+
+    /// What this kernel could not give, for the log.
+    fn degraded(&self) -> &[String];
+
+    /// The most connections an accept can still bring after its cancel was asked for.
+    fn accept_burst(&self) -> u32;
+
+    /// Carries out one action, decided at `now`, or puts it where the next look takes it along.
+    fn carry_out(&mut self, now: u64, action: Action<'_>);
+
+    /// Hands the kernel what waits for it, without looking for more.
+    fn submit(&mut self) -> Result<(), EngineError>;
+
+    /// A look without waiting; true if there is something to reap.
+    fn poll(&mut self) -> Result<bool, EngineError>;
+
+    /// Waits until there is something to reap, or for `limit`.
+    fn wait(&mut self, limit: Option<Duration>) -> Result<(), EngineError>;
+
+    /// What has happened and was not told yet, into `events`, which is empty: accepts first, for
+    /// connections that wait to be taken come before bytes of those that were. Leaving it empty
+    /// means that it is time for another look.
+    fn reap(&mut self, events: &mut Vec<Event>);
+
+    /// While the server ends: takes up to `room` connections that are queued already, and closes
+    /// each listener whose queue is empty; all of them once the phase is [`Phase::Stopping`].
+    fn sweep(&mut self, phase: Phase, room: u32);
+
+    /// Whether every listener is closed.
+    fn is_swept(&self) -> bool;
+
+    /// Why a listener turned out to be unusable, if one did.
+    fn fault(&self) -> Option<Errno>;
+}
+
+/// Runs one worker until it has drained or is stopped.
+pub(super) fn run<K: Kernel>(
+    plan: WorkerPlan,
+    ready: &mpsc::Sender<Vec<String>>,
+) -> Result<Stats, EngineError> {
+    let mut worker = Worker::<K>::new(plan)?;
+    worker.handle(Event::Start);
+    worker.kernel.submit()?;
+    // Whoever started us may have gone; then the stop signal is about to arrive.
+    if ready.send(worker.kernel.degraded().to_vec()).is_err() {
+        debug!("nobody waits for this worker to be ready");
+    }
+    worker.serve()
+}
+
+/// One thread: a shard that decides and the means to carry it out.
+struct Worker<K> {
+    shard: Shard,
+    kernel: K,
+    plan: WorkerPlan,
+    patience: Patience,
+    phase: Phase,
+    now: u64,
+    published: u64,
+    next_stall: Option<u64>,
+}
+
+impl<K: Kernel> Worker<K> {
+    fn new(plan: WorkerPlan) -> Result<Self, EngineError> {
+        let now = monotonic_ns();
+        let kernel = K::new(&plan)?;
+        let mut limits = plan.limits.shard;
+        limits.accept_burst = kernel.accept_burst();
+        Ok(Self {
+            shard: Shard::new(limits),
+            kernel,
+            patience: Patience::new(plan.config.busy_poll),
+            phase: Phase::Serving,
+            now,
+            published: now,
+            next_stall: plan.config.stall.map(|stall| now + nanos(stall.every) / 2),
+            plan,
+        })
+    }
+
+    /// The loop: wait → accepts → the rest → housekeeping.
+    fn serve(&mut self) -> Result<Stats, EngineError> {
+        let mut events = Vec::with_capacity(2 * BATCH);
+        while !self.is_finished() {
+            self.stall();
+            self.wait()?;
+            loop {
+                self.kernel.reap(&mut events);
+                // Anew for each batch: handling one takes time, and submitting in its middle lets
+                // the kernel accept more. No accept is stamped with a time before it.
+                self.now = monotonic_ns();
+                if events.is_empty() {
+                    break;
+                }
+                events.drain(..).for_each(|event| self.handle(event));
+            }
+            self.keep_house()?;
+        }
+        self.plan.published.publish(self.shard.stats());
+        Ok(*self.shard.stats())
+    }
+
+    fn is_finished(&self) -> bool {
+        self.phase != Phase::Serving && self.shard.is_finished() && self.kernel.is_swept()
+    }
+
+    fn handle(&mut self, event: Event) {
+        let (kernel, now) = (&mut self.kernel, self.now);
+        self.shard.handle(Nanos(now), event, &mut |action| kernel.carry_out(now, action));
+    }
+
+    /// What no event reports: time, the stop word, an unusable listener.
+    fn keep_house(&mut self) -> Result<(), EngineError> {
+        if let Some(errno) = self.kernel.fault() {
+            return Err(EngineError::Listener(errno));
+        }
+        if self.shard.deadline().is_some_and(|deadline| deadline.0 <= self.now) {
+            self.handle(Event::Tick);
+            if self.shard.is_stopped() {
+                self.phase = Phase::Stopping;
+            }
+        }
+        let phase = self.plan.control.phase();
+        if phase > self.phase {
+            self.phase = phase;
+            self.handle(if phase == Phase::Draining { Event::Drain } else { Event::Stop });
+        }
+        if self.phase != Phase::Serving {
+            self.kernel.sweep(self.phase, self.shard.room());
+        }
+        if self.now - self.published >= PUBLISH_NS {
+            self.publish();
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        self.published = self.now;
+        self.plan.published.publish(self.shard.stats());
+    }
+
+    /// Hands over what is decided and waits for what comes of it: spinning first where that pays.
+    fn wait(&mut self) -> Result<(), EngineError> {
+        let start = self.now;
+        if !self.spin(start)? {
+            self.publish();
+            self.kernel.wait(self.limit())?;
+        }
+        self.patience.waited(monotonic_ns() - start);
+        Ok(())
+    }
+
+    /// True as soon as there is something to do, false if spinning is not worth it (any more).
+    fn spin(&mut self, start: u64) -> Result<bool, EngineError> {
+        let spin_ns = self.patience.spin_ns(start);
+        if spin_ns == 0 {
+            return Ok(false);
+        }
+        let mut now = monotonic_ns();
+        let until = self.next_instant().unwrap_or(u64::MAX).min(now.saturating_add(spin_ns));
+        while now < until {
+            for _ in 0..16 {
+                if self.kernel.poll()? {
+                    return Ok(true);
+                }
+                std::hint::spin_loop();
+            }
+            let before = std::mem::replace(&mut now, monotonic_ns());
+            if now - before > PREEMPTED_NS {
+                self.patience.preempted(now);
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    /// When something is due whether or not a completion comes.
+    fn next_instant(&self) -> Option<u64> {
+        let deadline = self.shard.deadline().map(|deadline| deadline.0);
+        deadline.into_iter().chain(self.next_stall).min()
+    }
+
+    fn limit(&self) -> Option<Duration> {
+        let next = self.next_instant()?;
+        Some(Duration::from_nanos(next.saturating_sub(monotonic_ns())))
+    }
+
+    fn stall(&mut self) {
+        let (Some(at), Some(Stall { length, every })) = (self.next_stall, self.plan.config.stall)
+        else {
+            return;
+        };
+        if monotonic_ns() >= at {
+            thread::sleep(length);
+            self.next_stall = Some(at + nanos(every));
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
+}
