@@ -217,7 +217,11 @@ impl Uring {
             (_, None) => {}
         }
         if !done.more {
-            events.push(Event::RecvEnded { conn, end: receive_end(done.result) });
+            let end = match receive_end(done.result) {
+                RecvEnd::NoBuffers if !self.ring.is_out_of_buffers() => RecvEnd::Complete,
+                end => end,
+            };
+            events.push(Event::RecvEnded { conn, end });
         }
     }
 

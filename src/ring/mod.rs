@@ -234,6 +234,7 @@ impl Ring {
         if let Some(fault) = self.fault.take() {
             return Err(fault);
         }
+        self.pool.offer();
         #[allow(clippy::cast_possible_truncation, reason = "at most 32768 entries")]
         let queued = if self.broken { 0 } else { self.uring.submission().len() as u32 };
         match self.door.pass(queued, wait) {
@@ -323,6 +324,9 @@ fn decode(entry: &cqueue::Entry, pool: &mut Pool) -> Completion {
     let token = Token::decode(entry.user_data()).expect("only tokens are ever submitted");
     let result = u32::try_from(entry.result())
         .map_err(|_| Errno::from_raw_os_error(entry.result().saturating_neg()));
+    if result == Err(Errno::NOBUFS) {
+        pool.ran_short();
+    }
     Completion { token, result, buffer, more: cqueue::more(entry.flags()) }
 }
 

@@ -97,6 +97,13 @@ impl Ring {
         self.push(entry, Op::Recv, token);
     }
 
+    /// Whether every buffer is held. If a receive ended with ENOBUFS and this says no, they were at
+    /// home and only not on offer to the kernel: from the next entry on they are, so the receive
+    /// can be armed again.
+    pub fn is_out_of_buffers(&self) -> bool {
+        self.pool.is_empty()
+    }
+
     /// Receives once into a buffer of the pool.
     pub fn receive_one(&mut self, socket: Handle, token: Token) {
         let len = self.pool.buffer_size();

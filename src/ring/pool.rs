@@ -1,8 +1,12 @@
 //! The receive buffers: memory lent to the kernel through a provided-buffer ring.
 //!
-//! A buffer is either *home* (the kernel may write into it) or *held* (its bytes are ours until
-//! [`Pool::release`]). The pool keeps the account, so that safe code can neither read a buffer the
-//! kernel may be writing nor give one back twice.
+//! A buffer is either *home* or *held* (its bytes are ours until [`Pool::release`]). The pool keeps
+//! the account, so that safe code can neither read a buffer the kernel may be writing nor give one
+//! back twice.
+//!
+//! Of those at home only a few more than lately needed at once are *offered* to the kernel, the
+//! last released first: it uses them in the order they were offered, so that with all of them on
+//! offer every receive would land in the memory that has been out of the caches for longest.
 
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -26,17 +30,59 @@ pub(super) struct Pool {
     size: u32,
     tail: u16,
     held: Box<[bool]>,
+    /// At home and not offered, the last released on top.
+    spare: Vec<u16>,
+    offered: u16,
+    /// How many the kernel used since the last [`Self::offer`].
+    used: u16,
+    demand: Demand,
+}
+
+/// How many buffers are to be on offer: twice what was lately used between two offers.
+#[derive(Debug)]
+struct Demand {
+    target: u16,
+    most: u16,
+    /// Peaks of this period and the one before it.
+    peaks: [u16; 2],
+    offers: u32,
+}
+
+impl Demand {
+    const LEAST: u16 = 8;
+    /// Offers in a period: a demand is remembered for one to two of them.
+    const PERIOD: u32 = 1024;
+
+    fn new(most: u16) -> Self {
+        Self { target: most.min(Self::LEAST), most, peaks: [0; 2], offers: 0 }
+    }
+
+    fn note(&mut self, used: u16) {
+        self.peaks[0] = self.peaks[0].max(used);
+        self.offers += 1;
+        if self.offers == Self::PERIOD {
+            self.target = 0;
+            self.peaks = [0, self.peaks[0].max(used)];
+            self.offers = 0;
+        }
+        let peak = self.peaks[0].max(self.peaks[1]);
+        let wanted = peak.saturating_mul(2).max(Self::LEAST).min(self.most);
+        self.target = self.target.max(wanted);
+    }
 }
 
 impl Pool {
-    /// Allocates the pool with every buffer held; [`Self::register`] sends them home.
+    /// Allocates the pool, with nothing on offer before [`Self::register`].
     pub(super) fn new(count: u16, size: u32) -> Self {
         assert!(count <= 1 << 15, "a buffer ring has at most 32768 entries");
         let slots = count.max(1).next_power_of_two();
         let entries = Region::new(usize::from(slots) * size_of::<BufRingEntry>());
         let memory = Region::new(usize::from(count) * size as usize);
-        let held = vec![true; usize::from(count)].into_boxed_slice();
-        Self { entries, memory, slots, count, size, tail: 0, held }
+        let held = vec![false; usize::from(count)].into_boxed_slice();
+        let spare = (0..count).rev().collect();
+        let demand = Demand::new(count);
+        let (tail, offered, used) = (0, 0, 0);
+        Self { entries, memory, slots, count, size, tail, held, spare, offered, used, demand }
     }
 
     /// Bytes that count against RLIMIT_MEMLOCK: the ring of entries, not the buffers.
@@ -44,7 +90,7 @@ impl Pool {
         if self.count == 0 { 0 } else { self.entries.len() as u64 }
     }
 
-    /// Registers the buffer ring and fills it.
+    /// Registers the buffer ring and offers the first buffers.
     pub(super) fn register(&mut self, submitter: &Submitter<'_>) -> io::Result<()> {
         if self.count == 0 {
             return Ok(());
@@ -53,7 +99,7 @@ impl Pool {
         // SAFETY: `entries` is page-aligned, holds `slots` entries, and is freed only by
         // `Ring::drop` after the kernel has let go of every operation of this ring.
         unsafe { submitter.register_buf_ring_with_flags(start, self.slots, GROUP, 0) }?;
-        (0..self.count).for_each(|buf| self.release(buf));
+        self.offer();
         Ok(())
     }
 
@@ -66,27 +112,61 @@ impl Pool {
         let held = &mut self.held[usize::from(buf)];
         assert!(!*held, "the kernel used buffer {buf}, which it did not have");
         *held = true;
+        self.offered -= 1;
+        self.used += 1;
     }
 
-    /// Gives a held buffer back to the kernel.
+    /// The kernel found nothing on offer: everything is, from the next time on and for a while.
+    pub(super) fn ran_short(&mut self) {
+        self.demand.target = self.count;
+    }
+
+    /// Whether buffers are at home, on offer or not.
+    pub(super) fn is_empty(&self) -> bool {
+        self.offered == 0 && self.spare.is_empty()
+    }
+
+    /// Takes a held buffer home.
     pub(super) fn release(&mut self, buf: u16) {
         let held = &mut self.held[usize::from(buf)];
         assert!(*held, "buffer {buf} released twice");
         *held = false;
+        self.spare.push(buf);
+    }
+
+    /// Sees to it that enough is on offer. To be called before each entry into the kernel.
+    #[inline]
+    pub(super) fn offer(&mut self) {
+        if self.used > 0 || self.offered < self.demand.target {
+            self.demand.note(std::mem::take(&mut self.used));
+            self.top_up();
+        }
+    }
+
+    fn top_up(&mut self) {
+        while self.offered < self.demand.target {
+            let Some(buf) = self.spare.pop() else { break };
+            self.push(buf);
+            self.offered += 1;
+        }
+        self.publish_tail();
+    }
+
+    fn push(&mut self, buf: u16) {
         let slot = usize::from(self.tail & (self.slots - 1));
         let width = size_of::<BufRingEntry>();
         #[allow(clippy::cast_ptr_alignment, reason = "the region is page-aligned")]
         let entry = self.entries.at(slot * width, width).cast::<BufRingEntry>();
         let address = self.memory.at(usize::from(buf) * self.size as usize, self.size as usize);
         // SAFETY: `entry` points into the entries region, and only this thread writes entries; the
-        // kernel reads one only after the tail below has passed it. The fields are written through
-        // the reference, which leaves the ring's tail (the first entry's reserved word) alone.
+        // kernel reads one only after the published tail has passed it. The fields are written
+        // through the reference, which leaves the ring's tail (the first entry's reserved word)
+        // alone.
         let entry = unsafe { &mut *entry };
         entry.set_addr(address as u64);
         entry.set_len(self.size);
         entry.set_bid(buf);
         self.tail = self.tail.wrapping_add(1);
-        self.publish_tail();
     }
 
     /// Lets the kernel see the entries written so far.
@@ -137,5 +217,25 @@ impl Pool {
         unsafe { self.entries.free() };
         // SAFETY: passed on to the caller.
         unsafe { self.memory.free() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_offer_follows_the_demand() {
+        let mut demand = Demand::new(1024);
+        assert_eq!(demand.target, Demand::LEAST);
+        demand.note(16);
+        assert_eq!(demand.target, 32, "twice what was used");
+        demand.note(1);
+        assert_eq!(demand.target, 32, "and not less at once");
+        demand.note(1000);
+        assert_eq!(demand.target, 1024, "all there are");
+        (0..2 * Demand::PERIOD).for_each(|_| demand.note(3));
+        assert_eq!(demand.target, Demand::LEAST, "forgotten after two periods at most");
+        assert_eq!(Demand::new(4).target, 4, "a small pool is offered whole");
     }
 }
