@@ -36,8 +36,8 @@ pub(super) struct Buffers {
     size: u32,
     home: u16,
     unclaimed: u16,
-    /// Receives armed again by connections that have used one up: each may take a buffer.
-    promised: u16,
+    /// What receives that were armed again may still take. First receives are not counted.
+    promised: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -168,18 +168,23 @@ impl Buffers {
 
     /// How many buffers are neither held nor promised.
     pub(super) fn free(&self) -> u16 {
-        self.home.saturating_sub(self.promised)
+        u16::try_from(u32::from(self.home).saturating_sub(self.promised)).expect("at most home")
     }
 
-    /// A connection that sends a lot asks for more.
-    pub(super) fn promise(&mut self) {
-        self.promised += 1;
+    /// A connection that has used up a receive asks for `count` more.
+    pub(super) fn promise(&mut self, count: u8) {
+        self.promised += u32::from(count);
     }
 
-    /// It got one, or its receive has ended.
-    pub(super) fn settle(&mut self) {
-        assert!(self.promised > 0, "nothing was promised");
-        self.promised -= 1;
+    /// It got `count` of them, or gives them up.
+    pub(super) fn settle(&mut self, count: u8) {
+        assert!(self.promised >= u32::from(count), "nothing was promised");
+        self.promised -= u32::from(count);
+    }
+
+    /// Whether all of `buf` came filled.
+    pub(super) fn is_full(&self, buf: BufId) -> bool {
+        self.entries[usize::from(buf.0)].len == self.size
     }
 
     pub(super) fn all_home(&self) -> bool {

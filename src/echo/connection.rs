@@ -7,6 +7,10 @@ use super::peers::PeerIndex;
 use super::slots::Slots;
 use super::{Action, BufId, ConnId, MAX_SPANS, Nanos, RecvEnd, SocketId, Source, Span};
 
+/// The most buffers' worth one receive is armed for. With more a stream costs less, as receives are
+/// armed less often and what they bring leaves in fewer sends; what is armed counts as taken.
+const MAX_WORTH: u8 = 4;
+
 /// The state of one connection. A table of these is all the memory idle connections take.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -18,8 +22,10 @@ pub(super) struct Connection {
     greeting_left: u8,
     recv: Recv,
     phase: Phase,
-    /// Its armed receive is counted as promised a buffer.
-    promised: bool,
+    /// Buffers that its armed receive is counted as promised.
+    promised: u8,
+    /// What it received last filled a buffer: there is likely more.
+    bulk: bool,
     peer: PeerIndex,
     links: [Link; 3],
     since: [Nanos; 2],
@@ -73,7 +79,8 @@ impl Connection {
             greeting_left: greeting,
             recv: Recv::Idle,
             phase: Phase::Open,
-            promised: false,
+            promised: 0,
+            bulk: false,
             peer,
             links: [Link::UNLINKED; 3],
             since: [Nanos(0); 2],
@@ -98,37 +105,33 @@ impl Connection {
         self.flying > 0
     }
 
-    /// Arms the receive again after it ended.
+    /// Arms the receive again after it ended, while `spare` more buffers may be held.
     pub(super) fn arm(
         &mut self,
         id: ConnId,
+        spare: u16,
         buffers: &mut Buffers,
         emit: &mut impl FnMut(Action<'_>),
     ) {
         assert!(matches!(self.recv, Recv::Idle | Recv::Parked), "{id:?} is armed twice");
         assert_eq!(self.phase, Phase::Open, "{id:?} receives after its end");
-        self.promised = true;
-        buffers.promise();
-        self.arm_unpromised(id, emit);
+        let most = if self.bulk { MAX_WORTH } else { 1 };
+        let worth = u8::try_from(spare).unwrap_or(u8::MAX).clamp(1, most);
+        self.promised = worth;
+        buffers.promise(worth);
+        self.arm_unpromised(id, worth, emit);
     }
 
     /// The first receive of a connection promises nothing: it may stay idle for ever, whereas one
     /// that is armed again belongs to a peer that has sent a buffer's worth.
     pub(super) fn arm_first(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
         assert_eq!(self.recv, Recv::Idle, "{id:?} is armed twice");
-        self.arm_unpromised(id, emit);
+        self.arm_unpromised(id, 1, emit);
     }
 
-    fn arm_unpromised(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+    fn arm_unpromised(&mut self, id: ConnId, worth: u8, emit: &mut impl FnMut(Action<'_>)) {
         self.recv = Recv::Armed;
-        emit(Action::ArmRecv { conn: id, socket: self.socket });
-    }
-
-    /// The armed receive took a buffer, or takes none any more.
-    fn settle(&mut self, buffers: &mut Buffers) {
-        if std::mem::take(&mut self.promised) {
-            buffers.settle();
-        }
+        emit(Action::ArmRecv { conn: id, socket: self.socket, worth });
     }
 
     /// Arms the receive after it waited for a buffer.
@@ -139,7 +142,7 @@ impl Connection {
         emit: &mut impl FnMut(Action<'_>),
     ) {
         assert_eq!(self.recv, Recv::Parked, "{id:?} was not waiting");
-        self.arm(id, buffers, emit);
+        self.arm(id, 1, buffers, emit);
         self.recv = Recv::Woken;
     }
 
@@ -152,7 +155,11 @@ impl Connection {
         emit: &mut impl FnMut(Action<'_>),
     ) -> bool {
         assert!(self.is_receiving(), "{id:?} received without a receive");
-        self.settle(buffers);
+        self.bulk = buffers.is_full(buf);
+        if self.promised > 0 {
+            self.promised -= 1;
+            buffers.settle(1);
+        }
         if self.recv == Recv::Woken {
             self.recv = Recv::Armed;
         }
@@ -188,7 +195,7 @@ impl Connection {
     ) {
         let stopped = self.recv == Recv::Idle && self.phase == Phase::Open;
         if stopped && self.owed.count() <= credit.resume {
-            self.arm(id, buffers, emit);
+            self.arm(id, credit.stop - self.owed.count(), buffers, emit);
         }
     }
 
@@ -202,7 +209,7 @@ impl Connection {
         emit: &mut impl FnMut(Action<'_>),
     ) -> Next {
         assert!(self.is_receiving(), "{id:?} ended a receive it does not have");
-        self.settle(buffers);
+        buffers.settle(std::mem::take(&mut self.promised));
         if self.recv == Recv::Woken && end != RecvEnd::NoBuffers {
             buffers.return_claim();
         }
@@ -224,7 +231,7 @@ impl Connection {
                     self.recv = Recv::Parked;
                     return Next::Park;
                 }
-                self.arm(id, buffers, emit);
+                self.arm(id, credit.stop - self.owed.count(), buffers, emit);
             }
         }
         Next::Settled

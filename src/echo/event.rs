@@ -180,6 +180,8 @@ pub enum Action<'a> {
         conn: ConnId,
         /// On which socket.
         socket: SocketId,
+        /// At most this many buffers' worth of bytes; an engine may end it earlier.
+        worth: u8,
     },
     /// End the armed receive; [`Event::RecvEnded`] follows in any case.
     CancelRecv {

@@ -296,7 +296,7 @@ impl Kernel {
         match action {
             Action::ArmAccept { burst, .. } => assert_eq!(self.armed.replace(burst), None),
             Action::CancelAccept { .. } => self.cancelled = true,
-            Action::ArmRecv { conn, socket } => self.peer(socket, conn).arm(),
+            Action::ArmRecv { conn, socket, .. } => self.peer(socket, conn).arm(),
             Action::CancelRecv { conn, socket } => {
                 let peer = self.peer(socket, conn);
                 assert!(peer.armed && !peer.cancelled);

@@ -131,7 +131,7 @@ impl Kernel for Epoll {
             Action::CancelAccept { listener } => {
                 self.accept_ended(listener, AcceptEnd::Cancelled);
             }
-            Action::ArmRecv { conn, socket } => self.arm_receive(conn, socket),
+            Action::ArmRecv { conn, socket, .. } => self.arm_receive(conn, socket),
             Action::CancelRecv { socket, .. } => self.cancel_receive(socket),
             Action::Send { conn, socket, source } => self.start_send(now, conn, socket, source),
             Action::Copy { span, to, at } => self.pool.copy(&span, to, at),

@@ -87,8 +87,8 @@ impl Kernel for Uring {
             Action::CancelAccept { listener } => {
                 self.ring.cancel(accept_token(listener), CANCEL);
             }
-            Action::ArmRecv { conn, socket } => {
-                self.ring.receive_some(Handle::Direct(socket.0), token(Op::Recv, conn));
+            Action::ArmRecv { conn, socket, worth } => {
+                self.ring.receive_some(Handle::Direct(socket.0), worth, token(Op::Recv, conn));
             }
             Action::CancelRecv { conn, .. } => self.ring.cancel(token(Op::Recv, conn), CANCEL),
             Action::Send { conn, socket, source } => self.send(now, conn, socket, source),

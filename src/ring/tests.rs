@@ -48,7 +48,7 @@ fn a_connection_is_accepted_echoed_and_closed() {
     ring.accept_one(listener.as_fd(), 0, Token::new(Op::Accept, 0, 0));
     let socket = next(&mut ring, Op::Accept).result.expect("accepted");
     assert_eq!(ring.accepted_peer(0), client.local_addr().ok());
-    ring.receive_some(Handle::Direct(socket), Token::new(Op::Recv, 7, 1));
+    ring.receive_some(Handle::Direct(socket), 1, Token::new(Op::Recv, 7, 1));
     client.write_all(b"completion").expect("sent");
     let received = next(&mut ring, Op::Recv);
     let (buffer, len) = (received.buffer.expect("a buffer"), received.result.expect("bytes"));
@@ -100,7 +100,7 @@ fn dropping_a_ring_joins_what_is_in_flight() {
         let _client = TcpStream::connect(addr).expect("queued");
         ring.accept_one(listener.as_fd(), 0, Token::new(Op::Accept, 0, 0));
         let socket = next(&mut ring, Op::Accept).result.expect("accepted");
-        ring.receive_some(Handle::Direct(socket), Token::new(Op::Recv, 0, 0));
+        ring.receive_some(Handle::Direct(socket), 1, Token::new(Op::Recv, 0, 0));
         ring.submit().expect("a working ring");
         assert!(ring.join_in_flight(), "something stayed in flight");
     }
@@ -177,7 +177,7 @@ fn a_flood_brings_one_buffers_worth_and_ends() {
     client.write_all(&[7; 64 << 10]).expect("the kernel takes it");
     ring.accept_one(listener.as_fd(), 0, Token::new(Op::Accept, 0, 0));
     let socket = Handle::Direct(next(&mut ring, Op::Accept).result.expect("accepted"));
-    ring.receive_some(socket, Token::new(Op::Recv, 0, 0));
+    ring.receive_some(socket, 1, Token::new(Op::Recv, 0, 0));
     let first = next(&mut ring, Op::Recv);
     assert_eq!(first.result, Ok(SMALL.buffer_size));
     let mut batch = Vec::with_capacity(8);

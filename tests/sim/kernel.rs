@@ -78,7 +78,7 @@ impl Kernel {
                     self.watch.cancelled_accept(burst, self.draining);
                 }
             }
-            Action::ArmRecv { conn, socket } => self.arm_recv(conn, socket),
+            Action::ArmRecv { conn, socket, .. } => self.arm_recv(conn, socket),
             Action::CancelRecv { conn, socket } => self.cancel_recv(conn, socket),
             Action::Send { conn, socket, source } => {
                 self.begin_send(conn, socket, What::of(source))
