@@ -330,10 +330,8 @@ fn is_loopback(addr: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::config::typed;
 
     const FACTS: Facts = Facts {
         ports: 28_232,
@@ -352,11 +350,7 @@ mod tests {
     };
 
     fn check(args: &str, facts: &Facts) -> Result<Budget, PreflightError> {
-        let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
-            panic!("not a run")
-        };
-        Budget::check(facts, &RunConfig::resolve(*run).expect(args))
+        Budget::check(facts, &typed(args).expect(args))
     }
 
     #[test]
@@ -414,11 +408,7 @@ mod tests {
 
     #[test]
     fn this_machine_can_be_asked() {
-        let words = ["loadgen", "run", "--source", "127.1.0.0/30"];
-        let Command::Run(run) = Cli::try_parse_from(words).unwrap().command else {
-            panic!("not a run")
-        };
-        let facts = Facts::gather(&RunConfig::resolve(*run).unwrap(), 8).unwrap();
+        let facts = Facts::gather(&typed("--source 127.1.0.0/30").unwrap(), 8).unwrap();
         assert_eq!((facts.sources, facts.prepared), (2, 8));
         assert!(facts.ports > 0);
     }

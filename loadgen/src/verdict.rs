@@ -187,19 +187,13 @@ fn approx(n: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::config::typed;
     use crate::evidence::{Conntrack, KernelCounters, SynRetryLadder};
     use crate::record::Recorder;
 
     fn config(args: &str) -> RunConfig {
-        let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
-            panic!("not a run")
-        };
-        RunConfig::resolve(*run).expect(args)
+        typed(args).expect(args)
     }
 
     /// `n` connections, 1 ms apart, each `lag_ns` late and accepted after 10 µs.

@@ -135,17 +135,11 @@ fn server_cpus(args: &[String]) -> Option<Vec<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::config::typed;
 
     fn divided(args: &str) -> (Vec<usize>, Vec<usize>) {
-        let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
-            panic!("not a run")
-        };
-        divide(&RunConfig::resolve(*run).expect(args), &[0, 1, 2])
+        divide(&typed(args).expect(args), &[0, 1, 2])
     }
 
     #[test]
