@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{Close, RunConfig, Shape, Stop};
 use crate::evidence::{port_range, sysctl};
-use crate::sources::Sources;
+use crate::sources::{Sources, UnusableSource};
 
 /// Descriptors that are not connections: rings, files, the server's pipes, standard streams.
 pub const DESCRIPTORS_APART: u64 = 64;
@@ -59,6 +59,9 @@ pub struct Budget {
 /// The run cannot happen as asked. Every message ends with what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PreflightError {
+    /// A source address is not this machine's.
+    #[error(transparent)]
+    Source(#[from] UnusableSource),
     /// The shape alone is over the cap: the surplus would be shed every time.
     #[error(
         "the load wants {wanted} connections open at once, but --max-in-flight is {cap}: \

@@ -36,7 +36,8 @@ pub(super) fn of_socket(error: &io::Error) -> Option<Ending> {
     let errno = Errno::from_io_error(error)?;
     let outcome = match errno {
         Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Outcome::FdLimit,
-        Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => Outcome::LocalPortExhausted,
+        // Not EADDRNOTAVAIL: ports are left to connect, so it is the address that is not ours.
+        Errno::ADDRINUSE => Outcome::LocalPortExhausted,
         _ => return None,
     };
     Some(ending(outcome, errno))
@@ -68,5 +69,6 @@ mod tests {
         let full = of_socket(&Errno::MFILE.into()).unwrap();
         assert_eq!((full.outcome, full.errno), (Outcome::FdLimit, Some(24)));
         assert_eq!(of_socket(&Errno::AFNOSUPPORT.into()), None);
+        assert_eq!(of_socket(&Errno::ADDRNOTAVAIL.into()), None);
     }
 }
