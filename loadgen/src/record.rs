@@ -36,7 +36,8 @@ pub enum Outcome {
     EchoTimeout,
     /// No free port for this source and destination (EADDRNOTAVAIL).
     LocalPortExhausted,
-    /// No descriptor left (EMFILE, ENFILE).
+    /// No descriptor (EMFILE, ENFILE) or no kernel memory (ENOBUFS, ENOMEM) left for a socket at
+    /// this end: its own machine is short of something, and the server has nothing to do with it.
     FdLimit,
     /// No route (ENETUNREACH, EHOSTUNREACH).
     Unreachable,

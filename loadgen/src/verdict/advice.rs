@@ -60,7 +60,7 @@ pub enum Advice {
         /// How many attempts.
         count: u64,
     },
-    /// Descriptors ran out.
+    /// Descriptors, or memory for sockets, ran out.
     DescriptorsExhausted {
         /// How many attempts.
         count: u64,
@@ -137,8 +137,9 @@ impl fmt::Display for Advice {
                  use --close rst",
             ),
             Self::DescriptorsExhausted { count } => (
-                format!("{} found no free descriptor", human::plural(count, "attempt")),
-                "lower --max-in-flight or raise ulimit -n",
+                format!("{} found no descriptor or memory", human::plural(count, "attempt")),
+                "lower --max-in-flight, or raise ulimit -n or what the kernel may use for sockets \
+                 (net.ipv4.tcp_mem, the memory limit of a container)",
             ),
             Self::NoStamp { count } => (
                 format!("{} did not begin with a stamp", human::plural(count, "connection")),
