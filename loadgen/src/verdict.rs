@@ -136,6 +136,7 @@ fn advice(all: &Interval, evidence: &Evidence) -> Vec<Advice> {
     let descriptors = outcome(Outcome::FdLimit);
     advice.extend(descriptors.map(|count| Advice::DescriptorsExhausted { count }));
     advice.extend(some(all.counts().censored).map(|count| Advice::Unfinished { count }));
+    advice.extend(some(evidence.looks_missed).map(|count| Advice::LooksMissed { count }));
     if all.histogram(Phase::AcceptDelay).is_empty() && !all.histogram(Phase::Connect).is_empty() {
         advice.push(Advice::NotObserved);
     }
@@ -279,6 +280,7 @@ mod tests {
             }),
             conntrack: Some(Conntrack { count_peak: 95, limit: 100, ..Conntrack::default() }),
             syn_retry_ladder: Some(SynRetryLadder { connect: 1, accept_delay: 0 }),
+            looks_missed: 3,
             ..Evidence::default()
         };
         let mut recorder = Recorder::new();
@@ -295,6 +297,7 @@ mod tests {
             "conntrack_nearly_full",
             "refused",
             "unfinished",
+            "looks_missed",
             "accept_not_observed",
         ];
         assert_eq!(codes, expected);

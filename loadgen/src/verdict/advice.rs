@@ -70,6 +70,11 @@ pub enum Advice {
         /// On how many connections.
         count: u64,
     },
+    /// The kernel had no memory to answer looks at waiting connections.
+    LooksMissed {
+        /// How many.
+        count: u64,
+    },
     /// Accepts were not seen at all.
     NotObserved,
 }
@@ -89,6 +94,7 @@ impl Advice {
             Self::PortsExhausted { .. } => "local_port_exhausted",
             Self::DescriptorsExhausted { .. } => "fd_limit",
             Self::NoStamp { .. } => "stamp_invalid",
+            Self::LooksMissed { .. } => "looks_missed",
             Self::NotObserved => "accept_not_observed",
         }
     }
@@ -144,6 +150,11 @@ impl fmt::Display for Advice {
             Self::NoStamp { count } => (
                 format!("{} did not begin with a stamp", human::plural(count, "connection")),
                 "start uring-echo serve with --stamp, or use --observe diag",
+            ),
+            Self::LooksMissed { count } => (
+                format!("the kernel had no memory for {}", human::plural(count, "look")),
+                "the brackets around those accepts are wider, as diag_resolution shows; free some \
+                 memory, or use --observe stamp with uring-echo",
             ),
             Self::NotObserved => (
                 "no accept was observed, so there is no accept_delay".into(),
