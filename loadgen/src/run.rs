@@ -2,6 +2,7 @@
 
 mod host;
 mod method;
+mod neighbours;
 
 use std::io;
 use std::process::ExitStatus as ProcessStatus;
