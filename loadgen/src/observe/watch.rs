@@ -84,8 +84,8 @@ impl<L: Looker> DiagWatch<L> {
 
     /// Looks once at each connection that is due at `now_ns`, the longest overdue first, at most
     /// `budget` of them, and tells `observe` of each that no longer waits; that one is not watched
-    /// any more. Returns how many looks it took. One that the kernel has no memory for just now ends
-    /// the pass and is repeated in the next: the bracket around that accept gets wider.
+    /// any more. Returns how many looks it took. One that the kernel has no memory for just now
+    /// ends the pass and is repeated in the next: the bracket around that accept gets wider.
     ///
     /// `now_ns` is read from the monotonic clock right before the call.
     ///

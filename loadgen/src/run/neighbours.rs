@@ -19,8 +19,8 @@ type Cpus = BTreeSet<usize>;
 pub(super) struct Neighbours(Vec<Cpus>);
 
 impl Neighbours {
-    /// Of whoever listens at `addr`, or of process `pid` where that is known. Who cannot be seen (on
-    /// another host, in another namespace, somebody else's process) may run on any CPU there is.
+    /// Of whoever listens at `addr`, or of process `pid` where that is known. Who cannot be seen
+    /// (on another host, in another namespace, somebody else's process) may run on any CPU.
     pub(super) fn of(addr: SocketAddr, pid: Option<u32>) -> Self {
         let threads = ServerProcess::holders(addr, pid)
             .map(|servers| servers.iter().flat_map(threads_of).collect::<Vec<Cpus>>());
