@@ -284,20 +284,21 @@ fn same_family(net: &IpNet, addr: &SocketAddr) -> bool {
     net.addr().is_ipv4() == addr.is_ipv4()
 }
 
+/// What `loadgen run` makes of these words.
+#[cfg(test)]
+pub(crate) fn typed(words: &str) -> Result<RunConfig, ConfigError> {
+    use crate::cli::{Cli, Command};
+    let all = ["loadgen", "run"].into_iter().chain(words.split_whitespace());
+    match <Cli as clap::Parser>::try_parse_from(all).expect(words).command {
+        Command::Run(run) => RunConfig::resolve(*run),
+        other => panic!("{words} is {other:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
+    use super::typed as resolve;
     use super::*;
-    use crate::cli::{Cli, Command};
-
-    fn resolve(args: &str) -> Result<RunConfig, ConfigError> {
-        let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
-            panic!("not a run")
-        };
-        RunConfig::resolve(*run)
-    }
 
     #[test]
     fn nothing_typed_is_3000_per_second_for_10_seconds_on_the_embedded_server() {

@@ -59,7 +59,7 @@ pub enum DispatchError {
     #[error(transparent)]
     Ring(#[from] RingError),
     /// Client sockets cannot be made at all.
-    #[error("making a client socket")]
+    #[error("making a client socket; is every --source still an address of this machine?")]
     Socket(#[source] io::Error),
     /// The kernel's socket table cannot be asked.
     #[error("observing accepts by sock_diag")]

@@ -56,6 +56,10 @@ pub struct Evidence {
     pub server_cpu: Option<CpuUse>,
     /// Samples at the instants at which the kernel retries a SYN.
     pub syn_retry_ladder: Option<SynRetryLadder>,
+    /// Looks of `--observe diag` that the kernel had no memory for (ENOBUFS, ENOMEM, EAGAIN): the
+    /// brackets around those accepts are wider.
+    #[serde(default)]
+    pub looks_missed: u64,
     /// Kernel settings that shape what was measured.
     pub settings: Settings,
     /// What could not be read, and why.

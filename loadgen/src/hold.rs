@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::cli::HoldArgs;
 use crate::config::{ConfigError, lookup};
 use crate::embedded::{EmbeddedError, EmbeddedServer};
+use crate::sources::{Sources, UnusableSource};
 use crate::torture::process::{ServerProcess, open_connections};
 use crate::torture::{Options, Target, Trouble};
 
@@ -31,6 +32,9 @@ pub enum HoldError {
     /// The address is none.
     #[error(transparent)]
     Address(#[from] ConfigError),
+    /// A source address is not this machine's.
+    #[error(transparent)]
+    Source(#[from] UnusableSource),
     /// There is no embedded server.
     #[error(transparent)]
     Server(#[from] EmbeddedError),
@@ -80,6 +84,7 @@ pub(crate) struct Held {
 /// [`HoldError`].
 pub fn execute(args: &HoldArgs) -> Result<bool, HoldError> {
     let given = args.addr.as_deref().map(|addr| lookup(addr, &args.source)).transpose()?;
+    Sources::expand(&args.source).check()?;
     let server_args: Vec<_> = args.server_args.iter().map(Into::into).collect();
     let embedded = match given {
         Some(_) => None,

@@ -195,6 +195,11 @@ impl Ledger {
         }
     }
 
+    /// So many looks at waiting connections were not answered.
+    pub fn looks_missed(&mut self, count: u64) {
+        self.recorder.looks_missed(count);
+    }
+
     /// As [`Recorder::take_interval`], with an instant of the monotonic clock.
     pub fn take_interval(&mut self, now_ns: u64, into: Interval) -> Interval {
         self.recorder.take_interval(now_ns.saturating_sub(self.start_ns), into)

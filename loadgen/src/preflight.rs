@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{Close, RunConfig, Shape, Stop};
 use crate::evidence::{port_range, sysctl};
-use crate::sources::Sources;
+use crate::sources::{Sources, UnusableSource};
 
 /// Descriptors that are not connections: rings, files, the server's pipes, standard streams.
 pub const DESCRIPTORS_APART: u64 = 64;
@@ -59,6 +59,9 @@ pub struct Budget {
 /// The run cannot happen as asked. Every message ends with what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PreflightError {
+    /// A source address is not this machine's.
+    #[error(transparent)]
+    Source(#[from] UnusableSource),
     /// The shape alone is over the cap: the surplus would be shed every time.
     #[error(
         "the load wants {wanted} connections open at once, but --max-in-flight is {cap}: \
@@ -330,10 +333,8 @@ fn is_loopback(addr: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::config::typed;
 
     const FACTS: Facts = Facts {
         ports: 28_232,
@@ -352,11 +353,7 @@ mod tests {
     };
 
     fn check(args: &str, facts: &Facts) -> Result<Budget, PreflightError> {
-        let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
-            panic!("not a run")
-        };
-        Budget::check(facts, &RunConfig::resolve(*run).expect(args))
+        Budget::check(facts, &typed(args).expect(args))
     }
 
     #[test]
@@ -414,11 +411,7 @@ mod tests {
 
     #[test]
     fn this_machine_can_be_asked() {
-        let words = ["loadgen", "run", "--source", "127.1.0.0/30"];
-        let Command::Run(run) = Cli::try_parse_from(words).unwrap().command else {
-            panic!("not a run")
-        };
-        let facts = Facts::gather(&RunConfig::resolve(*run).unwrap(), 8).unwrap();
+        let facts = Facts::gather(&typed("--source 127.1.0.0/30").unwrap(), 8).unwrap();
         assert_eq!((facts.sources, facts.prepared), (2, 8));
         assert!(facts.ports > 0);
     }

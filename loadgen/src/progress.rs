@@ -155,10 +155,8 @@ fn say(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::config::typed;
 
     const LIVE: Live = Live {
         started: 9000,
@@ -169,11 +167,7 @@ mod tests {
     };
 
     fn progress(args: &str) -> Progress {
-        let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
-            panic!("not a run")
-        };
-        Progress::new(&RunConfig::resolve(*run).expect(args))
+        Progress::new(&typed(args).expect(args))
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub enum Outcome {
     EchoTimeout,
     /// No free port for this source and destination (EADDRNOTAVAIL).
     LocalPortExhausted,
-    /// No descriptor left (EMFILE, ENFILE).
+    /// No descriptor (EMFILE, ENFILE) or no kernel memory (ENOBUFS, ENOMEM) left for a socket at
+    /// this end: its own machine is short of something, and the server has nothing to do with it.
     FdLimit,
     /// No route (ENETUNREACH, EHOSTUNREACH).
     Unreachable,
@@ -198,6 +199,11 @@ impl Recorder {
         self.record(Phase::AcceptResponse, at_least_ns);
     }
 
+    /// Looks at waiting connections that the kernel did not answer.
+    pub fn looks_missed(&mut self, count: u64) {
+        self.current.counts.looks_missed += count;
+    }
+
     /// Bytes of messages that went out.
     pub fn bytes_sent(&mut self, bytes: u64) {
         self.current.counts.bytes_sent += bytes;
@@ -318,6 +324,8 @@ pub struct Counts {
     pub censored: u64,
     /// Samples over [`HIGHEST_NS`].
     pub clipped: u64,
+    /// Looks at waiting connections that the kernel had no memory for, warm-up included.
+    pub looks_missed: u64,
     /// Message bytes out.
     pub bytes_sent: u64,
     /// Echo bytes in.
@@ -348,6 +356,7 @@ impl Counts {
         self.accepted_before_return += other.accepted_before_return;
         self.censored += other.censored;
         self.clipped += other.clipped;
+        self.looks_missed += other.looks_missed;
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.last_intended_ns = self.last_intended_ns.max(other.last_intended_ns);

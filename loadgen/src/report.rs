@@ -74,8 +74,9 @@ impl Report {
     pub fn of(run: Finished<'_>) -> Self {
         let (config, all) = (run.config, run.totals.all());
         let mut evidence = run.evidence;
-        evidence.syn_retry_ladder = Some(SynRetryLadder::count(all));
         let counts = all.counts();
+        evidence.syn_retry_ladder = Some(SynRetryLadder::count(all));
+        evidence.looks_missed = counts.looks_missed;
         Self {
             schema_version: SCHEMA_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").into(),

@@ -2,6 +2,7 @@
 
 mod host;
 mod method;
+mod neighbours;
 
 use std::io;
 use std::process::ExitStatus as ProcessStatus;
@@ -24,6 +25,7 @@ use crate::observe::ListenerQueue;
 use crate::preflight::{Budget, DESCRIPTORS_APART, Facts, PreflightError};
 use crate::progress::Progress;
 use crate::report::{self, ExitStatus, Finished, Report};
+use crate::sources::Sources;
 use crate::totals::Totals;
 
 /// Why there is no report. Exit status 1.
@@ -120,6 +122,7 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>, RunError> {
 
 /// Refuses an impossible run, and takes beforehand what would stall a possible one.
 fn preflight(config: &RunConfig) -> Result<Budget, RunError> {
+    Sources::expand(&config.sources).check().map_err(PreflightError::from)?;
     let prepared = u32::from(config.threads).saturating_mul(PREPARED_MAX);
     let facts = Facts::gather(config, prepared).map_err(refused("reading the limits"))?;
     let budget = Budget::check(&facts, config)?;

@@ -216,18 +216,13 @@ fn rate_micro(per_second: f64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::config::typed;
 
     fn config(args: &str) -> RunConfig {
-        let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
-            panic!("not a run")
-        };
-        RunConfig::resolve(*run).expect(args)
+        typed(args).expect(args)
     }
 
     fn lanes(args: &str, of: u16) -> Vec<Vec<u64>> {

@@ -1,8 +1,10 @@
 //! Client addresses taken in turn: each brings its own range of ports.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, UdpSocket};
 
 use ipnet::IpNet;
+use rustix::io::Errno;
 
 /// Most addresses used, over all networks; further ones would only cost memory.
 pub const SOURCES_MAX: usize = 65_536;
@@ -14,6 +16,20 @@ pub struct Sources {
     next: usize,
 }
 
+/// An address that no socket of this machine can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "--source: binding a socket to {addr} failed ({errno}): it is probably no address of this \
+     machine; add it to an interface (ip address add {addr} dev lo), leave it out, or use some of \
+     127.0.0.0/8, which needs no set-up"
+)]
+pub struct UnusableSource {
+    /// The first such address.
+    pub addr: IpAddr,
+    /// What bind(2) said.
+    pub errno: Errno,
+}
+
 impl Sources {
     /// Expands networks into their host addresses, an equal share of [`SOURCES_MAX`] each at most.
     /// All of 127.0.0.0/8 can be used on Linux without configuring an address.
@@ -21,6 +37,20 @@ impl Sources {
         let share = SOURCES_MAX / networks.len().max(1);
         let addrs = networks.iter().flat_map(|net| net.hosts().take(share.max(1))).collect();
         Self { addrs, next: 0 }
+    }
+
+    /// Binds a socket to every address once, which takes some 20 µs each.
+    ///
+    /// # Errors
+    /// [`UnusableSource`] names the first that cannot be had.
+    pub fn check(&self) -> Result<(), UnusableSource> {
+        let unusable = |addr: IpAddr, error: &io::Error| UnusableSource {
+            addr,
+            errno: Errno::from_io_error(error).unwrap_or(Errno::ADDRNOTAVAIL),
+        };
+        self.addrs.iter().try_for_each(|&addr| {
+            UdpSocket::bind((addr, 0)).map(drop).map_err(|error| unusable(addr, &error))
+        })
     }
 
     /// Begins the round elsewhere, so that threads do not walk in step.
@@ -80,6 +110,18 @@ mod tests {
         assert_eq!(local, SOURCES_MAX / 2);
         assert_eq!(sources(&["::1/128"]).len(), 1);
         assert_eq!(sources(&["fd00::/64"]).len(), SOURCES_MAX);
+    }
+
+    #[test]
+    fn an_address_of_somebody_else_is_named() {
+        sources(&[]).check().unwrap();
+        sources(&["127.1.0.0/24", "::1/128"]).check().unwrap();
+        let error = sources(&["127.1.0.0/30", "203.0.113.0/24"]).check().unwrap_err();
+        assert_eq!(
+            (error.addr.to_string().as_str(), error.errno),
+            ("203.0.113.1", Errno::ADDRNOTAVAIL)
+        );
+        assert!(error.to_string().contains("ip address add 203.0.113.1"), "{error}");
     }
 
     #[test]

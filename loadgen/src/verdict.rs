@@ -136,6 +136,7 @@ fn advice(all: &Interval, evidence: &Evidence) -> Vec<Advice> {
     let descriptors = outcome(Outcome::FdLimit);
     advice.extend(descriptors.map(|count| Advice::DescriptorsExhausted { count }));
     advice.extend(some(all.counts().censored).map(|count| Advice::Unfinished { count }));
+    advice.extend(some(evidence.looks_missed).map(|count| Advice::LooksMissed { count }));
     if all.histogram(Phase::AcceptDelay).is_empty() && !all.histogram(Phase::Connect).is_empty() {
         advice.push(Advice::NotObserved);
     }
@@ -187,19 +188,13 @@ fn approx(n: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::config::typed;
     use crate::evidence::{Conntrack, KernelCounters, SynRetryLadder};
     use crate::record::Recorder;
 
     fn config(args: &str) -> RunConfig {
-        let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
-            panic!("not a run")
-        };
-        RunConfig::resolve(*run).expect(args)
+        typed(args).expect(args)
     }
 
     /// `n` connections, 1 ms apart, each `lag_ns` late and accepted after 10 µs.
@@ -285,6 +280,7 @@ mod tests {
             }),
             conntrack: Some(Conntrack { count_peak: 95, limit: 100, ..Conntrack::default() }),
             syn_retry_ladder: Some(SynRetryLadder { connect: 1, accept_delay: 0 }),
+            looks_missed: 3,
             ..Evidence::default()
         };
         let mut recorder = Recorder::new();
@@ -301,6 +297,7 @@ mod tests {
             "conntrack_nearly_full",
             "refused",
             "unfinished",
+            "looks_missed",
             "accept_not_observed",
         ];
         assert_eq!(codes, expected);

@@ -109,6 +109,19 @@ fn usage_and_runtime_errors_are_told_apart() {
     assert!(String::from_utf8_lossy(&failed.stderr).contains("--no-such-option"));
 }
 
+#[test]
+fn a_source_of_somebody_else_is_refused_before_anything_is_started() {
+    for command in ["run --rate 10", "hold --connections 10"] {
+        let mut loadgen = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        loadgen.args(command.split_whitespace()).args(["--source", "203.0.113.0/24"]);
+        let refused = loadgen.output().unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let words = String::from_utf8_lossy(&refused.stderr);
+        assert!(words.contains("203.0.113.1") && words.contains("--source"), "{words}");
+        assert!(refused.stdout.is_empty() && words.lines().count() == 1, "{refused:?}");
+    }
+}
+
 /// Starts a long run and reads stderr until it goes.
 fn going(args: &str) -> Option<Child> {
     let mut child = loadgen(args).spawn().unwrap();

@@ -52,13 +52,54 @@ fn assert_all_passed(results: &[CaseResult]) {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
+/// Every case there is, by the name that users know it by.
+const CASES: [&str; 17] = [
+    "half-close-0",
+    "half-close-1",
+    "half-close-64k",
+    "half-close-16m",
+    "slow-reader",
+    "one-byte-at-a-time",
+    "pipelined",
+    "slow-beside-normal",
+    "reset-after-connect",
+    "reset-after-send",
+    "reset-mid-stream",
+    "reset-half-closed",
+    "reset-after-echo",
+    "vanish",
+    "burst",
+    "cycles",
+    "stop-continue",
+];
+
 #[test]
 fn the_server_passes_every_case() {
     for args in [["--accept", "reuseport"], ["--accept", "shared"]] {
         let Some(server) = Server::start(&args) else { return };
         let options = Options { quick: true, pid: Some(server.child.id()) };
-        assert_all_passed(&torture::run(server.addr, options));
+        let results = torture::run(server.addr, options);
+        assert_eq!(results.iter().map(|case| case.name).collect::<Vec<_>>(), CASES);
+        assert_all_passed(&results);
     }
+}
+
+/// As a person runs it, who names the server's address and no process: what needs one says so.
+#[test]
+fn the_command_prints_a_row_for_every_case() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["torture", &server.addr.to_string(), "--quick"]);
+    let output = command.output().expect("started");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let mut rows = text.lines();
+    for case in CASES {
+        let verdict = if case == "stop-continue" { "skip" } else { "PASS" };
+        let row: Vec<_> = rows.next().unwrap_or_default().split_whitespace().take(2).collect();
+        assert_eq!(row, [verdict, case], "{text}");
+    }
+    assert!(text.ends_with("16 passed, 0 failed, 1 skipped\n"), "{text}");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! - `sandbox`: what the running process has given up
 //! - `stop`: nothing accepted or queued is lost when the server is told to end
 //! - `torture`: resets, floods and signals in the middle of it all
+//! - `soak`: all kinds of clients at once, for as long as asked for
 //! - `cli`: messages and exit codes
 //! - `tidy`: house rules that can be read off the sources
 
@@ -16,6 +17,7 @@ mod limits;
 mod promises;
 mod resources;
 mod sandbox;
+mod soak;
 mod stop;
 mod support;
 mod tidy;

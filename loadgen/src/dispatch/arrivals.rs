@@ -115,19 +115,13 @@ impl Chain {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::config::typed;
 
     const ALONE: ThreadShare = ThreadShare { index: 0, of: 1 };
 
     fn arrivals(args: &str) -> Arrivals {
-        let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
-            panic!("not a run")
-        };
-        let mut arrivals = Arrivals::new(&RunConfig::resolve(*run).expect(args), ALONE, 100);
+        let mut arrivals = Arrivals::new(&typed(args).expect(args), ALONE, 100);
         arrivals.begin(1_000);
         arrivals
     }

@@ -15,6 +15,7 @@ pub(super) fn of_connect(errno: Errno) -> Ending {
         Errno::CONNRESET | Errno::PIPE => Outcome::ResetAfterConnect,
         Errno::TIMEDOUT => Outcome::ConnectTimeout,
         Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => Outcome::LocalPortExhausted,
+        Errno::NOBUFS | Errno::NOMEM => Outcome::FdLimit,
         // No route, a firewall's answer, an interface that is down: the server was not reached.
         _ => Outcome::Unreachable,
     };
@@ -25,6 +26,7 @@ pub(super) fn of_connect(errno: Errno) -> Ending {
 pub(super) fn of_established(errno: Errno) -> Ending {
     let outcome = match errno {
         Errno::HOSTUNREACH | Errno::NETUNREACH => Outcome::Unreachable,
+        Errno::NOBUFS | Errno::NOMEM => Outcome::FdLimit,
         _ => Outcome::ResetAfterConnect,
     };
     ending(outcome, errno)
@@ -36,7 +38,8 @@ pub(super) fn of_socket(error: &io::Error) -> Option<Ending> {
     let errno = Errno::from_io_error(error)?;
     let outcome = match errno {
         Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => Outcome::FdLimit,
-        Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => Outcome::LocalPortExhausted,
+        // Not EADDRNOTAVAIL: ports are left to connect, so it is the address that is not ours.
+        Errno::ADDRINUSE => Outcome::LocalPortExhausted,
         _ => return None,
     };
     Some(ending(outcome, errno))
@@ -58,9 +61,12 @@ mod tests {
             (of_connect(Errno::TIMEDOUT), Outcome::ConnectTimeout, 110),
             (of_connect(Errno::ADDRNOTAVAIL), Outcome::LocalPortExhausted, 99),
             (of_connect(Errno::NETUNREACH), Outcome::Unreachable, 101),
+            (of_connect(Errno::NOBUFS), Outcome::FdLimit, 105),
+            (of_connect(Errno::NOMEM), Outcome::FdLimit, 12),
             (of_connect(Errno::PERM), Outcome::Unreachable, 1),
             (of_established(Errno::PIPE), Outcome::ResetAfterConnect, 32),
             (of_established(Errno::HOSTUNREACH), Outcome::Unreachable, 113),
+            (of_established(Errno::NOMEM), Outcome::FdLimit, 12),
         ];
         for (ending, outcome, errno) in cases {
             assert_eq!(ending, Ending { outcome, errno: Some(errno) });
@@ -68,5 +74,6 @@ mod tests {
         let full = of_socket(&Errno::MFILE.into()).unwrap();
         assert_eq!((full.outcome, full.errno), (Outcome::FdLimit, Some(24)));
         assert_eq!(of_socket(&Errno::AFNOSUPPORT.into()), None);
+        assert_eq!(of_socket(&Errno::ADDRNOTAVAIL.into()), None);
     }
 }

@@ -155,6 +155,7 @@ impl Readings {
             generator_cpu: self.generator.map(|meter| meter.total(elapsed_ns)),
             server_cpu: self.server.map(|meter| meter.total(elapsed_ns)),
             syn_retry_ladder: None,
+            looks_missed: 0,
             settings: Settings::read(),
             unreadable: self.unreadable,
         }

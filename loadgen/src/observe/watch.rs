@@ -3,7 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
+
+use rustix::io::Errno;
 
 use super::diag::{DiagSocket, Look};
 use super::observation::{Observation, Seen};
@@ -23,6 +26,7 @@ pub struct DiagWatch<L = DiagSocket> {
     /// Whose look comes when. A turn whose serial is not that of its connection is stale.
     turns: BinaryHeap<Reverse<Turn>>,
     serial: u32,
+    missed: u64,
 }
 
 impl DiagWatch {
@@ -45,6 +49,7 @@ impl<L: Looker> DiagWatch<L> {
             count: 0,
             turns: BinaryHeap::with_capacity(keys.saturating_mul(2).max(1)),
             serial: 0,
+            missed: 0,
         }
     }
 
@@ -79,12 +84,13 @@ impl<L: Looker> DiagWatch<L> {
 
     /// Looks once at each connection that is due at `now_ns`, the longest overdue first, at most
     /// `budget` of them, and tells `observe` of each that no longer waits; that one is not watched
-    /// any more. Returns how many looks it took.
+    /// any more. Returns how many looks it took. One that the kernel has no memory for just now
+    /// ends the pass and is repeated in the next: the bracket around that accept gets wider.
     ///
     /// `now_ns` is read from the monotonic clock right before the call.
     ///
     /// # Errors
-    /// What a look failed with; the connection it was for stays watched.
+    /// What a look failed with for good; the connection it was for stays watched.
     pub fn pass(
         &mut self,
         now_ns: u64,
@@ -94,7 +100,10 @@ impl<L: Looker> DiagWatch<L> {
         let mut before_ns = now_ns;
         for looks in 0..budget {
             let Some(turn) = self.next_turn(now_ns) else { return Ok(looks) };
-            before_ns = self.take_turn(turn, before_ns, observe)?;
+            match self.take_turn(turn, before_ns, observe) {
+                Ok(after_ns) => before_ns = after_ns,
+                Err(error) => return self.miss(error).map(|()| looks),
+            }
         }
         Ok(budget)
     }
@@ -114,13 +123,29 @@ impl<L: Looker> DiagWatch<L> {
     /// # Errors
     /// As [`pass`](Self::pass).
     pub fn rehearse(&mut self, server: SocketAddr) -> io::Result<()> {
-        self.looker.look(server, server).map(drop)
+        self.looker.look(server, server).map(drop).or_else(|error| self.miss(error))
+    }
+
+    /// How many looks the kernel had no memory for since this was last asked.
+    pub fn take_missed(&mut self) -> u64 {
+        mem::take(&mut self.missed)
     }
 
     /// How many connections are watched.
     #[must_use]
     pub fn watched(&self) -> u32 {
         self.count
+    }
+
+    /// Counts a look that may succeed the next time; any other error is handed back.
+    fn miss(&mut self, error: io::Error) -> io::Result<()> {
+        match Errno::from_io_error(&error) {
+            Some(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => {
+                self.missed += 1;
+                Ok(())
+            }
+            _ => Err(error),
+        }
     }
 
     fn next_turn(&mut self, now_ns: u64) -> Option<Turn> {
@@ -240,13 +265,13 @@ mod tests {
         now_ns: u64,
         answers: [Look; 4],
         looked_at: Vec<u16>,
-        fails: bool,
+        fails: Option<Errno>,
     }
 
     impl Looker for Fake {
         fn look(&mut self, _server: SocketAddr, client: SocketAddr) -> io::Result<Look> {
-            if self.fails {
-                return Err(io::ErrorKind::WouldBlock.into());
+            if let Some(errno) = self.fails {
+                return Err(errno.into());
             }
             self.looked_at.push(client.port());
             self.now_ns += 1_000;
@@ -259,7 +284,7 @@ mod tests {
     }
 
     fn watch() -> DiagWatch<Fake> {
-        let fake = Fake { now_ns: 0, answers: [QUEUED; 4], looked_at: Vec::new(), fails: false };
+        let fake = Fake { now_ns: 0, answers: [QUEUED; 4], looked_at: Vec::new(), fails: None };
         DiagWatch::with_looker(fake, 4)
     }
 
@@ -400,15 +425,28 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_look_is_repeated() {
+    fn a_look_without_memory_is_counted_and_repeated() {
         let mut watch = watch();
         add(&mut watch, 1, 0);
-        watch.looker.fails = true;
-        let failed = watch.pass(10_000, 9, &mut |_| {}).unwrap_err();
-        assert_eq!(failed.kind(), io::ErrorKind::WouldBlock);
-        watch.looker.fails = false;
-        pass(&mut watch, 20_000, 9);
+        for errno in [Errno::AGAIN, Errno::NOBUFS, Errno::NOMEM] {
+            watch.looker.fails = Some(errno);
+            assert_eq!(pass(&mut watch, 10_000, 9), []);
+            watch.rehearse(SocketAddr::from(([127, 0, 0, 1], 1))).unwrap();
+        }
+        assert_eq!((watch.take_missed(), watch.take_missed()), (6, 0));
+        watch.looker.fails = None;
+        watch.looker.answers[1] = ACCEPTED;
+        assert_eq!(pass(&mut watch, 20_000, 9)[0].bracket, bracket(0, 21_000));
         assert_eq!(watch.looker.looked_at, [1]);
+    }
+
+    #[test]
+    fn a_look_that_cannot_succeed_is_an_error() {
+        let mut watch = watch();
+        add(&mut watch, 1, 0);
+        watch.looker.fails = Some(Errno::PERM);
+        let failed = watch.pass(10_000, 9, &mut |_| {}).unwrap_err();
+        assert_eq!((failed.kind(), watch.watched()), (io::ErrorKind::PermissionDenied, 1));
     }
 
     #[test]

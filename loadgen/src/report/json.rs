@@ -155,25 +155,13 @@ pub struct Generator {
 }
 
 /// Attempts and how they ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "each is documented as a variant of Outcome")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcomes {
     /// Arrivals outside the warm-up.
     pub attempted: u64,
-    pub completed: u64,
-    pub refused: u64,
-    pub connect_timeout: u64,
-    pub reset_after_connect: u64,
-    pub never_accepted: u64,
-    pub stamp_invalid: u64,
-    pub echo_mismatch: u64,
-    pub echo_timeout: u64,
-    pub local_port_exhausted: u64,
-    pub fd_limit: u64,
-    pub unreachable: u64,
-    pub clock_error: u64,
-    pub shed: u64,
-    pub unfinished: u64,
+    /// How many of them ended in which way; all ways are there, each a field of its own.
+    #[serde(flatten)]
+    pub ended: BTreeMap<Outcome, u64>,
 }
 
 /// An error number and how often it was behind an outcome.
@@ -271,48 +259,8 @@ impl From<&ServerFacts> for Server {
 impl Outcomes {
     /// The named form of the counters.
     pub fn of(counts: &Counts) -> Self {
-        let n = |outcome| counts.outcome(outcome);
-        Self {
-            attempted: counts.attempted,
-            completed: n(Outcome::Completed),
-            refused: n(Outcome::Refused),
-            connect_timeout: n(Outcome::ConnectTimeout),
-            reset_after_connect: n(Outcome::ResetAfterConnect),
-            never_accepted: n(Outcome::NeverAccepted),
-            stamp_invalid: n(Outcome::StampInvalid),
-            echo_mismatch: n(Outcome::EchoMismatch),
-            echo_timeout: n(Outcome::EchoTimeout),
-            local_port_exhausted: n(Outcome::LocalPortExhausted),
-            fd_limit: n(Outcome::FdLimit),
-            unreachable: n(Outcome::Unreachable),
-            clock_error: n(Outcome::ClockError),
-            shed: n(Outcome::Shed),
-            unfinished: n(Outcome::Unfinished),
-        }
-    }
-
-    /// Name and count of every outcome, in the order of [`Outcome::ALL`].
-    pub fn named(&self) -> [(&'static str, u64); Outcome::ALL.len()] {
-        Outcome::ALL.map(|outcome| (outcome.name(), self.count(outcome)))
-    }
-
-    fn count(&self, outcome: Outcome) -> u64 {
-        match outcome {
-            Outcome::Completed => self.completed,
-            Outcome::Refused => self.refused,
-            Outcome::ConnectTimeout => self.connect_timeout,
-            Outcome::ResetAfterConnect => self.reset_after_connect,
-            Outcome::NeverAccepted => self.never_accepted,
-            Outcome::StampInvalid => self.stamp_invalid,
-            Outcome::EchoMismatch => self.echo_mismatch,
-            Outcome::EchoTimeout => self.echo_timeout,
-            Outcome::LocalPortExhausted => self.local_port_exhausted,
-            Outcome::FdLimit => self.fd_limit,
-            Outcome::Unreachable => self.unreachable,
-            Outcome::ClockError => self.clock_error,
-            Outcome::Shed => self.shed,
-            Outcome::Unfinished => self.unfinished,
-        }
+        let ended = Outcome::ALL.map(|outcome| (outcome, counts.outcome(outcome))).into();
+        Self { attempted: counts.attempted, ended }
     }
 }
 

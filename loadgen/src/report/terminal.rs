@@ -179,8 +179,9 @@ fn curve(report: &Report, style: Style) -> Vec<String> {
 
 fn outcomes(report: &Report) -> Vec<String> {
     let outcomes = &report.outcomes;
-    let ended = outcomes.named().into_iter().filter(|(_, n)| *n > 0);
-    let ended: Vec<String> = ended.map(|(name, n)| format!("{} {name}", human::count(n))).collect();
+    let ended = outcomes.ended.iter().filter(|(_, n)| **n > 0);
+    let ended = ended.map(|(outcome, n)| format!("{} {}", human::count(*n), outcome.name()));
+    let ended: Vec<String> = ended.collect();
     let mut lines = vec![format!(
         "{} attempted: {}",
         human::count(outcomes.attempted),

@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 
 use rustix::thread::sched_getaffinity;
 
+use super::neighbours::Neighbours;
 use super::{RunError, refused};
 use crate::cli::parse_cpus;
 use crate::config::{Observe, RunConfig};
@@ -19,43 +20,27 @@ pub(super) struct Host {
     addr: SocketAddr,
     embedded: Option<EmbeddedServer>,
     /// CPUs this process may use.
-    allowed: usize,
+    allowed: Vec<usize>,
     /// CPUs of the generator; empty leaves it to the scheduler.
     generator_cpus: Vec<usize>,
-    /// Generator and embedded server use the same CPUs, at least in part.
-    mixed: bool,
+    neighbours: Neighbours,
 }
 
 impl Host {
     /// The server named by the configuration; without one it is started.
     pub(super) fn find(config: &RunConfig) -> Result<Self, RunError> {
         let allowed = allowed_cpus()?;
-        let generator_cpus = config.cpus.clone().unwrap_or_default();
-        match config.target {
-            Some(addr) => Ok(Self {
-                addr,
-                embedded: None,
-                allowed: allowed.len(),
-                generator_cpus,
-                mixed: false,
-            }),
-            None => Self::start(config, &allowed),
-        }
-    }
-
-    fn start(config: &RunConfig, allowed: &[usize]) -> Result<Self, RunError> {
-        let (server_cpus, generator_cpus) = divide(config, allowed);
-        let args: Vec<OsString> = config.server_args.iter().map(OsString::from).collect();
-        let stamp = matches!(config.observe, Observe::Auto | Observe::Stamp);
-        let embedded = EmbeddedServer::start(&args, Some(&cpu_list(&server_cpus)), stamp)?;
-        let mixed = server_cpus.iter().any(|cpu| generator_cpus.contains(cpu));
-        Ok(Self {
-            addr: embedded.addr(),
-            embedded: Some(embedded),
-            allowed: allowed.len(),
-            generator_cpus,
-            mixed,
-        })
+        let (embedded, generator_cpus) = match config.target {
+            Some(_) => (None, config.cpus.clone().unwrap_or_default()),
+            None => {
+                let (server_cpus, generator_cpus) = divide(config, &allowed);
+                (Some(start(config, &server_cpus)?), generator_cpus)
+            }
+        };
+        let started = embedded.as_ref().map(EmbeddedServer::addr);
+        let addr = started.or(config.target).expect("one of the two");
+        let neighbours = Neighbours::of(addr, embedded.as_ref().map(EmbeddedServer::pid));
+        Ok(Self { addr, embedded, allowed, generator_cpus, neighbours })
     }
 
     /// Where to connect to.
@@ -78,15 +63,16 @@ impl Host {
         &self.generator_cpus
     }
 
-    /// Whether that many spinning threads leave somebody without a CPU.
+    /// Whether that many spinning threads leave somebody without a CPU. Threads with CPUs of their
+    /// own stay on the first ones of these.
     pub(super) fn must_share_with(&self, threads: u16) -> bool {
+        let threads = usize::from(threads);
         let own = if self.generator_cpus.is_empty() {
-            // A foreign server may be here, and wants a CPU too.
-            self.allowed.saturating_sub(1)
+            &self.allowed[..]
         } else {
-            self.generator_cpus.len()
+            &self.generator_cpus[..self.generator_cpus.len().min(threads)]
         };
-        self.mixed || usize::from(threads) > own
+        self.neighbours.starve(own, threads)
     }
 
     /// Whether the embedded server has ended, and how.
@@ -101,6 +87,12 @@ impl Host {
         let status = embedded.stop().map_err(refused("stopping the embedded server"))?;
         if status.success() { Ok(server) } else { Err(RunError::ServerDied { status }) }
     }
+}
+
+fn start(config: &RunConfig, cpus: &[usize]) -> Result<EmbeddedServer, RunError> {
+    let args: Vec<OsString> = config.server_args.iter().map(OsString::from).collect();
+    let stamp = matches!(config.observe, Observe::Auto | Observe::Stamp);
+    Ok(EmbeddedServer::start(&args, Some(&cpu_list(cpus)), stamp)?)
 }
 
 fn allowed_cpus() -> Result<Vec<usize>, RunError> {
@@ -135,17 +127,11 @@ fn server_cpus(args: &[String]) -> Option<Vec<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::config::typed;
 
     fn divided(args: &str) -> (Vec<usize>, Vec<usize>) {
-        let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-        let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
-            panic!("not a run")
-        };
-        divide(&RunConfig::resolve(*run).expect(args), &[0, 1, 2])
+        divide(&typed(args).expect(args), &[0, 1, 2])
     }
 
     #[test]
@@ -155,22 +141,5 @@ mod tests {
         assert_eq!(divided("-- --cpus=2"), (vec![2], vec![0, 1]));
         assert_eq!(divided("--cpus 1 -- --cpus 1"), (vec![1], vec![1]));
         assert_eq!(divided("--cpus 0-2"), (vec![0, 1, 2], vec![0, 1, 2]));
-    }
-
-    #[test]
-    fn spinning_needs_a_cpu_of_its_own() {
-        let host = |allowed, cpus: &[usize], mixed| Host {
-            addr: "127.0.0.1:1".parse().unwrap(),
-            embedded: None,
-            allowed,
-            generator_cpus: cpus.to_vec(),
-            mixed,
-        };
-        assert!(!host(2, &[], false).must_share_with(1));
-        assert!(host(1, &[], false).must_share_with(1));
-        assert!(host(2, &[], false).must_share_with(2));
-        assert!(!host(4, &[2, 3], false).must_share_with(2));
-        assert!(host(4, &[2, 3], false).must_share_with(3));
-        assert!(host(4, &[2, 3], true).must_share_with(1));
     }
 }

@@ -17,8 +17,16 @@ impl ServerProcess {
     /// # Errors
     /// What reading the socket table or the list of processes failed with.
     pub fn find(addr: SocketAddr, given: Option<u32>) -> io::Result<Option<Self>> {
+        Ok(Self::holders(addr, given)?.first().copied())
+    }
+
+    /// As [`find`](Self::find), every process that has the listening socket, or one of several.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub fn holders(addr: SocketAddr, given: Option<u32>) -> io::Result<Vec<Self>> {
         if let Some(pid) = given {
-            return Ok(Some(Self { pid }));
+            return Ok(vec![Self { pid }]);
         }
         let listeners: Vec<String> = sockets(addr.port())?
             .into_iter()
@@ -26,11 +34,11 @@ impl ServerProcess {
             .map(|socket| format!("socket:[{}]", socket.inode))
             .collect();
         if listeners.is_empty() || !is_local(addr) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let processes = fs::read_dir("/proc")?.filter_map(Result::ok);
         let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        Ok(pids.map(|pid| Self { pid }).find(|process| process.holds(&listeners)))
+        Ok(pids.map(|pid| Self { pid }).filter(|process| process.holds(&listeners)).collect())
     }
 
     /// How many descriptors it has open. Direct descriptors of an io_uring are not among them.

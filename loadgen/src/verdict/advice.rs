@@ -60,7 +60,7 @@ pub enum Advice {
         /// How many attempts.
         count: u64,
     },
-    /// Descriptors ran out.
+    /// Descriptors, or memory for sockets, ran out.
     DescriptorsExhausted {
         /// How many attempts.
         count: u64,
@@ -68,6 +68,11 @@ pub enum Advice {
     /// The server sends no stamp, or not one that can be read.
     NoStamp {
         /// On how many connections.
+        count: u64,
+    },
+    /// The kernel had no memory to answer looks at waiting connections.
+    LooksMissed {
+        /// How many.
         count: u64,
     },
     /// Accepts were not seen at all.
@@ -89,6 +94,7 @@ impl Advice {
             Self::PortsExhausted { .. } => "local_port_exhausted",
             Self::DescriptorsExhausted { .. } => "fd_limit",
             Self::NoStamp { .. } => "stamp_invalid",
+            Self::LooksMissed { .. } => "looks_missed",
             Self::NotObserved => "accept_not_observed",
         }
     }
@@ -137,12 +143,18 @@ impl fmt::Display for Advice {
                  use --close rst",
             ),
             Self::DescriptorsExhausted { count } => (
-                format!("{} found no free descriptor", human::plural(count, "attempt")),
-                "lower --max-in-flight or raise ulimit -n",
+                format!("{} found no descriptor or memory", human::plural(count, "attempt")),
+                "lower --max-in-flight, or raise ulimit -n or what the kernel may use for sockets \
+                 (net.ipv4.tcp_mem, the memory limit of a container)",
             ),
             Self::NoStamp { count } => (
                 format!("{} did not begin with a stamp", human::plural(count, "connection")),
                 "start uring-echo serve with --stamp, or use --observe diag",
+            ),
+            Self::LooksMissed { count } => (
+                format!("the kernel had no memory for {}", human::plural(count, "look")),
+                "the brackets around those accepts are wider, as diag_resolution shows; free some \
+                 memory, or use --observe stamp with uring-echo",
             ),
             Self::NotObserved => (
                 "no accept was observed, so there is no accept_delay".into(),

@@ -1,6 +1,5 @@
 //! Observing accepts by looking: which connections, when, and what is made of it.
 
-use std::io;
 use std::mem;
 
 use uring_echo::clock::monotonic_ns;
@@ -25,17 +24,12 @@ impl Dispatcher {
         let mut seen = mem::take(&mut self.seen);
         let note = &mut |observation| seen.push(observation);
         let looked = watch.pass(monotonic_ns(), LOOKS_PER_TURN, note);
+        self.ledger.looks_missed(watch.take_missed());
         for observation in seen.drain(..) {
             self.observed(observation);
         }
         self.seen = seen;
-        match looked {
-            // Whoever was not answered about stays watched.
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                Err(DispatchError::Diag(error))
-            }
-            _ => Ok(()),
-        }
+        looked.map(drop).map_err(DispatchError::Diag)
     }
 
     fn observed(&mut self, observation: Observation) {

@@ -1,0 +1,387 @@
+//! Every kind of client at once against one server process, for as long as is asked for.
+//!
+//! `SOAK_SECONDS=1800 cargo test --release --test it soak -- --nocapture` soaks for half an hour
+//! and prints a line a minute; `SOAK_ENGINE=uring` gives one engine all of the time; `SOAK_SEED=7`
+//! lets the clients do the same again, though not the scheduler. See docs/soak.md.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+use socket2::SockRef;
+
+use self::dice::Dice;
+use crate::support::{ENGINES, PATIENCE, Server, connect, pattern, send_all_then_read_all, until};
+
+#[path = "../sim/dice.rs"]
+#[allow(dead_code, reason = "the simulation throws its dice in more ways")]
+mod dice;
+
+/// How long a plain `cargo test` soaks.
+const SECONDS: u64 = 3;
+
+/// Pools small enough to run empty, yet with a buffer for every slow reader and some more. No
+/// spinning: a soak shares its machine with others.
+const ARGS: [&str; 8] =
+    ["--workers", "2", "--pool", "256k", "--credit", "64k", "--busy-poll", "off"];
+
+/// Streams of [`TOUCH_BYTES`] before it begins: memory first used by them is not a leak.
+const TOUCHES: u64 = 32;
+const TOUCH_BYTES: usize = 1 << 20;
+
+/// Both pools: an engine that prefers warm buffers uses the last one only when many connections are
+/// stalled at once, which is certain only after a warm-up of [`SETTLED`].
+const POOLS_KIB: u64 = 2 * 256;
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// Every client's bytes are a walk through one block, begun anywhere. Its length is prime: whatever
+/// is lost or repeated in a buffer's worth shifts the rest.
+const BLOCK: usize = 1_048_573;
+
+/// SO_RCVBUF of the clients: the kernel's own choice holds tens of MiB, so that no slow reader
+/// would ever be a burden to the server. Smaller than a few segments of loopback, what is left at
+/// the end would take minutes to arrive.
+const RECEIVE_BUFFER: usize = 512 << 10;
+
+/// One in so many connections is reset by its client, at any moment of its life.
+const RESET_ONE_IN: u32 = 4;
+
+/// How much the process may have grown since the warm-up, in percent.
+const GROWTH_PERCENT: u64 = 1;
+
+/// What clients of a kind draw theirs from.
+struct Kind {
+    clients: u64,
+    /// Bytes sent on a connection, at most.
+    bytes: u32,
+    /// Bytes given to one write.
+    piece: RangeInclusive<u32>,
+    /// Bytes taken by one read.
+    sip: RangeInclusive<u32>,
+    /// After each read, in milliseconds.
+    pause_ms: RangeInclusive<u32>,
+    /// Between two connections, in milliseconds.
+    rest_ms: RangeInclusive<u32>,
+}
+
+const KINDS: [Kind; 4] = [
+    CHURN,
+    // Long streams, some of which last until the end.
+    Kind { bytes: 1 << 30, piece: 1 << 10..=64 << 10, pause_ms: 5..=50, ..CHURN },
+    // Slow readers: what they owe fills the kernel's buffers, their credit and the pool.
+    Kind {
+        clients: 12,
+        bytes: 64 << 20,
+        piece: 1 << 20..=1 << 20,
+        sip: 1 << 10..=8 << 10,
+        pause_ms: 10..=50,
+        ..CHURN
+    },
+    // Writers of single bytes.
+    Kind { clients: 4, bytes: 5_000, piece: 1..=1, pause_ms: 1..=2, ..CHURN },
+];
+
+const CHURN: Kind = Kind {
+    clients: 6,
+    bytes: 2_000,
+    piece: 100..=2_000,
+    sip: 64 << 10..=64 << 10,
+    pause_ms: 0..=0,
+    rest_ms: 0..=12,
+};
+
+/// What the clients have done so far.
+#[derive(Default)]
+struct Tally {
+    connected: AtomicU64,
+    ended: AtomicU64,
+    echoed: AtomicU64,
+}
+
+/// What one connection does.
+struct Script {
+    bytes: u64,
+    piece: usize,
+    sip: usize,
+    pause: Duration,
+    half_close: bool,
+    /// It is reset once it has moved this many bytes in both directions together.
+    reset_at: u64,
+    /// Where in the block its bytes begin.
+    start: u64,
+}
+
+impl Script {
+    fn draw(kind: &Kind, dice: &mut Dice) -> Self {
+        let bytes = 1 + any_magnitude(dice, kind.bytes);
+        let reset = dice.below(RESET_ONE_IN) == 0;
+        let moment = 2 * any_magnitude(dice, u32::try_from(bytes).expect("was one"));
+        let mut draw = |range: &RangeInclusive<u32>| dice.range(*range.start(), *range.end());
+        Self {
+            bytes,
+            piece: draw(&kind.piece) as usize,
+            sip: draw(&kind.sip) as usize,
+            pause: Duration::from_millis(draw(&kind.pause_ms).into()),
+            half_close: dice.below(2) == 0,
+            reset_at: if reset { moment } else { u64::MAX },
+            start: u64::from(dice.below(u32::MAX)),
+        }
+    }
+}
+
+/// Below `most`, and small as often as large: the beginning of a stream is the busiest part.
+fn any_magnitude(dice: &mut Dice, most: u32) -> u64 {
+    u64::from(dice.below(most)) >> dice.below(16)
+}
+
+/// One connection of a client that never waits for more than one thing.
+struct Client<'a> {
+    stream: TcpStream,
+    script: Script,
+    block: &'a [u8],
+    sent: u64,
+    echoed: u64,
+    said_end: bool,
+}
+
+impl Client<'_> {
+    /// Plays the script to its end. Once the soak is `over` nothing more is sent, and all that was
+    /// has to come back.
+    fn play(&mut self, over: &AtomicBool) {
+        let mut room = vec![0; self.script.sip];
+        while self.sent + self.echoed < self.script.reset_at {
+            if over.load(Ordering::Relaxed) {
+                self.script.bytes = self.sent;
+                self.script.pause = Duration::ZERO;
+            }
+            let all_sent = self.sent >= self.script.bytes;
+            if all_sent && !self.script.half_close && self.echoed == self.sent {
+                return;
+            }
+            if all_sent && self.script.half_close && !self.said_end {
+                self.stream.shutdown(Shutdown::Write).expect("half-closed");
+                self.said_end = true;
+            }
+            let ready = self.wait(!all_sent);
+            if ready.contains(PollFlags::OUT) {
+                self.write();
+            }
+            if ready.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
+                && self.read(&mut room) == 0
+            {
+                assert!(self.said_end, "the server ended the stream first");
+                assert_eq!(self.echoed, self.sent, "bytes are missing at the end");
+                return;
+            }
+        }
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a socket");
+    }
+
+    fn wait(&self, writes: bool) -> PollFlags {
+        let wanted = if writes { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let mut polled = [PollFd::new(&self.stream, wanted)];
+        let patience = Timespec::try_from(PATIENCE).expect("a short time");
+        let ready = rustix::io::retry_on_intr(|| poll(&mut polled, Some(&patience)));
+        assert_ne!(ready.expect("polled"), 0, "{} of {} came back", self.echoed, self.sent);
+        polled[0].revents()
+    }
+
+    fn write(&mut self) {
+        let left = usize::try_from(self.script.bytes - self.sent).unwrap_or(usize::MAX);
+        let piece = ahead(self.block, self.script.start + self.sent);
+        let piece = &piece[..piece.len().min(left).min(self.script.piece)];
+        match self.stream.write(piece) {
+            Ok(len) => self.sent += len as u64,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "sending: {error}"),
+        }
+    }
+
+    /// How much was there and as it should be.
+    fn read(&mut self, room: &mut [u8]) -> usize {
+        let len = self.stream.read(room).expect("echoed");
+        let mut rest = &room[..len];
+        assert!(self.echoed + len as u64 <= self.sent, "more came back than was sent");
+        while !rest.is_empty() {
+            let expected = ahead(self.block, self.script.start + self.echoed);
+            let (now, later) = rest.split_at(rest.len().min(expected.len()));
+            assert!(now == &expected[..now.len()], "a wrong byte after {}", self.echoed);
+            self.echoed += now.len() as u64;
+            rest = later;
+        }
+        thread::sleep(self.script.pause);
+        len
+    }
+}
+
+/// What `block`, repeated, has from `position` on to its end.
+fn ahead(block: &[u8], position: u64) -> &[u8] {
+    let at = usize::try_from(position % block.len() as u64).expect("below a length");
+    &block[at..]
+}
+
+/// One client after the other until it is over.
+fn keep_connecting(
+    addr: SocketAddr,
+    kind: &Kind,
+    mut dice: Dice,
+    block: &[u8],
+    tally: &Tally,
+    over: &AtomicBool,
+) {
+    while !over.load(Ordering::Relaxed) {
+        let script = Script::draw(kind, &mut dice);
+        let stream = connect(addr);
+        tally.connected.fetch_add(1, Ordering::Relaxed);
+        let socket = SockRef::from(&stream);
+        socket.set_tcp_nodelay(true).expect("a socket");
+        socket.set_nonblocking(true).expect("a socket");
+        socket.set_recv_buffer_size(RECEIVE_BUFFER).expect("a socket");
+        let mut client = Client { stream, script, block, sent: 0, echoed: 0, said_end: false };
+        client.play(over);
+        tally.echoed.fetch_add(client.echoed, Ordering::Relaxed);
+        tally.ended.fetch_add(1, Ordering::Relaxed);
+        drop(client);
+        let rest_ms = dice.range(*kind.rest_ms.start(), *kind.rest_ms.end());
+        thread::sleep(Duration::from_millis(rest_ms.into()));
+    }
+}
+
+/// What /proc says of the server: proc_pid_smaps(5), proc_pid_fd(5), proc_pid_status(5).
+#[derive(Debug)]
+struct Usage {
+    rss_kib: u64,
+    descriptors: usize,
+    threads: usize,
+}
+
+impl Usage {
+    fn of(server: &Server) -> Self {
+        let proc = format!("/proc/{}", server.pid().as_raw_nonzero());
+        let count = |what: &str| fs::read_dir(format!("{proc}/{what}")).expect("it runs").count();
+        // Exact, where the counters of /proc/PID/status lag behind by some pages for each CPU.
+        let sums = fs::read_to_string(format!("{proc}/smaps_rollup")).expect("it runs");
+        let rss = sums.lines().find_map(|line| line.strip_prefix("Rss:")).expect("a line");
+        Self {
+            rss_kib: rss.trim().trim_end_matches(" kB").parse().expect("a number"),
+            descriptors: count("fd"),
+            threads: count("task"),
+        }
+    }
+}
+
+#[test]
+fn a_soak_leaves_the_server_as_it_was() {
+    let chosen = std::env::var("SOAK_ENGINE").ok();
+    let engines = ENGINES.into_iter().filter(|name| chosen.as_deref().is_none_or(|c| c == *name));
+    let engines: Vec<&str> = engines.collect();
+    assert!(!engines.is_empty(), "SOAK_ENGINE={chosen:?} is none of {ENGINES:?}");
+    let each = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(SECONDS));
+    let each = each / u32::try_from(engines.len()).expect("few");
+    let seed = number("SOAK_SEED").unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        u64::from(now.subsec_nanos())
+    });
+    for engine in engines {
+        println!("soaking {engine} for {each:?}, SOAK_SEED={seed}");
+        let Some(server) = Server::start(engine, &ARGS) else { return };
+        soak(server, each, seed);
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+fn soak(server: Server, time: Duration, seed: u64) {
+    let fresh = Usage::of(&server);
+    let (tally, over) = (Tally::default(), AtomicBool::new(false));
+    touch_the_pools(&server, &tally);
+    let block = pattern(seed, BLOCK);
+    let warm = thread::scope(|scope| {
+        let (addr, block, tally, over) = (server.addr(), &block[..], &tally, &over);
+        let mut clients = Vec::new();
+        for kind in &KINDS {
+            for _ in 0..kind.clients {
+                let dice = Dice::new(seed.wrapping_add(clients.len() as u64));
+                let work = move || keep_connecting(addr, kind, dice, block, tally, over);
+                clients.push(scope.spawn(work));
+            }
+        }
+        // Who ends before it is over has failed.
+        let well = || clients.iter().all(|client| !client.is_finished());
+        let warm = watch(&server, tally, time, well);
+        over.store(true, Ordering::Relaxed);
+        warm
+    });
+    until("the server has closed what its clients have", || {
+        Usage::of(&server).descriptors == fresh.descriptors
+    });
+    let end = Usage::of(&server);
+    println!("{}", line("end", &tally, &end));
+    let untouched_kib = if time / 10 < SETTLED { POOLS_KIB } else { 0 };
+    let limit = warm.rss_kib + warm.rss_kib * GROWTH_PERCENT / 100 + untouched_kib;
+    assert!(end.rss_kib <= limit, "it grew from {warm:?} to {end:?}");
+    check_balance(server, &tally);
+}
+
+/// Streams one after the other, until whatever a stream takes has been taken once.
+fn touch_the_pools(server: &Server, tally: &Tally) {
+    for seed in 0..TOUCHES {
+        let bytes = pattern(seed, TOUCH_BYTES);
+        tally.connected.fetch_add(1, Ordering::Relaxed);
+        assert!(send_all_then_read_all(connect(server.addr()), &bytes) == bytes);
+        tally.echoed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        tally.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Prints a line a minute until the time is up or all is not `well`; what the server used after
+/// the first tenth.
+fn watch(server: &Server, tally: &Tally, time: Duration, well: impl Fn() -> bool) -> Usage {
+    let start = Instant::now();
+    let mut warm = None;
+    let mut minutes = 0;
+    while start.elapsed() < time && well() {
+        thread::sleep(Duration::from_millis(20));
+        if warm.is_none() && start.elapsed() >= time / 10 {
+            let usage = Usage::of(server);
+            println!("{}", line("warm", tally, &usage));
+            warm = Some(usage);
+        }
+        if start.elapsed().as_secs() / 60 > minutes {
+            minutes += 1;
+            println!("{}", line(&minutes.to_string(), tally, &Usage::of(server)));
+        }
+    }
+    warm.unwrap_or_else(|| Usage::of(server))
+}
+
+fn line(when: &str, tally: &Tally, usage: &Usage) -> String {
+    let ended = tally.ended.load(Ordering::Relaxed);
+    let connected = tally.connected.load(Ordering::Relaxed);
+    let Usage { rss_kib, descriptors, threads } = usage;
+    format!(
+        "| {when} | {connected} accepted | {ended} closed | {} open | {} MiB echoed \
+         | {rss_kib} KiB | {descriptors} descriptors | {threads} threads |",
+        connected - ended,
+        tally.echoed.load(Ordering::Relaxed) >> 20,
+    )
+}
+
+/// The server's own summary agrees with what its clients have counted.
+fn check_balance(server: Server, tally: &Tally) {
+    server.signal(Signal::TERM);
+    let stopped = server.wait_for_log("stopped").expect("a summary");
+    println!("{stopped}");
+    assert_eq!(stopped["accepted"], tally.connected.load(Ordering::Relaxed), "{stopped}");
+    assert_eq!(stopped["closed"], stopped["accepted"], "{stopped}");
+    assert_eq!(stopped["cut_short"], 0, "{stopped}");
+    assert!(server.wait().success(), "it did not end well");
+}
