@@ -17,7 +17,7 @@ use crate::support::{
 /// How often a reset is tried in each phase.
 const RESETS: usize = 200;
 
-fn reset(stream: TcpStream) {
+pub(crate) fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket");
 }
 
@@ -77,7 +77,7 @@ fn resets_during_a_stalled_send() {
 
 /// Writes until nothing more goes, not even a while later: the server cannot send and has stopped
 /// to receive. Small buffers at this end bound what the kernel has to hold.
-fn stall(stream: &TcpStream, bytes: &[u8]) {
+pub(crate) fn stall(stream: &TcpStream, bytes: &[u8]) {
     let socket = SockRef::from(stream);
     socket.set_recv_buffer_size(4 << 10).expect("a socket");
     socket.set_send_buffer_size(64 << 10).expect("a socket");
