@@ -49,7 +49,7 @@ impl AcceptedAddresses {
     /// The address the last completed single accept of listener `index` left.
     pub(super) fn peer(&self, index: u32) -> Option<SocketAddr> {
         let cell = self.cell(index);
-        // SAFETY: the cell was zeroed at allocation and then written whole by the kernel; every
+        // SAFETY: the cell was zeroed when mapped and then written whole by the kernel; every
         // bit pattern is a valid Cell.
         let Cell { address, len } = unsafe { cell.read() };
         // SAFETY: `len` is what the kernel stored for `address`, or zero, which is no address of

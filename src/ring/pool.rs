@@ -173,7 +173,7 @@ impl Pool {
     fn publish_tail(&self) {
         #[allow(clippy::cast_ptr_alignment, reason = "the region is page-aligned")]
         let first = self.entries.at(0, size_of::<BufRingEntry>()).cast::<BufRingEntry>();
-        // SAFETY: `first` is the address of the ring's first entry, zeroed at allocation.
+        // SAFETY: `first` is the address of the ring's first entry, zeroed when mapped.
         let tail = unsafe { BufRingEntry::tail(first) };
         // SAFETY: the tail word is 2-aligned within the entry, lives as long as the region, and is
         // only ever accessed atomically (by us) and with load-acquire (by the kernel).
@@ -186,7 +186,7 @@ impl Pool {
         let start = self.range(buf, 0, len);
         // SAFETY: the buffer is held (asserted by `range`), so the kernel does not write to it, and
         // releasing it takes `&mut self`, which this borrow excludes. The memory is initialised:
-        // zeroed at allocation, then written by the kernel.
+        // zeroed when mapped, then written by the kernel.
         unsafe { std::slice::from_raw_parts(start, len as usize) }
     }
 

@@ -1,38 +1,44 @@
 //! Memory the kernel reads and writes while operations are in flight.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ptr::NonNull;
+use std::alloc::{Layout, handle_alloc_error};
+use std::ptr::{self, NonNull};
 
 const PAGE: usize = 4096;
 
-/// A page-aligned, zeroed block that is freed only when its owner says that the kernel is done
+/// A page-aligned, zeroed mapping that is freed only when its owner says that the kernel is done
 /// with it. Dropping a `Region` leaks it: an address the kernel may still write to must never be
-/// handed to the allocator.
+/// handed to the allocator. A page costs memory from its first use on (mmap(2)).
 #[derive(Debug)]
 pub(super) struct Region {
     start: NonNull<u8>,
-    layout: Layout,
+    len: usize,
 }
 
 impl Region {
     /// `len` bytes, at least one page.
     pub(super) fn new(len: usize) -> Self {
         let layout = Layout::from_size_align(len.max(PAGE), PAGE).expect("length fits isize");
-        // SAFETY: the layout's size is at least one page, so it is not zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        Self { start, layout }
+        let (read_write, private) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+        let start =
+            unsafe { libc::mmap(ptr::null_mut(), layout.size(), read_write, private, -1, 0) };
+        let failed = start == libc::MAP_FAILED;
+        let Some(start) = NonNull::new(start.cast()).filter(|_| !failed) else {
+            handle_alloc_error(layout)
+        };
+        Self { start, len: layout.size() }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.layout.size()
+        self.len
     }
 
     /// A pointer to `offset`, with `len` bytes behind it inside the region.
     pub(super) fn at(&self, offset: usize, len: usize) -> *mut u8 {
         let end = offset.checked_add(len).expect("a range of the address space");
         assert!(end <= self.len(), "range {offset}..{end} outside region of {}", self.len());
-        // SAFETY: `offset` lies within the allocation, as just asserted.
+        // SAFETY: `offset` lies within the mapping, as just asserted.
         unsafe { self.start.as_ptr().add(offset) }
     }
 
@@ -41,8 +47,9 @@ impl Region {
     /// # Safety
     /// No operation in flight may refer to the region, and no pointer into it may be used again.
     pub(super) unsafe fn free(&mut self) {
-        // SAFETY: `start` came from `alloc_zeroed` with this very layout; the caller promises that
-        // nobody uses it any more, and the ring's `Drop` is the only caller, once.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        // SAFETY: exactly the mapping made by `new`; the caller promises that nobody uses it any
+        // more, and the ring's `Drop` is the only caller, once.
+        let unmapped = unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+        debug_assert_eq!(unmapped, 0, "a mapping of ours");
     }
 }
