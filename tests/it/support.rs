@@ -12,7 +12,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Engines every test runs on.
+#[cfg(feature = "tokio-uring")]
+pub(crate) const ENGINES: [&str; 3] = ["uring", "epoll", "tokio-uring"];
+#[cfg(not(feature = "tokio-uring"))]
 pub(crate) const ENGINES: [&str; 2] = ["uring", "epoll"];
+
+/// The most that `--sandbox` can ask of an engine: the rings of tokio-uring cannot be restricted.
+pub(crate) fn tightest_sandbox(engine: &str) -> &'static str {
+    if engine == "tokio-uring" { "auto" } else { "require" }
+}
 
 /// Long enough for anything on a busy machine; only a hang takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
