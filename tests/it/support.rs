@@ -124,13 +124,18 @@ impl Server {
         kill_process(self.pid(), signal).expect("the server is there");
     }
 
-    /// Stops the whole process, as a debugger would, and waits until it has.
+    /// Stops the whole process, as a debugger would, and waits until every thread has: one that
+    /// has yet to stop may still take a connection, as a ring's accept does on the way.
     pub(crate) fn hold(&self) {
         self.signal(Signal::STOP);
-        let stat = format!("/proc/{}/stat", self.child.id());
+        let threads = format!("/proc/{}/task", self.child.id());
         until("the server is held", || {
-            let text = std::fs::read_to_string(&stat).expect("a child of ours");
-            text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+            let mut threads = std::fs::read_dir(&threads).expect("a child of ours");
+            threads.all(|thread| {
+                let stat = thread.expect("a thread").path().join("stat");
+                let text = std::fs::read_to_string(stat).expect("a thread of a child of ours");
+                text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+            })
         });
     }
 
