@@ -22,6 +22,11 @@ pub(crate) fn tightest_sandbox(engine: &str) -> &'static str {
     if engine == "tokio-uring" { "auto" } else { "require" }
 }
 
+/// Whether an engine's connections share a pool of buffers: those of tokio-uring have one each.
+pub(crate) fn has_pool(engine: &str) -> bool {
+    engine != "tokio-uring"
+}
+
 /// Long enough for anything on a busy machine; only a hang takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
