@@ -132,8 +132,11 @@ struct DoctorArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum EngineArg {
+    /// Completions: io_uring, by a loop of this project's own.
     Uring,
+    /// Readiness: epoll, with everything else the same.
     Epoll,
+    /// A task per connection on the crate tokio-uring, to compare with.
     TokioUring,
 }
 

@@ -20,8 +20,6 @@ const BUFFER_SIZES: std::ops::RangeInclusive<u32> = 4 << 10..=64 << 10;
 const BUFFERS: std::ops::RangeInclusive<u32> = 4..=32 << 10;
 /// What a process has open whatever it serves: standard streams, signals, the log, a step's spare.
 const DESCRIPTORS_PER_PROCESS: u32 = 16;
-/// What an engine has open for each worker beside listeners and connections.
-const DESCRIPTORS_PER_WORKER: u32 = 4;
 /// How long an accept waits after the system was short of something.
 const ACCEPT_BACKOFF_NS: u64 = 10_000_000;
 
@@ -76,6 +74,18 @@ pub enum LimitError {
         /// The limit.
         nofile: u32,
     },
+    /// Fewer connections than accepts in flight, each of which keeps one.
+    #[error(
+        "{each} connections for a worker with {addrs} addresses: --engine tokio-uring keeps one \
+         for the accept in flight on each, which it cannot cancel; raise --max-connections \
+         (or ulimit -n) or use fewer --workers"
+    )]
+    FewerThanAddresses {
+        /// Connections one worker may have.
+        each: u32,
+        /// Addresses it listens on.
+        addrs: usize,
+    },
     /// More listening addresses than an accept loop handles.
     #[error("{0} addresses to listen on; at most 64")]
     Addresses(usize),
@@ -88,8 +98,8 @@ pub struct Limits {
     pub shard: echo::Limits,
     /// For the ring.
     pub ring: Setup,
-    /// The ring is not made: the engine is another.
-    ringless: bool,
+    /// Which of them are used depends on it.
+    engine: Engine,
 }
 
 impl Limits {
@@ -100,10 +110,14 @@ impl Limits {
     pub fn resolve(config: &Config, nofile: u32, index: usize) -> Result<Self, LimitError> {
         let (buffers, buffer_size) = pool(config)?;
         let connections = connections(config, nofile, index)?;
-        let listeners = u8::try_from(config.listen.len())
+        let addrs = config.listen.len();
+        let listeners = u8::try_from(addrs)
             .ok()
             .filter(|count| *count <= 64)
-            .ok_or(LimitError::Addresses(config.listen.len()))?;
+            .ok_or(LimitError::Addresses(addrs))?;
+        if config.engine == Engine::TokioUring && connections < u32::from(listeners) {
+            return Err(LimitError::FewerThanAddresses { each: connections, addrs });
+        }
         let largest_power = 1 << (connections / 2).max(1).ilog2();
         let completions = largest_power.clamp(*COMPLETIONS.start(), *COMPLETIONS.end());
         let nanos = |d: std::time::Duration| {
@@ -134,22 +148,21 @@ impl Limits {
             listeners: u32::from(listeners),
             restricted: true,
         };
-        Ok(Self { shard, ring, ringless: config.engine != Engine::Uring })
+        Ok(Self { shard, ring, engine: config.engine })
     }
 }
 
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pool = u64::from(self.shard.buffers) * u64::from(self.shard.buffer_size);
-        write!(
-            f,
-            "{} connections, {} buffers of {} bytes ({} KiB)",
-            self.shard.max_connections,
-            self.shard.buffers,
-            self.shard.buffer_size,
-            pool >> 10,
-        )?;
-        if self.ringless {
+        let echo::Limits { max_connections, buffers, buffer_size, .. } = self.shard;
+        write!(f, "{max_connections} connections, ")?;
+        if self.engine == Engine::TokioUring {
+            write!(f, "a buffer of {buffer_size} bytes for each")?;
+        } else {
+            let pool = u64::from(buffers) * u64::from(buffer_size);
+            write!(f, "{buffers} buffers of {buffer_size} bytes ({} KiB)", pool >> 10)?;
+        }
+        if self.engine == Engine::Epoll {
             return Ok(());
         }
         write!(f, ", {} KiB locked for the ring", self.ring.locked_bytes() >> 10)
@@ -200,8 +213,17 @@ fn descriptors(config: &Config, nofile: u32) -> u32 {
     }
     let workers = u32::try_from(config.workers.get()).unwrap_or(u32::MAX);
     let addrs = u32::try_from(config.listen.len()).unwrap_or(u32::MAX);
-    let own = addrs.saturating_add(DESCRIPTORS_PER_WORKER).saturating_mul(workers);
+    let own = own_descriptors(config.engine, addrs).saturating_mul(workers);
     (nofile.saturating_sub(own.saturating_add(DESCRIPTORS_PER_PROCESS)) / workers).max(1)
+}
+
+/// What a worker has open beside its connections.
+const fn own_descriptors(engine: Engine, addrs: u32) -> u32 {
+    match engine {
+        Engine::Uring | Engine::Epoll => addrs.saturating_add(4),
+        // A ring, the runtime's epoll twice and its eventfd, the bell twice, listeners twice.
+        Engine::TokioUring => addrs.saturating_mul(2).saturating_add(6),
+    }
 }
 
 /// Makes the process's descriptor table as large as `config` may need it, while no other thread
@@ -267,6 +289,12 @@ mod tests {
         let epoll = Config { engine: Engine::Epoll, ..config() };
         let limits = Limits::resolve(&epoll, 1024, 0).expect("fits");
         assert_eq!(limits.shard.max_connections, (1024 - 16 - 2 * 5) / 2, "both from one table");
+        let addrs = vec![config().listen[0]; 3];
+        let tokio = Config { engine: Engine::TokioUring, listen: addrs, ..config() };
+        let limits = Limits::resolve(&tokio, 1024, 0).expect("fits");
+        assert_eq!(limits.shard.max_connections, (1024 - 16 - 2 * 12) / 2);
+        let text = Limits::resolve(&tokio, 45, 0).expect_err("2 for 3 addresses").to_string();
+        assert!(text.contains("2 connections for a worker with 3 addresses"), "{text}");
         let one = Config { max_connections: Some(some(1)), ..config() };
         let text = Limits::resolve(&one, 1024, 1).expect_err("nothing left").to_string();
         assert!(text.contains("2 workers without any"), "{text}");

@@ -12,7 +12,7 @@ mod event;
 mod limits;
 mod lists;
 mod parked;
-mod peers;
+pub(crate) mod peers;
 mod shard;
 mod slots;
 mod stats;

@@ -8,17 +8,17 @@ const NONE: u32 = u32::MAX;
 
 /// A peer's entry, remembered by each of its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PeerIndex(u32);
+pub(crate) struct PeerIndex(u32);
 
 impl PeerIndex {
     /// A connection that is not counted.
-    pub(super) const NOBODY: Self = Self(NONE);
+    pub(crate) const NOBODY: Self = Self(NONE);
 }
 
 /// A chained hash table with as many entries as there can be connections, so it is never full.
 /// The hash is keyed at random: a peer picks its address, not the chain it ends up in.
 #[derive(Debug)]
-pub(super) struct Peers {
+pub(crate) struct Peers {
     limit: u32,
     hasher: RandomState,
     buckets: Box<[u32]>,
@@ -34,7 +34,7 @@ struct Entry {
 }
 
 impl Peers {
-    pub(super) fn new(limit: u32, max_connections: u32) -> Self {
+    pub(crate) fn new(limit: u32, max_connections: u32) -> Self {
         let entry = |index: u32| Entry {
             key: PeerKey(0),
             count: 0,
@@ -51,7 +51,7 @@ impl Peers {
     }
 
     /// Counts one more connection of `key`; `None` if it has as many as it may.
-    pub(super) fn admit(&mut self, key: PeerKey) -> Option<PeerIndex> {
+    pub(crate) fn admit(&mut self, key: PeerKey) -> Option<PeerIndex> {
         let bucket = self.bucket(key);
         let index = match self.find(bucket, key) {
             NONE => self.add(bucket, key),
@@ -66,7 +66,7 @@ impl Peers {
     }
 
     /// One connection of `peer` less; the last one frees its entry.
-    pub(super) fn leave(&mut self, peer: PeerIndex) {
+    pub(crate) fn leave(&mut self, peer: PeerIndex) {
         if peer == PeerIndex::NOBODY {
             return;
         }
@@ -78,7 +78,7 @@ impl Peers {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.iter().all(|entry| entry.count == 0)
     }
 

@@ -6,6 +6,8 @@ mod accepted;
 mod epoll;
 mod patience;
 mod stamper;
+#[cfg(feature = "tokio-uring")]
+mod tokio_uring;
 mod uring;
 mod worker;
 
@@ -71,6 +73,9 @@ pub struct Unfit {
 pub(crate) fn fit(config: &Config) -> Result<(Config, Vec<String>), Unfit> {
     match config.engine {
         Engine::Uring | Engine::Epoll => Ok((config.clone(), Vec::new())),
+        #[cfg(feature = "tokio-uring")]
+        Engine::TokioUring => tokio_uring::fit(config),
+        #[cfg(not(feature = "tokio-uring"))]
         Engine::TokioUring => {
             let reason = "this build is without it; build with --features tokio-uring".to_owned();
             Err(Unfit { engine: config.engine.name(), reason })
@@ -100,6 +105,9 @@ pub(crate) fn run(
     match plan.config.engine {
         Engine::Uring => worker::run::<uring::Uring>(plan, ready),
         Engine::Epoll => worker::run::<epoll::Epoll>(plan, ready),
+        #[cfg(feature = "tokio-uring")]
+        Engine::TokioUring => tokio_uring::run(plan, ready),
+        #[cfg(not(feature = "tokio-uring"))]
         Engine::TokioUring => unreachable!("refused by fit"),
     }
 }

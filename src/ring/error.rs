@@ -39,7 +39,8 @@ pub enum RingError {
 }
 
 impl RingError {
-    pub(super) fn setup(step: &'static str, source: io::Error, locked_bytes: u64) -> Self {
+    /// A step of a set-up that the system refused, with what the ring would lock.
+    pub(crate) fn setup(step: &'static str, source: io::Error, locked_bytes: u64) -> Self {
         let diagnosis = Diagnosis::of(&source, &Facts::gather(), locked_bytes);
         Self::Setup { step, source, diagnosis }
     }

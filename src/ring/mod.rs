@@ -33,6 +33,7 @@ use rustix::io::Errno;
 pub use self::arguments::MAX_PIECES;
 pub use self::error::{Diagnosis, Facts, RingError};
 pub use self::operations::{Handle, Piece};
+pub(crate) use self::setup::retry_no_memory;
 pub use self::setup::{Offers, Setup};
 pub use self::token::{Op, Token};
 
@@ -98,7 +99,7 @@ impl Ring {
         let locked = setup.locked_bytes() + pool.locked_bytes();
         let named = |step| move |error| RingError::setup(step, error, locked);
         let submitter = uring.submitter();
-        setup::retry_no_memory(|| pool.register(&submitter))
+        retry_no_memory(|| pool.register(&submitter))
             .map_err(named("io_uring_register(PBUF_RING)"))?;
         if setup.direct > 0 {
             submitter

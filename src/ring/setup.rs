@@ -105,7 +105,7 @@ fn builder(setup: &Setup, flags: &[Flag]) -> Builder {
 
 /// The kernel returns locked memory of finished rings asynchronously, so ENOMEM is asked again for
 /// up to a second, 10 to 100 ms apart, before it is believed.
-pub(super) fn retry_no_memory<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn retry_no_memory<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for pause_ms in [10, 20, 40, 80, 100, 100, 100, 100, 100, 100] {
         match attempt() {
             Err(error) if is(&error, Errno::NOMEM) => sleep(Duration::from_millis(pause_ms)),

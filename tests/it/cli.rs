@@ -48,6 +48,20 @@ fn numbers_that_do_not_fit_exit_with_one_and_a_remedy() {
 }
 
 #[test]
+fn what_an_engine_cannot_do_is_refused_with_a_way_out() {
+    let absent = ["build with --features tokio-uring"; 4];
+    let there = ["use off", "size it with --buffer", "size it with --buffer", "--sandbox auto"];
+    let said = if cfg!(feature = "tokio-uring") { there } else { absent };
+    let flags = ["--busy-poll=50", "--pool=1m", "--credit=64k", "--sandbox=require"];
+    for (flag, said) in flags.into_iter().zip(said) {
+        let output = run(&["serve", "--engine", "tokio-uring", flag]);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{flag}: {text}");
+        assert!(text.contains("--engine tokio-uring: ") && text.contains(said), "{text}");
+    }
+}
+
+#[test]
 fn flags_have_twins_in_the_environment() {
     let output = program().arg("serve").env("URING_ECHO_BUFFER", "1k").output().expect("runs");
     assert!(stderr(&output).contains("--buffer takes 4k to 64k"), "{}", stderr(&output));

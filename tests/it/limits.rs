@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::support::{PATIENCE, connect, on_each_engine, round_trip};
+use crate::support::{PATIENCE, connect, on_each_engine, pattern, round_trip};
 
 #[test]
 fn connections_over_the_maximum_wait_in_the_queue_and_are_served_in_turn() {
@@ -46,6 +46,28 @@ fn a_peer_over_its_share_is_closed_and_the_rest_served() {
         let mut third = connect(server.addr());
         assert!(!matches!(third.read(&mut [0; 1]), Ok(1..)), "nothing is echoed to it");
         two.iter_mut().for_each(|stream| round_trip(stream, b"still"));
+    });
+}
+
+/// Every client writes while the server is held: on its release more completions are due at once
+/// than a ring of this size (256) holds.
+#[test]
+fn more_completions_at_once_than_a_ring_holds() {
+    on_each_engine(&["--workers", "1", "--max-connections", "600"], |server| {
+        let mut clients: Vec<TcpStream> = (0..600).map(|_| connect(server.addr())).collect();
+        clients.iter_mut().for_each(|stream| round_trip(stream, b"accepted"));
+        for _ in 0..3 {
+            server.hold();
+            for (index, stream) in clients.iter_mut().enumerate() {
+                stream.write_all(&pattern(index as u64, 500)).expect("the kernel takes it");
+            }
+            server.release();
+            for (index, stream) in clients.iter_mut().enumerate() {
+                let mut echo = [0; 500];
+                stream.read_exact(&mut echo).expect("echoed");
+                assert_eq!(echo.as_slice(), pattern(index as u64, 500));
+            }
+        }
     });
 }
 

@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use socket2::SockRef;
 
 use self::dice::Dice;
-use crate::support::{ENGINES, PATIENCE, Server, connect, pattern, until};
+use crate::support::{ENGINES, PATIENCE, Server, connect, has_pool, pattern, until};
 use crate::torture::{reset, stall};
 
 #[path = "../sim/dice.rs"]
@@ -27,10 +27,10 @@ mod dice;
 /// How long a plain `cargo test` soaks.
 const SECONDS: u64 = 3;
 
-/// Pools small enough to run empty, yet with a buffer for every slow reader and some more. No
-/// spinning: a soak shares its machine with others.
-const ARGS: [&str; 8] =
-    ["--workers", "2", "--pool", "256k", "--credit", "64k", "--busy-poll", "off"];
+/// No spinning: a soak shares its machine with others.
+const ARGS: [&str; 4] = ["--workers", "2", "--busy-poll", "off"];
+/// Pools small enough to run empty, yet with a buffer for every slow reader and some more.
+const POOL_ARGS: [&str; 4] = ["--pool", "256k", "--credit", "64k"];
 
 /// Connections that hold a buffer each before it begins: so many that each worker gets more of them
 /// than it has buffers.
@@ -285,7 +285,9 @@ fn a_soak_leaves_the_server_as_it_was() {
     });
     for engine in engines {
         println!("soaking {engine} for {each:?}, SOAK_SEED={seed}");
-        let Some(server) = Server::start(engine, &ARGS) else { return };
+        let pool_args = if has_pool(engine) { &POOL_ARGS[..] } else { &[] };
+        let args = [&ARGS[..], pool_args].concat();
+        let Some(server) = Server::start(engine, &args) else { return };
         soak(server, each, seed);
     }
 }

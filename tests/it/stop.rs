@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
 use rustix::process::Signal;
+use uring_echo::Config;
+use uring_echo::stamp::Engine;
 
 use crate::support::{ENGINES, Server, connect, pattern, round_trip};
 
@@ -100,5 +102,29 @@ fn a_full_server_ends_in_time_with_a_queue_left() {
         let _queued = connect(server.addr());
         server.signal(Signal::TERM);
         assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+/// As a library: stopped without a drain, with receives in flight and nobody to end them.
+#[test]
+fn a_dropped_server_cuts_short_what_is_open_and_ends() {
+    let all = [Engine::Uring, Engine::Epoll, Engine::TokioUring];
+    for engine in all.into_iter().filter(|engine| ENGINES.contains(&engine.name())) {
+        let listen = vec!["127.0.0.1:0".parse().expect("an address")];
+        let config = Config { engine, listen, ..Config::default() };
+        let server = match uring_echo::Server::start(&config) {
+            Ok(server) => server,
+            Err(error) => {
+                assert!(std::env::var_os("REQUIRE_URING").is_none(), "{error}");
+                eprintln!("SKIPPED, the server did not start here: {error}");
+                continue;
+            }
+        };
+        let mut open: Vec<TcpStream> = (0..20).map(|_| connect(server.facts().addrs[0])).collect();
+        open.iter_mut().for_each(|stream| round_trip(stream, b"open"));
+        drop(server);
+        for mut stream in open {
+            assert!(!matches!(stream.read(&mut [0; 1]), Ok(1..)), "cut, nothing is echoed");
+        }
     }
 }

@@ -12,7 +12,20 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Engines every test runs on.
+#[cfg(feature = "tokio-uring")]
+pub(crate) const ENGINES: [&str; 3] = ["uring", "epoll", "tokio-uring"];
+#[cfg(not(feature = "tokio-uring"))]
 pub(crate) const ENGINES: [&str; 2] = ["uring", "epoll"];
+
+/// The most that `--sandbox` can ask of an engine: the rings of tokio-uring cannot be restricted.
+pub(crate) fn tightest_sandbox(engine: &str) -> &'static str {
+    if engine == "tokio-uring" { "auto" } else { "require" }
+}
+
+/// Whether an engine's connections share a pool of buffers: those of tokio-uring have one each.
+pub(crate) fn has_pool(engine: &str) -> bool {
+    engine != "tokio-uring"
+}
 
 /// Long enough for anything on a busy machine; only a hang takes this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -116,13 +129,18 @@ impl Server {
         kill_process(self.pid(), signal).expect("the server is there");
     }
 
-    /// Stops the whole process, as a debugger would, and waits until it has.
+    /// Stops the whole process, as a debugger would, and waits until every thread has: one that
+    /// has yet to stop may still take a connection, as a ring's accept does on the way.
     pub(crate) fn hold(&self) {
         self.signal(Signal::STOP);
-        let stat = format!("/proc/{}/stat", self.child.id());
+        let threads = format!("/proc/{}/task", self.child.id());
         until("the server is held", || {
-            let text = std::fs::read_to_string(&stat).expect("a child of ours");
-            text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+            let mut threads = std::fs::read_dir(&threads).expect("a child of ours");
+            threads.all(|thread| {
+                let stat = thread.expect("a thread").path().join("stat");
+                let text = std::fs::read_to_string(stat).expect("a thread of a child of ours");
+                text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+            })
         });
     }
 

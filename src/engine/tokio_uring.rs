@@ -1,0 +1,111 @@
+//! The engine to compare with: straight-line tasks on the crate `tokio-uring`, one per listener
+//! and one per connection, without the [shard](crate::echo::Shard).
+//!
+//! What the crate cannot do, and what follows from it: docs/engines.md. The shape of everything in
+//! here is due to one of these limits: an operation in flight cannot be cancelled. So it is always
+//! awaited, and ended, where that must be, by shutting its socket down.
+
+mod connection;
+mod ledger;
+mod listener;
+mod worker;
+
+use std::rc::Rc;
+use std::sync::mpsc;
+
+use tokio_uring::Runtime;
+
+use self::worker::Worker;
+use super::{EngineError, Unfit, WorkerPlan};
+use crate::config::{BusyPoll, Config};
+use crate::echo::Stats;
+use crate::ring::{RingError, Setup, retry_no_memory};
+use crate::sandbox::Sandbox;
+
+/// See [`fit`](super::fit).
+pub(super) fn fit(config: &Config) -> Result<(Config, Vec<String>), Unfit> {
+    if let Some(reason) = refusal(config) {
+        return Err(Unfit { engine: config.engine.name(), reason });
+    }
+    let mut without = Vec::new();
+    if config.busy_poll == BusyPoll::Auto {
+        without.push("tokio-uring sleeps in epoll_wait: no busy poll".to_owned());
+    }
+    if config.sandbox == Sandbox::Auto {
+        without.push("tokio-uring makes its rings without restrictions".to_owned());
+    }
+    Ok((Config { busy_poll: BusyPoll::Off, ..config.clone() }, without))
+}
+
+/// What was asked for by name and cannot be had, with what to do instead.
+fn refusal(config: &Config) -> Option<String> {
+    let default = Config::default();
+    if let BusyPoll::For(_) = config.busy_poll {
+        return Some("--busy-poll MICROS: the runtime sleeps in epoll_wait; use off".to_owned());
+    }
+    if (config.pool, config.credit) != (default.pool, default.credit) {
+        let instead = "each connection has one buffer of its own; size it with --buffer";
+        return Some(format!("--pool and --credit: there is no pool, {instead}"));
+    }
+    if config.sandbox == Sandbox::Require {
+        let instead = "--sandbox auto puts up the other fences";
+        return Some(format!("--sandbox require: its rings cannot be restricted; {instead}"));
+    }
+    None
+}
+
+/// Runs one worker until it has drained or is stopped.
+pub(super) fn run(
+    plan: WorkerPlan,
+    ready: &mpsc::Sender<Vec<String>>,
+) -> Result<Stats, EngineError> {
+    let runtime = runtime(&plan.limits.ring)?;
+    let worker = Rc::new(Worker::new(plan)?);
+    runtime.block_on(worker.serve(ready))
+}
+
+/// A runtime and its ring, of the sizes the other engine has.
+fn runtime(sizes: &Setup) -> Result<Runtime, RingError> {
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_cqsize(sizes.completions);
+    let mut builder = tokio_uring::builder();
+    builder.entries(sizes.submissions).uring_builder(&ring);
+    retry_no_memory(|| Runtime::new(&builder))
+        .map_err(|error| RingError::setup("a tokio-uring runtime", error, sizes.locked_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn bytes(n: u32) -> NonZeroU32 {
+        NonZeroU32::new(n).expect("not zero")
+    }
+
+    #[test]
+    fn what_it_cannot_do_is_refused_by_name_with_a_way_out() {
+        let config = Config::default();
+        let spinning = BusyPoll::For(Duration::from_micros(50));
+        for (config, named, instead) in [
+            (Config { busy_poll: spinning, ..config.clone() }, "--busy-poll", "off"),
+            (Config { pool: bytes(1 << 20), ..config.clone() }, "--pool", "--buffer"),
+            (Config { credit: bytes(16384), ..config.clone() }, "--credit", "--buffer"),
+            (Config { sandbox: Sandbox::Require, ..config }, "--sandbox", "auto"),
+        ] {
+            let text = fit(&config).expect_err("refused").to_string();
+            assert!(text.contains(named) && text.contains(instead), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_it_does_without_is_told() {
+        let config = Config { sandbox: Sandbox::Auto, ..Config::default() };
+        let (fitted, without) = fit(&config).expect("fits");
+        assert_eq!((fitted.busy_poll, without.len()), (BusyPoll::Off, 2));
+        let config = Config { busy_poll: BusyPoll::Off, ..Config::default() };
+        assert_eq!(fit(&config).expect("fits").1, Vec::<String>::new());
+    }
+}

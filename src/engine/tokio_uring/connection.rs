@@ -1,0 +1,147 @@
+//! One connection: read, write all of it, read again.
+
+use std::cell::Cell;
+use std::io;
+use std::net::Shutdown;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_uring::buf::BoundedBuf;
+use tokio_uring::net::TcpStream;
+
+use super::ledger::Ledger;
+use crate::config::Config;
+use crate::echo::Stats;
+use crate::stamp::FRAME_LEN;
+
+/// Which counter tells why a connection was cut.
+pub(super) type Counter = fn(&mut Stats);
+
+/// What is the same for every connection.
+pub(super) struct Terms {
+    buffer: usize,
+    read: Option<Limit>,
+    write: Option<Limit>,
+}
+
+/// How long an operation may take, and what it counts as when it takes longer.
+#[derive(Clone, Copy)]
+struct Limit {
+    after: Duration,
+    counter: Counter,
+}
+
+impl Terms {
+    pub(super) fn new(config: &Config) -> Self {
+        let limit = |counter: Counter| move |after| Limit { after, counter };
+        let idle = config.idle_timeout.map(limit(|stats| stats.idle_timeouts += 1));
+        let write = config.write_timeout.map(limit(|stats| stats.write_timeouts += 1));
+        Self {
+            buffer: config.buffer_size.get() as usize,
+            read: idle,
+            write: idle.into_iter().chain(write).min_by_key(|limit| limit.after),
+        }
+    }
+}
+
+/// An accepted socket, open until this is dropped.
+pub(super) struct Connection {
+    stream: TcpStream,
+    cut: Cell<bool>,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream, cut: Cell::new(false) }
+    }
+
+    /// Ends whatever is in flight, and with it the connection.
+    pub(super) fn cut(&self, ledger: &Ledger, counter: Counter) {
+        if self.cut.replace(true) {
+            return;
+        }
+        ledger.note(counter);
+        // Refused only where the peer has ended the connection already.
+        self.stream.shutdown(Shutdown::Both).ok();
+    }
+
+    /// Sends the greeting, then echoes until the peer's end of stream; a connection that breaks
+    /// before is counted.
+    pub(super) async fn attend(
+        &self,
+        terms: &Terms,
+        ledger: &Ledger,
+        greeting: Option<[u8; FRAME_LEN]>,
+    ) {
+        let echoed = self.echo(terms, ledger, greeting).await;
+        if echoed.is_err() && !self.cut.get() {
+            ledger.note(|stats| stats.reset += 1);
+        }
+    }
+
+    async fn echo(
+        &self,
+        terms: &Terms,
+        ledger: &Ledger,
+        greeting: Option<[u8; FRAME_LEN]>,
+    ) -> io::Result<()> {
+        if self.cut.get() {
+            return Ok(());
+        }
+        let mut buf = Vec::with_capacity(terms.buffer);
+        if let Some(frame) = greeting {
+            buf.extend_from_slice(&frame);
+            buf = self.send(buf, FRAME_LEN, terms, ledger).await?;
+        }
+        while !self.cut.get() {
+            let (read, filled) = self.within(terms.read, ledger, self.stream.read(buf)).await;
+            let len = read?;
+            if len == 0 {
+                break;
+            }
+            ledger.note(|stats| stats.bytes_in += len as u64);
+            buf = self.send(filled, len, terms, ledger).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the first `len` bytes of `buf` and hands it back.
+    async fn send(
+        &self,
+        mut buf: Vec<u8>,
+        len: usize,
+        terms: &Terms,
+        ledger: &Ledger,
+    ) -> io::Result<Vec<u8>> {
+        let mut sent = 0;
+        while sent < len {
+            ledger.note(|stats| stats.sends += 1);
+            let write = self.stream.write(buf.slice(sent..len)).submit();
+            let (written, slice) = self.within(terms.write, ledger, write).await;
+            let part = written?;
+            ledger.note(|stats| stats.bytes_out += part as u64);
+            sent += part;
+            buf = slice.into_inner();
+        }
+        Ok(buf)
+    }
+
+    /// Awaits `operation`. Late, it is ended by cutting the connection and awaited all the same:
+    /// it holds the buffer and the descriptor.
+    async fn within<T>(
+        &self,
+        limit: Option<Limit>,
+        ledger: &Ledger,
+        operation: impl Future<Output = T>,
+    ) -> T {
+        let mut operation = pin!(operation);
+        if let Some(Limit { after, counter }) = limit {
+            if let Ok(done) = timeout(after, operation.as_mut()).await {
+                return done;
+            }
+            self.cut(ledger, counter);
+        }
+        operation.await
+    }
+}

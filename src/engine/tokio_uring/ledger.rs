@@ -1,0 +1,48 @@
+//! Counters of a worker's tasks, published a moment after they changed.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::echo::Stats;
+use crate::metrics::Published;
+
+/// Counters are published at most this often, and not at all while nothing happens.
+const PUBLISH: Duration = Duration::from_millis(10);
+
+/// The counters of one worker.
+pub(super) struct Ledger {
+    stats: RefCell<Stats>,
+    changed: Notify,
+    published: Arc<Published>,
+}
+
+impl Ledger {
+    pub(super) fn new(published: Arc<Published>) -> Self {
+        Self { stats: RefCell::default(), changed: Notify::new(), published }
+    }
+
+    pub(super) fn note(&self, change: impl FnOnce(&mut Stats)) {
+        change(&mut self.stats.borrow_mut());
+        self.changed.notify_one();
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        *self.stats.borrow()
+    }
+
+    pub(super) fn publish(&self) {
+        self.published.publish(&self.stats.borrow());
+    }
+
+    /// Publishes whatever changes, for ever.
+    pub(super) async fn publish_changes(&self) {
+        loop {
+            self.changed.notified().await;
+            tokio::time::sleep(PUBLISH).await;
+            self.publish();
+        }
+    }
+}

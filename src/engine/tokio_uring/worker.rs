@@ -1,0 +1,267 @@
+//! One worker: what its tasks share, and its life from the first accept to the last close.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_uring::net::TcpStream;
+use tracing::debug;
+
+use super::connection::{Connection, Terms};
+use super::ledger::Ledger;
+use super::listener::Listener;
+use crate::config::Stall;
+use crate::echo::peers::{PeerIndex, Peers};
+use crate::echo::{AcceptEnd, PeerKey, Stats};
+use crate::engine::accepted::PeerInterest;
+use crate::engine::stamper::Stamper;
+use crate::engine::{EngineError, WorkerPlan};
+use crate::shutdown::Phase;
+use crate::stamp::FRAME_LEN;
+
+/// What the tasks of one thread share.
+pub(super) struct Worker {
+    plan: WorkerPlan,
+    terms: Terms,
+    ledger: Ledger,
+    listeners: Vec<Listener>,
+    /// Listeners whose task has not ended.
+    accepting: Cell<usize>,
+    /// Connections that may still be opened; closed once the server stops.
+    places: Arc<Semaphore>,
+    /// Open connections, by the number each was accepted as.
+    open: RefCell<BTreeMap<u64, Rc<Connection>>>,
+    interest: PeerInterest,
+    peers: Option<RefCell<Peers>>,
+    stamper: Option<RefCell<Stamper>>,
+    /// A connection was closed: whatever the system was short of, there is more of it now.
+    freed: Notify,
+    /// Something happened that [`Self::until`] may be waiting for.
+    progress: Notify,
+    fault: Cell<Option<Errno>>,
+}
+
+/// One accepted connection of those there may be.
+pub(super) type Place = OwnedSemaphorePermit;
+
+impl Worker {
+    pub(super) fn new(plan: WorkerPlan) -> Result<Self, EngineError> {
+        let limits = plan.limits.shard;
+        let listeners = plan.listeners.iter().map(Listener::new).collect::<io::Result<Vec<_>>>();
+        let peers = |limit| RefCell::new(Peers::new(limit, limits.max_connections));
+        Ok(Self {
+            terms: Terms::new(&plan.config),
+            ledger: Ledger::new(Arc::clone(&plan.published)),
+            listeners: listeners.map_err(system("duplicating a listener"))?,
+            accepting: Cell::new(plan.listeners.len()),
+            places: Arc::new(Semaphore::new(limits.max_connections as usize)),
+            open: RefCell::default(),
+            interest: PeerInterest::new(&plan),
+            peers: limits.max_per_ip.map(peers),
+            stamper: if plan.config.stamp { Some(Stamper::new(&plan)?.into()) } else { None },
+            freed: Notify::new(),
+            progress: Notify::new(),
+            fault: Cell::new(None),
+            plan,
+        })
+    }
+
+    /// The whole life: serve until told otherwise, drain, cut short what is left.
+    pub(super) async fn serve(
+        self: Rc<Self>,
+        ready: &mpsc::Sender<Vec<String>>,
+    ) -> Result<Stats, EngineError> {
+        self.spawn_tasks()?;
+        // Every task has had its turn then: the accepts are on their way.
+        yield_now().await;
+        // Whoever started us may have gone; then the stop signal is about to arrive.
+        if ready.send(Vec::new()).is_err() {
+            debug!("nobody waits for this worker to be ready");
+        }
+        self.until(|worker| worker.phase() != Phase::Serving).await;
+        for listener in &self.listeners {
+            listener.is_done(self.phase());
+        }
+        let ended = self.until(|worker| worker.is_finished() || worker.phase() == Phase::Stopping);
+        // Late or told to: either way whoever is left is cut short.
+        timeout(self.plan.config.drain_timeout, ended).await.ok();
+        self.stop();
+        self.until(Self::is_finished).await;
+        self.ledger.publish();
+        match self.fault.get() {
+            Some(errno) => Err(EngineError::Listener(errno)),
+            None => Ok(self.ledger.stats()),
+        }
+    }
+
+    fn spawn_tasks(self: &Rc<Self>) -> Result<(), EngineError> {
+        let bell = self.bell().map_err(system("watching for the stop word"))?;
+        let worker = Rc::clone(self);
+        tokio_uring::spawn(async move {
+            while bell.readable().await.is_ok() {
+                if bell.try_read(&mut [0; 8]).is_ok() {
+                    worker.progress.notify_one();
+                }
+            }
+        });
+        for index in 0..self.listeners.len() {
+            let worker = Rc::clone(self);
+            tokio_uring::spawn(async move {
+                worker.listeners[index].accept_all(&worker).await;
+                worker.accepting.set(worker.accepting.get() - 1);
+                worker.progress.notify_one();
+            });
+        }
+        let worker = Rc::clone(self);
+        tokio_uring::spawn(async move { worker.ledger.publish_changes().await });
+        if let Some(stall) = self.plan.config.stall {
+            tokio_uring::spawn(keep_stalling(stall));
+        }
+        Ok(())
+    }
+
+    /// Readable whenever there is a new phase to look at. An eventfd reads like a pipe; the other
+    /// type that watches a descriptor, `AsyncFd`, is made by unsafe code only.
+    fn bell(&self) -> io::Result<Receiver> {
+        let bell = self.plan.control.bell(self.plan.index).try_clone_to_owned()?;
+        Receiver::from_owned_fd_unchecked(bell)
+    }
+
+    /// What to do now. An unusable listener stops the worker, and that the others.
+    pub(super) fn phase(&self) -> Phase {
+        match self.fault.get() {
+            Some(_) => Phase::Stopping,
+            None => self.plan.control.phase(),
+        }
+    }
+
+    /// Waits until `reached` holds; looks whenever there is progress.
+    async fn until(&self, reached: impl Fn(&Self) -> bool) {
+        while !reached(self) {
+            self.progress.notified().await;
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.accepting.get() == 0 && self.open.borrow().is_empty()
+    }
+
+    /// Accepts nothing more and cuts short what is open; each task then comes to its end.
+    fn stop(&self) {
+        self.places.close();
+        for listener in &self.listeners {
+            listener.is_done(Phase::Stopping);
+        }
+        for connection in self.open.borrow().values() {
+            connection.cut(&self.ledger, |stats| stats.cut_short += 1);
+        }
+    }
+
+    /// A place for one more connection, as soon as there is one; `None` once the server stops.
+    pub(super) async fn place(&self) -> Option<Place> {
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    /// Gives a connection accepted at `accepted_ns` a task of its own.
+    pub(super) fn welcome(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        accepted_ns: u64,
+        place: Place,
+    ) {
+        self.ledger.note(|stats| stats.accepted += 1);
+        let number = self.ledger.stats().accepted;
+        let connection = Rc::new(Connection::new(stream));
+        let entry = self.admit(self.interest.note(peer));
+        if entry.is_none() {
+            connection.cut(&self.ledger, |stats| stats.refused_by_ip += 1);
+        } else if self.places.is_closed() {
+            connection.cut(&self.ledger, |stats| stats.cut_short += 1);
+        }
+        let greeted = self.stamper.as_ref().filter(|_| entry.is_some());
+        let greeting = greeted.map(|stamper| stamper.borrow_mut().next(accepted_ns));
+        self.open.borrow_mut().insert(number, Rc::clone(&connection));
+        let worker = Rc::clone(self);
+        tokio_uring::spawn(async move {
+            worker.attend(number, connection, greeting).await;
+            worker.closed(entry);
+            drop(place);
+        });
+    }
+
+    async fn attend(
+        &self,
+        number: u64,
+        connection: Rc<Connection>,
+        greeting: Option<[u8; FRAME_LEN]>,
+    ) {
+        connection.attend(&self.terms, &self.ledger, greeting).await;
+        // The last two holders: dropping the connection closes its socket.
+        self.open.borrow_mut().remove(&number);
+    }
+
+    fn closed(&self, entry: Option<PeerIndex>) {
+        self.ledger.note(|stats| stats.closed += 1);
+        if let (Some(peers), Some(entry)) = (&self.peers, entry) {
+            peers.borrow_mut().leave(entry);
+        }
+        self.freed.notify_waiters();
+        if self.phase() != Phase::Serving {
+            self.progress.notify_one();
+        }
+    }
+
+    /// Counts one more connection of `peer`; `None` if it has as many as it may.
+    fn admit(&self, peer: PeerKey) -> Option<PeerIndex> {
+        let Some(peers) = &self.peers else { return Some(PeerIndex::NOBODY) };
+        peers.borrow_mut().admit(peer)
+    }
+
+    /// Whether to go on after an accept that failed; waits if that may help.
+    pub(super) async fn recovers_from(&self, end: AcceptEnd, error: &io::Error) -> bool {
+        match end {
+            AcceptEnd::Exhausted => {
+                self.ledger.note(|stats| stats.accept_exhausted += 1);
+                let backoff = Duration::from_nanos(self.plan.limits.shard.accept_backoff.0);
+                timeout(backoff, self.freed.notified()).await.ok();
+            }
+            AcceptEnd::Fatal if self.phase() == Phase::Serving => {
+                self.fault.set(Errno::from_io_error(error));
+                self.progress.notify_one();
+                return false;
+            }
+            // A listener that was shut down, by this worker or by one that shares it.
+            AcceptEnd::Fatal => return false,
+            _ => self.ledger.note(|stats| stats.accept_aborted += 1),
+        }
+        true
+    }
+}
+
+/// Fault injection: the whole thread does nothing for a while, again and again.
+async fn keep_stalling(Stall { length, every }: Stall) {
+    let mut at = Instant::now() + every / 2;
+    loop {
+        sleep_until(at).await;
+        thread::sleep(length);
+        at += every;
+    }
+}
+
+fn system(step: &'static str) -> impl FnOnce(io::Error) -> EngineError {
+    move |error| {
+        let source = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        EngineError::System { step, source }
+    }
+}
