@@ -1,10 +1,10 @@
 //! The programs: built by cargo from this repository, by a script, or found on the machine.
 
 use std::collections::BTreeMap;
-use std::{env, fs};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -31,7 +31,7 @@ impl Programs {
     /// The project itself does not build, or there is no cargo.
     pub(crate) fn build(folder: PathBuf) -> Result<Self> {
         let mut programs = Self { found: BTreeMap::new(), folder };
-        programs.cargo(&workspace().join("../../Cargo.toml"), &["--bins"])?;
+        programs.cargo(&workspace().join("../../Cargo.toml"), &["--bins", "--all-features"])?;
         if !["uring-echo", "loadgen"].iter().all(|name| programs.found.contains_key(*name)) {
             bail!("uring-echo and loadgen did not build; cargo says why above");
         }
@@ -43,11 +43,11 @@ impl Programs {
 
     /// Takes all programs from `built`, which holds them by name.
     pub(crate) fn from_folder(built: &Path) -> Result<Self> {
-        let entries = fs::read_dir(built).with_context(|| format!("reading {}", built.display()))?;
+        let entries =
+            fs::read_dir(built).with_context(|| format!("reading {}", built.display()))?;
         let files = entries.flatten().filter(|entry| entry.path().is_file());
-        let named = |entry: fs::DirEntry| {
-            (entry.file_name().to_string_lossy().into_owned(), entry.path())
-        };
+        let named =
+            |entry: fs::DirEntry| (entry.file_name().to_string_lossy().into_owned(), entry.path());
         Ok(Self { found: files.map(named).collect(), folder: PathBuf::new() })
     }
 

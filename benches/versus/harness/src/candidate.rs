@@ -209,7 +209,7 @@ stream {
 const HAPROXY: &str = "\
 global
     nbthread 1
-    maxconn 16000
+    maxconn 4000
 defaults
     mode http
     timeout client 10s

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal};
 use rustix::thread::CpuSet;
 
 /// Lines of stderr that are kept to explain a failure.
-const KEPT: usize = 8;
+const KEPT: usize = 2;
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// How long a program may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(3);

@@ -28,6 +28,8 @@ pub(crate) struct Machine {
     pub(crate) server_cpu: usize,
     pub(crate) client_cpu: usize,
     pub(crate) rounds: usize,
+    /// CPUs that were busy with anything else while it was measured.
+    pub(crate) foreign_cpus: f64,
     pub(crate) limits: String,
     pub(crate) syscalls: &'static str,
     pub(crate) rust: String,
@@ -39,6 +41,7 @@ pub(crate) struct Setting {
     pub(crate) server_cpu: usize,
     pub(crate) client_cpu: usize,
     pub(crate) rounds: usize,
+    pub(crate) foreign_cpus: f64,
     pub(crate) syscalls: &'static str,
 }
 
@@ -61,6 +64,7 @@ impl Machine {
             server_cpu: setting.server_cpu,
             client_cpu: setting.client_cpu,
             rounds: setting.rounds,
+            foreign_cpus: setting.foreign_cpus,
             limits: limits(),
             syscalls: setting.syscalls,
             rust: said("rustc", &["--version"]),
@@ -84,6 +88,7 @@ impl Machine {
             ("compiler", self.rust.clone()),
             ("system calls", self.syscalls.to_owned()),
             ("rounds", self.rounds.to_string()),
+            ("other load", format!("{:.2} CPUs on average meanwhile", self.foreign_cpus)),
         ]
     }
 }

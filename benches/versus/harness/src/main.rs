@@ -7,6 +7,7 @@ mod candidate;
 mod child;
 mod client;
 mod floor;
+mod foreign;
 mod machine;
 mod namespace;
 mod process;

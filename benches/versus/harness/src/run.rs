@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::bench::Bench;
 use crate::builds::{Programs, workspace};
 use crate::candidate::CANDIDATES;
+use crate::foreign::Watch;
 use crate::machine::{Machine, Setting};
 use crate::report::Report;
 use crate::server::Place;
@@ -75,7 +76,7 @@ fn measure(
     effort: Effort,
     network: String,
 ) -> Result<()> {
-    let begun = Instant::now();
+    let (begun, watch) = (Instant::now(), Watch::begin()?);
     let rounds = options.rounds.unwrap_or(effort.rounds());
     let roll = roll::call(bench, &options.peers);
     let here: Vec<_> =
@@ -88,6 +89,7 @@ fn measure(
         server_cpu: bench.place.cpu,
         client_cpu: bench.client_cpu,
         rounds,
+        foreign_cpus: watch.foreign_cpus()?,
         syscalls: bench.counter.about(),
     };
     let report = Report {

@@ -1,6 +1,6 @@
 //! The tables as Markdown, which is also what is printed.
 
-use super::{CellResult, Presence, Report, Row, TableResult, units};
+use super::{CellResult, Presence, Report, Row, Sample, TableResult, units};
 use crate::candidate::{Role, SUBJECT};
 use crate::stats::Standing;
 use crate::tables::Metric;
@@ -139,23 +139,11 @@ fn numbers(cell: &CellResult, row: &Row, metric: &Metric) -> Vec<String> {
     vec![number, peer, floor]
 }
 
-/// What is to be known about marked numbers, each thing once with the number of its rounds.
+/// What is to be known about marked numbers.
 fn notes(cell: &CellResult) -> String {
     let mut text = String::new();
     for row in &cell.rows {
-        let mut told: Vec<(String, usize)> = Vec::new();
-        for sample in &row.samples {
-            let failed = sample.failed.as_ref().map(|why| format!("failed: {why}"));
-            let invalid = sample.measured.invalid.as_ref().map(|why| format!("INVALID: {why}"));
-            let all = failed.into_iter().chain(invalid).chain(sample.measured.notes.clone());
-            for note in all {
-                match told.iter_mut().find(|(known, _)| *known == note) {
-                    Some((_, rounds)) => *rounds += 1,
-                    None => told.push((note, 1)),
-                }
-            }
-        }
-        for (note, rounds) in told {
+        for (note, rounds) in told(row) {
             let of = row.samples.len();
             line(&mut text, &format!("- {}: {note} ({rounds} of {of})", row.candidate.name));
         }
@@ -164,6 +152,31 @@ fn notes(cell: &CellResult) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Each thing once, in the words of its first round, with the number of its rounds.
+fn told(row: &Row) -> Vec<(String, usize)> {
+    let mut told: Vec<(String, usize)> = Vec::new();
+    for note in row.samples.iter().flat_map(remarks) {
+        match told.iter_mut().find(|(known, _)| kind(known) == kind(&note)) {
+            Some((_, rounds)) => *rounds += 1,
+            None => told.push((note, 1)),
+        }
+    }
+    told
+}
+
+fn remarks(sample: &Sample) -> Vec<String> {
+    let failed = sample.failed.as_ref().map(|why| format!("failed: {why}"));
+    let invalid = sample.measured.invalid.iter().flat_map(|why| why.split("; "));
+    // What to do about it is for whoever runs loadgen by hand.
+    let reason = |why: &str| format!("INVALID: {}", why.split(':').take(2).collect::<String>());
+    failed.into_iter().chain(invalid.map(reason)).chain(sample.measured.notes.clone()).collect()
+}
+
+/// What two remarks have in common that differ in their numbers only.
+fn kind(remark: &str) -> String {
+    remark.chars().filter(|it| !it.is_ascii_digit() && *it != '.').collect()
 }
 
 fn candidates(all: &[Presence]) -> String {
