@@ -1,11 +1,13 @@
-//! What a process and its descendants have used, from /proc.
+//! What a process and its descendants have used, from the kernel's clocks and /proc.
 
 use std::fs;
 
 use anyhow::{Context, Result};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
-/// CPU time in nanoseconds of all threads of `pid`, of its descendants, and of those of them that
-/// have ended (these only to a clock tick).
+/// CPU time in nanoseconds of `pid` (its process clock, which counts ended threads too), of its
+/// descendants, and of those of them that have ended (these only to a clock tick).
 ///
 /// # Errors
 /// `pid` is not there. A descendant that ends while it is read is no error.
@@ -15,21 +17,12 @@ pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
 }
 
 fn own_cpu_ns(pid: u32) -> Result<u64> {
-    let mut total = 0;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may end between being listed and being read.
-        if let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) {
-            total += on_cpu_ns(&text).context("schedstat has no number")?;
-        }
-    }
+    let clock = clock_getcpuclockid(Pid::from_raw(pid.try_into()?))?;
+    let time = std::time::Duration::from(clock_gettime(clock)?);
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second();
-    Ok(total + ended_children_ticks(&stat).context("stat has too few fields")? * tick_ns)
-}
-
-/// The first number of schedstat: nanoseconds on a CPU.
-fn on_cpu_ns(schedstat: &str) -> Option<u64> {
-    schedstat.split_whitespace().next()?.parse().ok()
+    let ended = ended_children_ticks(&stat).context("stat has too few fields")? * tick_ns;
+    Ok(u64::try_from(time.as_nanos())? + ended)
 }
 
 /// cutime + cstime of /proc/PID/stat, the 16th and 17th field; the second may hold spaces.
@@ -76,13 +69,9 @@ fn kib_field(text: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use nix::time::ClockId;
 
-    #[test]
-    fn time_on_cpu_is_the_first_number() {
-        assert_eq!(on_cpu_ns("1234567 89 42\n"), Some(1_234_567));
-        assert_eq!(on_cpu_ns(""), None);
-    }
+    use super::*;
 
     #[test]
     fn names_with_spaces_and_brackets_do_not_shift_fields() {
@@ -102,5 +91,17 @@ mod tests {
         let pid = std::process::id();
         assert!(cpu_ns(pid).expect("our own") > 0);
         assert!(resident_bytes(pid).expect("our own") > 0);
+    }
+
+    #[test]
+    fn threads_that_have_ended_still_count() {
+        let before = cpu_ns(std::process::id()).expect("our own");
+        let spin = || {
+            while clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock").tv_nsec()
+                < 20_000_000
+            {}
+        };
+        std::thread::spawn(spin).join().expect("a thread");
+        assert!(cpu_ns(std::process::id()).expect("our own") - before >= 20_000_000);
     }
 }

@@ -14,6 +14,7 @@ const LINE: f64 = 20.0;
 const TITLE: f64 = 34.0;
 const GAP: f64 = 18.0;
 const HEAD: f64 = 56.0;
+const HEAD_WIDTH: f64 = 700.0;
 /// Beyond this ratio of the highest to the lowest median a scale is logarithmic.
 const WIDE: f64 = 30.0;
 
@@ -26,7 +27,7 @@ pub(super) fn of(table: &TableResult) -> Option<String> {
     let columns = COLUMNS.min(cells.len());
     let height = TITLE + lines as f64 * LINE + GAP;
     let size = (
-        columns as f64 * (PANEL + GAP) + GAP,
+        (columns as f64 * (PANEL + GAP) + GAP).max(HEAD_WIDTH),
         HEAD + cells.len().div_ceil(columns) as f64 * height + GAP,
     );
     let mut text = head(table, metric, size);
@@ -41,8 +42,10 @@ pub(super) fn of(table: &TableResult) -> Option<String> {
     Some(text)
 }
 
+/// Outsiders do not stretch the scale for the others.
 fn medians(cell: &CellResult, metric: &Metric) -> Vec<f64> {
-    cell.rows.iter().filter_map(|row| Some(row.spread(metric)?.median)).collect()
+    let rows = cell.rows.iter().filter(|row| row.candidate.role != Role::Outsider);
+    rows.filter_map(|row| Some(row.spread(metric)?.median)).collect()
 }
 
 fn head(table: &TableResult, metric: &Metric, (width, height): (f64, f64)) -> String {

@@ -10,11 +10,11 @@ use crate::server::{Server, Work};
 const BESIDE: usize = 200;
 const BESIDE_RATE: u32 = 4000;
 /// The background begins before and ends after the measured load by this.
-const MARGIN_MS: u64 = 700;
+const MARGIN_MS: u64 = 600;
 
 pub(super) fn table(effort: Effort) -> Table {
     let rates: &[(u32, u64)] =
-        effort.either(&[(3000, 500)], &[(500, 2000), (3000, 1000), (10_000, 800)]);
+        effort.either(&[(3000, 500)], &[(500, 1000), (3000, 600), (10_000, 400)]);
     let alone = rates.iter().map(|&(rate, ms)| {
         let measure = move |bench: &Bench, server: &Server| measure(bench, server, rate, ms);
         Cell::new(format!("{rate} connections/s"), Work::Accept, measure)

@@ -9,7 +9,7 @@ use crate::server::{Server, Work};
 const AT_ONCE: u32 = 16;
 
 pub(super) fn table(effort: Effort) -> Table {
-    let ms = effort.either(300, 600);
+    let ms = effort.either(300, 500);
     let cell = |name, work, load: &'static str| {
         Cell::new(name, work, move |bench, server| measure(bench, server, load, ms))
     };

@@ -9,7 +9,7 @@ use crate::server::{Server, Work};
 const AT_ONCE: u32 = 16;
 
 pub(super) fn table(effort: Effort) -> Table {
-    let ms = effort.either(400, 1000);
+    let ms = effort.either(400, 800);
     Table {
         name: "clients",
         title: "The clients themselves",

@@ -32,12 +32,12 @@ impl Load {
 pub(super) fn grid(effort: Effort) -> Table {
     let clients: &[usize] = effort.either(&[1, 50, 300], &[1, 50, 150, 300, 500, 1000]);
     let sizes: &[usize] = effort.either(&[512], &[128, 512, 1000]);
-    let ms = effort.either(250, 350);
+    let ms = effort.either(250, 300);
     let pairs = clients.iter().flat_map(|clients| sizes.iter().map(move |size| (*clients, *size)));
     Table {
         name: "grid",
         title: "Echo",
-        about: "Every connection sends a message, waits for its echo, compares every byte and \
+        about: "Named by connections × message size. Every connection sends a message, waits for its echo, compares every byte and \
                 sends the next: the harness's own client, spinning on its CPU. Where that client \
                 is the slower side, throughput says little and the server's CPU time per echo \
                 says who has room left. System calls are counted in a run of their own at 512 \
@@ -46,7 +46,7 @@ pub(super) fn grid(effort: Effort) -> Table {
         cells: pairs
             .map(|(connections, size)| {
                 let load = Load { connections, size, depth: 1, ms };
-                let mut cell = load.cell(format!("{connections} clients, {size} bytes"));
+                let mut cell = load.cell(format!("{connections} × {size} bytes"));
                 if size == 512 {
                     cell.apart = Some(Box::new(move |bench, server| {
                         syscalls::per_echo(bench, server, &load.args())

@@ -10,7 +10,7 @@ use crate::server::{Server, Work};
 const MESSAGES: u32 = 50;
 
 pub(super) fn table(effort: Effort) -> Table {
-    let ms = effort.either(500, 800);
+    let ms = effort.either(400, 600);
     Table {
         name: "latency",
         title: "Round trip on one connection",

@@ -1,5 +1,7 @@
 //! What an idle connection weighs.
 
+use std::thread;
+
 use anyhow::Result;
 
 use super::{Cell, Effort, Metric, Table, Unit, millis};
@@ -7,8 +9,12 @@ use crate::bench::{Bench, Measured};
 use crate::process;
 use crate::server::{Server, Work};
 
+const SHRUNK: &str = "kernel slab shrank meanwhile, for other reasons: no number";
+/// The kernel frees what the server before this one had only after a while.
+const SETTLING_MS: u64 = 500;
+
 pub(super) fn table(effort: Effort) -> Table {
-    let connections = effort.either(1000, 10_000);
+    let connections = effort.either(3000, 10_000);
     let name = format!("{connections} idle connections");
     Table {
         name: "memory",
@@ -32,6 +38,7 @@ pub(super) fn table(effort: Effort) -> Table {
 }
 
 fn measure(bench: &Bench, server: &Server, connections: u32) -> Result<Measured> {
+    thread::sleep(millis(SETTLING_MS));
     let fresh = process::resident_bytes(server.id())? as f64;
     let args = format!("--connections {connections} --duration 1s");
     let held = bench.loadgen_command("hold", server, &args, millis(60_000))?;
@@ -42,9 +49,12 @@ fn measure(bench: &Bench, server: &Server, connections: u32) -> Result<Measured>
     let lost = number("/lost").unwrap_or(0.0);
     let complete = lost == 0.0 && opened == Some(f64::from(connections));
     let invalid = format!("{} opened, {lost} lost", opened.unwrap_or(0.0));
+    let slab = number("/bytes_per_connection/kernel_slab");
+    let shrunk = slab.filter(|slab| *slab <= 0.0).map(|_| SHRUNK.to_owned());
     let measured = Measured::default()
         .with("grown", grown)
         .with("resident", resident)
-        .with("slab", number("/bytes_per_connection/kernel_slab"));
-    Ok(Measured { invalid: (!complete).then_some(invalid), ..measured })
+        .with("slab", slab.filter(|slab| *slab > 0.0));
+    let notes = shrunk.into_iter().collect();
+    Ok(Measured { invalid: (!complete).then_some(invalid), notes, ..measured })
 }
