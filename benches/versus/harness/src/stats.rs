@@ -72,6 +72,9 @@ impl Better {
 /// Differences below this share are not told apart, however narrow the spreads.
 const LEVEL: f64 = 0.03;
 
+/// Fewer rounds have no spread to speak of.
+const FEWEST_ROUNDS: usize = 3;
+
 /// How a candidate stands against another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -82,8 +85,12 @@ pub(crate) enum Standing {
 }
 
 impl Standing {
-    /// Level unless the quartiles are apart and the medians differ by 3 %.
+    /// Level unless the quartiles are apart and the medians differ by 3 %; nothing where there
+    /// were too few rounds to say.
     pub(crate) fn of(one: &Spread, other: &Spread, better: Better) -> Option<Self> {
+        if one.rounds.min(other.rounds) < FEWEST_ROUNDS {
+            return None;
+        }
         let ratio = better.times_as_good(one.median, other.median)?;
         let level = one.overlaps(other) || (ratio - 1.0).abs() < LEVEL;
         Some(match ratio > 1.0 {
@@ -149,9 +156,10 @@ mod tests {
         let (low, high) = (spread(&[9.0, 10.0, 11.0]), spread(&[19.0, 20.0, 21.0]));
         assert_eq!(Standing::of(&low, &high, Better::Lower), Some(Standing::Ahead));
         assert_eq!(Standing::of(&low, &high, Better::Higher), Some(Standing::Behind));
-        let wide = spread(&[5.0, 20.0, 30.0]);
+        let wide = spread(&[2.0, 14.0, 20.0]);
         assert_eq!(Standing::of(&low, &wide, Better::Lower), Some(Standing::Level));
-        let near = Standing::of(&spread(&[100.0]), &spread(&[101.0]), Better::Lower);
+        let near = Standing::of(&spread(&[100.0; 3]), &spread(&[101.0; 3]), Better::Lower);
         assert_eq!(near, Some(Standing::Level));
+        assert_eq!(Standing::of(&spread(&[1.0]), &spread(&[9.0]), Better::Lower), None);
     }
 }

@@ -40,8 +40,8 @@ fn machine(report: &Report) -> String {
 fn summary(report: &Report) -> String {
     let mut text = format!(
         "## Summary: `{SUBJECT}` against the best peer and the floor\n\n\
-         Level means that the quartiles overlap or the medians differ by less than 3 %. Which peer \
-         is the best is chosen anew in every line.\n\n"
+         Level means that the quartiles overlap or the medians differ by less than 3 %; fewer \
+         than three rounds decide nothing. Which peer is the best is chosen anew in every line.\n\n"
     );
     let head = ["table", "load", "number", SUBJECT, "best peer", "", "times as good", ""];
     header(&mut text, &head, 3);

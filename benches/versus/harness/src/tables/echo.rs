@@ -1,6 +1,6 @@
 //! Persistent connections that echo: small messages in a grid, and streams.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{Cell, Effort, Metric, Table, Unit};
 use crate::bench::{Bench, Measured};
@@ -37,8 +37,9 @@ pub(super) fn grid(effort: Effort) -> Table {
     Table {
         name: "grid",
         title: "Echo",
-        about: "Named by connections × message size. Every connection sends a message, waits for its echo, compares every byte and \
-                sends the next: the harness's own client, spinning on its CPU. Where that client \
+        about: "Named by connections × message size. Every connection sends a message, waits for \
+                its echo, compares every byte and sends the next: the harness's own client, \
+                spinning on its CPU. Where that client \
                 is the slower side, throughput says little and the server's CPU time per echo \
                 says who has room left. System calls are counted in a run of their own at 512 \
                 bytes."
@@ -95,16 +96,16 @@ pub(super) fn streams(effort: Effort) -> Table {
 fn measure(bench: &Bench, server: &Server, load: Load) -> Result<Measured> {
     let args = format!("{} --warmup {WARMUP_MS}", load.args());
     let seen = bench.client(server, &args)?.finish()?;
+    ensure!(seen.messages > 0, "no message came back within {} ms", load.ms);
     let (messages, seconds) = (seen.messages as f64, seen.elapsed_ns as f64 / 1e9);
     let bytes = messages * load.size as f64;
-    let cpu = seen.server_cpu_ns.filter(|_| seen.messages > 0).map(|cpu| cpu as f64);
-    let latency = |ns: u64| (seen.messages > 0).then_some(ns as f64);
+    let cpu = seen.server_cpu_ns.map(|cpu| cpu as f64);
     Ok(Measured::default()
         .with("rate", Some(messages / seconds))
         .with("bytes", Some(bytes / seconds))
-        .with("p50", latency(seen.p50_ns))
-        .with("p99", latency(seen.p99_ns))
-        .with("max", latency(seen.max_ns))
+        .with("p50", Some(seen.p50_ns as f64))
+        .with("p99", Some(seen.p99_ns as f64))
+        .with("max", Some(seen.max_ns as f64))
         .with("cpu", cpu.map(|cpu| cpu / messages))
         .with("cpu_per_kib", cpu.map(|cpu| cpu / (bytes / 1024.0)))
         .with("client_cores", Some(seen.client_cpu_ns as f64 / seen.elapsed_ns as f64)))
