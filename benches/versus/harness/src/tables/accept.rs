@@ -12,6 +12,9 @@ const BESIDE_RATE: u32 = 4000;
 /// The background begins before and ends after the measured load by this.
 const MARGIN_MS: u64 = 600;
 
+/// Whoever is not accepted by then counts as never accepted, and the run ends.
+const PATIENCE: &str = "2s";
+
 pub(super) fn table(effort: Effort) -> Table {
     let rates: &[(u32, u64)] =
         effort.either(&[(3000, 500)], &[(500, 1000), (3000, 600), (10_000, 400)]);
@@ -48,7 +51,8 @@ pub(super) fn table(effort: Effort) -> Table {
 }
 
 fn measure(bench: &Bench, server: &Server, rate: u32, ms: u64) -> Result<Measured> {
-    let args = format!("--rate {rate} --duration {ms}ms --messages 0 --observe diag");
+    let args =
+        format!("--rate {rate} --duration {ms}ms --messages 0 --observe diag --timeout {PATIENCE}");
     let loaded = bench.loadgen(server, &args)?;
     let delay = |name| loaded.number(&format!("/histograms/accept_delay/{name}"));
     let cores = loaded.server_cpu_ns / loaded.wall_ns;

@@ -32,7 +32,7 @@ impl Load {
 pub(super) fn grid(effort: Effort) -> Table {
     let clients: &[usize] = effort.either(&[1, 50, 300], &[1, 50, 150, 300, 500, 1000]);
     let sizes: &[usize] = effort.either(&[512], &[128, 512, 1000]);
-    let ms = effort.either(250, 300);
+    let ms = 250;
     let pairs = clients.iter().flat_map(|clients| sizes.iter().map(move |size| (*clients, *size)));
     Table {
         name: "grid",
