@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child as Process, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
@@ -12,7 +13,7 @@ use rustix::process::{Pid, Signal};
 use rustix::thread::CpuSet;
 
 /// Lines of stderr that are kept to explain a failure.
-const KEPT: usize = 2;
+const KEPT: usize = 5;
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// How long a program may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(3);
@@ -36,7 +37,8 @@ pub(crate) struct Ended {
 impl Child {
     /// Starts `command`, on `cpu` alone if one is given.
     pub(crate) fn spawn(mut command: Command, cpu: Option<usize>) -> Result<Self> {
-        let name = command.get_program().to_string_lossy().into_owned();
+        let program = Path::new(command.get_program());
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A child inherits the affinity of the thread that starts it: so that thread is a new one.
         let started = thread::spawn(move || {
@@ -119,7 +121,11 @@ impl Child {
         }
     }
 
+    /// Only what may explain a failure.
     fn keep(&mut self, line: String) {
+        if line.trim().is_empty() || line.contains(" INFO ") {
+            return;
+        }
         if self.last.len() == KEPT {
             self.last.pop_front();
         }

@@ -60,12 +60,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.list {
         return list(&tables);
     }
-    let network = namespace::enter()?;
-    eprintln!("network: {network}");
-    raise_descriptor_limit()?;
-    let begun = Instant::now();
+    eprintln!("building the project and its peers, if they are not built");
     let bench = prepare(options)?;
-    eprintln!("built in {} s; calling the roll", begun.elapsed().as_secs());
+    // Only now: a namespace has no way to the registry. Inside, this program begins again and finds
+    // everything built.
+    let network = namespace::enter()?;
+    eprintln!("network: {network}; calling the roll");
+    raise_descriptor_limit()?;
     measure(options, &bench, tables, effort, network)
 }
 
