@@ -1,0 +1,250 @@
+//! `versus client ADDR`: a load generator that shares no code with `loadgen`: a plain epoll loop
+//! over persistent connections (or short ones) that compares every byte it gets back.
+
+mod link;
+mod pattern;
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::process;
+use link::Link;
+use pattern::{PIECE, Pattern};
+
+const EVENTS: usize = 1024;
+const LONGEST_NS: u64 = 60_000_000_000;
+
+/// What to send, for how long.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    addr: SocketAddr,
+    /// Connections at once
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+    /// Bytes per message
+    #[arg(long, default_value_t = 64)]
+    size: usize,
+    /// Messages that a connection has out at once
+    #[arg(long, default_value_t = 1)]
+    depth: usize,
+    /// Messages per second altogether, instead of as many as possible; sleeps in between
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Replace a connection by a new one after this many messages
+    #[arg(long)]
+    replace_after: Option<u64>,
+    /// Milliseconds of load before the measurement
+    #[arg(long, default_value_t = 100)]
+    warmup: u64,
+    /// Milliseconds of measurement
+    #[arg(long, default_value_t = 1000)]
+    duration: u64,
+    /// Milliseconds of silence before the first and after the last message
+    #[arg(long, default_value_t = 0)]
+    settle: u64,
+    /// Process whose CPU time is read at both ends of the measurement
+    #[arg(long)]
+    watch: Option<u32>,
+}
+
+/// What was seen between the end of the warm-up and the end of the measurement.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    pub(crate) messages: u64,
+    pub(crate) connections: u64,
+    pub(crate) elapsed_ns: u64,
+    pub(crate) client_cpu_ns: u64,
+    pub(crate) server_cpu_ns: Option<u64>,
+    pub(crate) p50_ns: u64,
+    pub(crate) p99_ns: u64,
+    pub(crate) max_ns: u64,
+}
+
+/// Runs the load and prints [`Seen`] as JSON on stdout; `ready` goes to stderr once connected.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut client = Client::new(options)?;
+    eprintln!("ready");
+    thread::sleep(Duration::from_millis(options.settle));
+    client.start()?;
+    client.drive(Duration::from_millis(options.warmup))?;
+    let mark = client.mark()?;
+    client.drive(Duration::from_millis(options.duration))?;
+    println!("{}", serde_json::to_string(&client.seen_since(&mark)?)?);
+    eprintln!("done");
+    thread::sleep(Duration::from_millis(options.settle));
+    Ok(())
+}
+
+struct Client<'a> {
+    options: &'a Options,
+    epoll: rustix::fd::OwnedFd,
+    links: Vec<Link>,
+    /// Messages of the link at the same index since it was opened.
+    served: Vec<u64>,
+    opened: u64,
+    pattern: Pattern,
+    buffer: Vec<u8>,
+    times: Histogram<u64>,
+    pace: Option<Pace>,
+}
+
+/// A fixed rate: the links take turns.
+struct Pace {
+    gap: Duration,
+    due: Instant,
+    turn: usize,
+}
+
+struct Mark {
+    at: Instant,
+    opened: u64,
+    client_cpu_ns: u64,
+    server_cpu_ns: Option<u64>,
+}
+
+impl<'a> Client<'a> {
+    fn new(options: &'a Options) -> Result<Self> {
+        let pace = options.rate.map(|rate| Pace {
+            gap: Duration::from_secs_f64(1.0 / rate),
+            due: Instant::now(),
+            turn: 0,
+        });
+        let mut client = Self {
+            options,
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            links: Vec::new(),
+            served: vec![0; options.connections],
+            opened: 0,
+            pattern: Pattern::new(),
+            buffer: vec![0; PIECE],
+            times: Histogram::new_with_bounds(1, LONGEST_NS, 3)?,
+            pace,
+        };
+        for index in 0..options.connections {
+            let link = client.open(index)?;
+            client.links.push(link);
+        }
+        Ok(client)
+    }
+
+    fn open(&mut self, index: usize) -> Result<Link> {
+        let link = Link::open(self.options.addr, index, self.options.size)?;
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+        epoll::add(&self.epoll, &link, EventData::new_u64(index as u64), flags)?;
+        self.opened += 1;
+        Ok(link)
+    }
+
+    fn start(&mut self) -> Result<()> {
+        match &mut self.pace {
+            Some(pace) => pace.due = Instant::now(),
+            None => {
+                for link in &mut self.links {
+                    link.begin(self.options.depth, &self.pattern)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn drive(&mut self, length: Duration) -> Result<()> {
+        let until = Instant::now() + length;
+        let mut events = Vec::with_capacity(EVENTS);
+        loop {
+            let now = Instant::now();
+            if now >= until {
+                return Ok(());
+            }
+            let patience = self.send_what_is_due(now, until)?;
+            events.clear();
+            let space = rustix::buffer::spare_capacity(&mut events);
+            match epoll::wait(&self.epoll, space, Some(&patience)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error).context("waiting for events"),
+            }
+            for event in &events {
+                self.handle(event)?;
+            }
+        }
+    }
+
+    /// How long to wait for events after that: not at all unless there is a rate to keep.
+    fn send_what_is_due(&mut self, now: Instant, until: Instant) -> Result<Timespec> {
+        let Some(pace) = &mut self.pace else { return Ok(Timespec { tv_sec: 0, tv_nsec: 0 }) };
+        while pace.due <= now {
+            pace.due += pace.gap;
+            pace.turn = (pace.turn + 1) % self.links.len();
+            let link = &mut self.links[pace.turn];
+            if link.outstanding() < self.options.depth {
+                link.begin(1, &self.pattern)?;
+            }
+        }
+        let wait = pace.due.min(until).saturating_duration_since(now);
+        Ok(wait.try_into()?)
+    }
+
+    fn handle(&mut self, event: &Event) -> Result<()> {
+        // The fields of an event are packed: copies, not references.
+        let (index, flags) = (event.data.u64() as usize, event.flags);
+        let link = &mut self.links[index];
+        if flags.contains(EventFlags::OUT) {
+            link.flush(&self.pattern)?;
+        }
+        let times = &mut self.times;
+        let whole = link.receive(&mut self.buffer, &self.pattern, |time| {
+            times.saturating_record(time.as_nanos() as u64);
+        })?;
+        if whole == 0 {
+            return Ok(());
+        }
+        self.served[index] += whole as u64;
+        if self.options.replace_after.is_some_and(|most| self.served[index] >= most) {
+            return self.replace(index);
+        }
+        if self.pace.is_none() {
+            self.links[index].begin(whole, &self.pattern)?;
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, index: usize) -> Result<()> {
+        let mut link = self.open(index)?;
+        link.begin(self.options.depth, &self.pattern)?;
+        link.backdate();
+        self.served[index] = 0;
+        std::mem::replace(&mut self.links[index], link).abort()?;
+        Ok(())
+    }
+
+    fn mark(&mut self) -> Result<Mark> {
+        self.times.reset();
+        Ok(Mark {
+            server_cpu_ns: self.options.watch.map(process::cpu_ns).transpose()?,
+            client_cpu_ns: process::cpu_ns(std::process::id())?,
+            opened: self.opened,
+            at: Instant::now(),
+        })
+    }
+
+    fn seen_since(&self, mark: &Mark) -> Result<Seen> {
+        let elapsed_ns = mark.at.elapsed().as_nanos() as u64;
+        let server = self.options.watch.map(process::cpu_ns).transpose()?;
+        Ok(Seen {
+            messages: self.times.len(),
+            connections: self.opened - mark.opened,
+            elapsed_ns,
+            client_cpu_ns: process::cpu_ns(std::process::id())? - mark.client_cpu_ns,
+            server_cpu_ns: server.zip(mark.server_cpu_ns).map(|(after, before)| after - before),
+            p50_ns: self.times.value_at_quantile(0.5),
+            p99_ns: self.times.value_at_quantile(0.99),
+            max_ns: self.times.max(),
+        })
+    }
+}

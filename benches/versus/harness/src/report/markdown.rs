@@ -1,0 +1,211 @@
+//! The tables as Markdown, which is also what is printed.
+
+use super::{CellResult, Presence, Report, Row, Sample, TableResult, units};
+use crate::candidate::{Role, SUBJECT};
+use crate::stats::Standing;
+use crate::tables::Metric;
+
+const ABSENT: &str = "–";
+/// Marks a number for which a note below the table is to be read.
+const MARK: &str = " ⚠";
+
+pub(super) fn of(report: &Report) -> String {
+    let mut text = String::from("# uring-echo beside its peers\n\n");
+    text.push_str(&machine(report));
+    text.push_str(&summary(report));
+    for table in &report.tables {
+        text.push_str(&section(table));
+    }
+    text.push_str(&candidates(&report.candidates));
+    text
+}
+
+fn machine(report: &Report) -> String {
+    let machine = &report.machine;
+    let mut text = String::new();
+    for (name, value) in machine.lines() {
+        line(&mut text, &format!("- {name}: {value}"));
+    }
+    line(&mut text, &format!("- took: {} s", report.took_seconds));
+    line(
+        &mut text,
+        "\nEach number is the median of its rounds, with the lowest and the highest in brackets. \
+         Ratios are of medians and say how many times *as good* a candidate is: above 1 is better, \
+         whether low or high is good. [BENCHMARKING.md](../../BENCHMARKING.md) tells what each \
+         number means.\n",
+    );
+    text
+}
+
+fn summary(report: &Report) -> String {
+    let mut text = format!(
+        "## Summary: `{SUBJECT}` against the best peer and the floor\n\n\
+         Level means that the quartiles overlap or the medians differ by less than 3 %; fewer \
+         than three rounds decide nothing. Which peer is the best is chosen anew in every line.\n\n"
+    );
+    let head = ["table", "load", "number", SUBJECT, "best peer", "", "times as good", ""];
+    header(&mut text, &head, 3);
+    for table in &report.tables {
+        for cell in &table.cells {
+            for metric in table.metrics.iter().filter(|metric| metric.compared) {
+                if let Some(cells) = compared(table, cell, metric) {
+                    row(&mut text, &cells);
+                }
+            }
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn compared(table: &TableResult, cell: &CellResult, metric: &Metric) -> Option<Vec<String>> {
+    let subject = cell.subject(metric)?;
+    let (name, peer) = cell.best(Role::Peer, metric)?;
+    let floor = cell.best(Role::Floor, metric);
+    let ratio = metric.better.times_as_good(subject.median, peer.median);
+    let to_floor =
+        floor.and_then(|(_, floor)| metric.better.times_as_good(subject.median, floor.median));
+    let against_floor = to_floor.map_or(String::new(), |ratio| format!("; floor {ratio:.2}"));
+    Some(vec![
+        table.name.to_owned(),
+        cell.name.clone(),
+        metric.title.to_owned(),
+        units::with_spread(metric.unit, &subject),
+        units::with_spread(metric.unit, &peer),
+        name.to_owned(),
+        format!(
+            "{}{against_floor}",
+            ratio.map_or(ABSENT.to_owned(), |ratio| format!("{ratio:.2}"))
+        ),
+        Standing::of(&subject, &peer, metric.better).map_or(ABSENT, Standing::word).to_owned(),
+    ])
+}
+
+fn section(table: &TableResult) -> String {
+    let mut text = format!("## {} (`--table {}`)\n\n{}\n\n", table.title, table.name, table.about);
+    if table.metrics.iter().any(|metric| metric.drawn) {
+        line(&mut text, &format!("![{}]({}.svg)\n", table.title, table.name));
+    }
+    for cell in &table.cells {
+        line(&mut text, &format!("### {}\n", cell.name));
+        text.push_str(&cell_table(table, cell));
+        text.push_str(&notes(cell));
+    }
+    text
+}
+
+fn cell_table(table: &TableResult, cell: &CellResult) -> String {
+    let shown: Vec<&Metric> = table.metrics.iter().filter(|metric| any(cell, metric)).collect();
+    let mut head = vec!["candidate"];
+    for metric in &shown {
+        head.push(metric.title);
+        if metric.compared {
+            head.extend(["× peer", "× floor"]);
+        }
+    }
+    let mut text = String::new();
+    header(&mut text, &head, 1);
+    for candidate in &cell.rows {
+        let trouble = candidate.samples.iter().any(|sample| sample.trouble().is_some());
+        let mark = if trouble { MARK } else { "" };
+        let mut cells = vec![format!("{}{mark}", candidate.candidate.name)];
+        for metric in &shown {
+            cells.extend(numbers(cell, candidate, metric));
+        }
+        row(&mut text, &cells);
+    }
+    text.push('\n');
+    text
+}
+
+fn any(cell: &CellResult, metric: &Metric) -> bool {
+    cell.rows.iter().any(|row| row.spread(metric).is_some())
+}
+
+/// The number and, where it is compared, its ratios to the best peer and the best floor.
+fn numbers(cell: &CellResult, row: &Row, metric: &Metric) -> Vec<String> {
+    let spread = row.spread(metric);
+    let number = spread.map_or(ABSENT.to_owned(), |it| units::with_spread(metric.unit, &it));
+    if !metric.compared {
+        return vec![number];
+    }
+    let ratio = |role| {
+        let (_, best) = cell.best(role, metric)?;
+        let ratio = metric.better.times_as_good(spread?.median, best.median)?;
+        Some(format!("{ratio:.2}"))
+    };
+    let [peer, floor] =
+        [Role::Peer, Role::Floor].map(|role| ratio(role).unwrap_or_else(|| ABSENT.to_owned()));
+    vec![number, peer, floor]
+}
+
+/// What is to be known about marked numbers.
+fn notes(cell: &CellResult) -> String {
+    let mut text = String::new();
+    for row in &cell.rows {
+        for (note, rounds) in told(row) {
+            let of = row.samples.len();
+            line(&mut text, &format!("- {}: {note} ({rounds} of {of})", row.candidate.name));
+        }
+    }
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+/// Each thing once, in the words of its first round, with the number of its rounds.
+fn told(row: &Row) -> Vec<(String, usize)> {
+    let mut told: Vec<(String, usize)> = Vec::new();
+    for note in row.samples.iter().flat_map(remarks) {
+        match told.iter_mut().find(|(known, _)| kind(known) == kind(&note)) {
+            Some((_, rounds)) => *rounds += 1,
+            None => told.push((note, 1)),
+        }
+    }
+    told
+}
+
+fn remarks(sample: &Sample) -> Vec<String> {
+    let failed = sample.failed.as_ref().map(|why| format!("failed: {why}"));
+    let invalid = sample.measured.invalid.iter().flat_map(|why| why.split("; "));
+    // What to do about it is for whoever runs loadgen by hand.
+    let reason = |why: &str| format!("INVALID: {}", why.split(':').take(2).collect::<String>());
+    failed.into_iter().chain(invalid.map(reason)).chain(sample.measured.notes.clone()).collect()
+}
+
+/// What two remarks have in common that differ in their numbers only.
+fn kind(remark: &str) -> String {
+    remark.chars().filter(|it| !it.is_ascii_digit() && *it != '.').collect()
+}
+
+fn candidates(all: &[Presence]) -> String {
+    let mut text = String::from("## Candidates\n\n");
+    header(&mut text, &["name", "what", "version", "started as", "available"], 5);
+    for one in all {
+        let version = one.version.clone().unwrap_or_else(|| ABSENT.to_owned());
+        let missing = one.missing.as_ref().map(|why| format!("**not available**: {why}"));
+        let available = missing.unwrap_or_else(|| "yes".to_owned());
+        let command = format!("`{}`", one.command);
+        row(&mut text, &[one.name.to_owned(), one.about.to_owned(), version, command, available]);
+    }
+    text
+}
+
+/// The first `words` columns are text, the others numbers.
+fn header(text: &mut String, titles: &[&str], words: usize) {
+    row(text, &titles.iter().map(|&title| title.to_owned()).collect::<Vec<_>>());
+    let rule = |index| if index < words { "---" } else { "---:" };
+    row(text, &(0..titles.len()).map(|index| rule(index).to_owned()).collect::<Vec<_>>());
+}
+
+fn row(text: &mut String, cells: &[String]) {
+    let cells: Vec<String> =
+        cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
+    line(text, &format!("| {} |", cells.join(" | ")));
+}
+
+fn line(text: &mut String, words: &str) {
+    text.push_str(words);
+    text.push('\n');
+}

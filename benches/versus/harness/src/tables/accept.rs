@@ -1,0 +1,79 @@
+//! How long connections wait to be accepted, at planned rates.
+
+use anyhow::Result;
+
+use super::{Cell, Effort, Metric, Table, Unit};
+use crate::bench::{Bench, Measured};
+use crate::server::{Server, Work};
+
+/// Connections that echo beside the measured ones, and their messages per second altogether.
+const BESIDE: usize = 200;
+const BESIDE_RATE: u32 = 4000;
+/// The background begins before and ends after the measured load by this.
+const MARGIN_MS: u64 = 600;
+
+/// Whoever is not accepted by then counts as never accepted, and the run ends.
+const PATIENCE: &str = "2s";
+
+pub(super) fn table(effort: Effort) -> Table {
+    let rates: &[(u32, u64)] =
+        effort.either(&[(3000, 500)], &[(500, 1000), (3000, 600), (10_000, 400)]);
+    let alone = rates.iter().map(|&(rate, ms)| {
+        let measure = move |bench: &Bench, server: &Server| measure(bench, server, rate, ms);
+        Cell::new(format!("{rate} connections/s"), Work::Accept, measure)
+    });
+    let beside = rates.iter().map(|&(rate, ms)| {
+        let name = format!("{rate} connections/s beside {BESIDE} that echo");
+        Cell::new(name, Work::Echo, move |bench, server| measure_beside(bench, server, rate, ms))
+    });
+    Table {
+        name: "accept",
+        title: "Accept delay",
+        about: format!(
+            "From connect() being called to the server's accept, for connections opened at a fixed \
+             rate by loadgen, which watches the kernel's socket table (`--observe diag`): the same \
+             ruler for all. Beside {BESIDE} echoing connections means 512-byte messages at {} \
+             a second altogether, from the same client CPU.",
+            BESIDE_RATE
+        ),
+        cells: alone.chain(beside).collect(),
+        metrics: vec![
+            Metric::lower("p50", "p50", Unit::Nanoseconds).drawn(),
+            Metric::lower("p90", "p90", Unit::Nanoseconds),
+            Metric::lower("p99", "p99", Unit::Nanoseconds).compared(),
+            Metric::lower("p99_9", "p99.9", Unit::Nanoseconds),
+            Metric::lower("max", "max", Unit::Nanoseconds),
+            Metric::lower("cores", "cores used", Unit::Plain),
+        ],
+        most_rounds: usize::MAX,
+        only: &[],
+    }
+}
+
+fn measure(bench: &Bench, server: &Server, rate: u32, ms: u64) -> Result<Measured> {
+    let args =
+        format!("--rate {rate} --duration {ms}ms --messages 0 --observe diag --timeout {PATIENCE}");
+    let loaded = bench.loadgen(server, &args)?;
+    let delay = |name| loaded.number(&format!("/histograms/accept_delay/{name}"));
+    let cores = loaded.server_cpu_ns / loaded.wall_ns;
+    let measured = ["p50", "p90", "p99", "p99_9", "max"]
+        .into_iter()
+        .fold(Measured::default(), |measured, name| measured.with(name, delay(name)));
+    let measured = measured
+        .with("cores", Some(cores))
+        .with("generator_lag_p99", loaded.number("/histograms/generator_lag/p99"))
+        .with("accepted", loaded.number("/histograms/accept_delay/count"));
+    Ok(Measured { invalid: loaded.invalid, ..measured })
+}
+
+fn measure_beside(bench: &Bench, server: &Server, rate: u32, ms: u64) -> Result<Measured> {
+    let length = ms + MARGIN_MS;
+    let load = format!(
+        "--connections {BESIDE} --size 512 --rate {BESIDE_RATE} --warmup 0 --duration {length}"
+    );
+    let background = bench.client(server, &load)?;
+    let measured = measure(bench, server, rate, ms);
+    let seen = background.finish()?;
+    let echoes = seen.messages as f64 / (seen.elapsed_ns as f64 / 1e9);
+    Ok(measured?.with("echoes_beside", Some(echoes)))
+}

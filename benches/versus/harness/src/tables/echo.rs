@@ -1,0 +1,112 @@
+//! Persistent connections that echo: small messages in a grid, and streams.
+
+use anyhow::{Result, ensure};
+
+use super::{Cell, Effort, Metric, Table, Unit};
+use crate::bench::{Bench, Measured};
+use crate::server::{Server, Work};
+use crate::syscalls;
+
+const WARMUP_MS: u64 = 60;
+
+/// What the connections of a cell do.
+#[derive(Clone, Copy)]
+struct Load {
+    connections: usize,
+    size: usize,
+    depth: usize,
+    ms: u64,
+}
+
+impl Load {
+    fn args(self) -> String {
+        let Self { connections, size, depth, ms } = self;
+        format!("--connections {connections} --size {size} --depth {depth} --duration {ms}")
+    }
+
+    fn cell(self, name: String) -> Cell {
+        Cell::new(name, Work::Echo, move |bench, server| measure(bench, server, self))
+    }
+}
+
+pub(super) fn grid(effort: Effort) -> Table {
+    let clients: &[usize] = effort.either(&[1, 50, 300], &[1, 50, 150, 300, 500, 1000]);
+    let sizes: &[usize] = effort.either(&[512], &[128, 512, 1000]);
+    let ms = 250;
+    let pairs = clients.iter().flat_map(|clients| sizes.iter().map(move |size| (*clients, *size)));
+    Table {
+        name: "grid",
+        title: "Echo",
+        about: "Named by connections × message size. Every connection sends a message, waits for \
+                its echo, compares every byte and sends the next: the harness's own client, \
+                spinning on its CPU. Where that client \
+                is the slower side, throughput says little and the server's CPU time per echo \
+                says who has room left. System calls are counted in a run of their own at 512 \
+                bytes."
+            .to_owned(),
+        cells: pairs
+            .map(|(connections, size)| {
+                let load = Load { connections, size, depth: 1, ms };
+                let mut cell = load.cell(format!("{connections} × {size} bytes"));
+                if size == 512 {
+                    cell.apart = Some(Box::new(move |bench, server| {
+                        syscalls::per_echo(bench, server, &load.args())
+                    }));
+                }
+                cell
+            })
+            .collect(),
+        metrics: vec![
+            Metric::higher("rate", "echoes/s", Unit::PerSecond).compared(),
+            Metric::lower("p99", "p99", Unit::Nanoseconds).compared(),
+            Metric::lower("cpu", "server CPU/echo", Unit::Nanoseconds).drawn(),
+            Metric::lower("syscalls", "system calls/echo", Unit::Plain),
+        ],
+        most_rounds: usize::MAX,
+        only: &[],
+    }
+}
+
+pub(super) fn streams(effort: Effort) -> Table {
+    let ms = effort.either(300, 500);
+    let cell = |name: &str, size, depth| {
+        Load { connections: 8, size, depth, ms }.cell(format!("8 connections, {name}"))
+    };
+    Table {
+        name: "streams",
+        title: "Streams and pipelines",
+        about: "As in the echo table; bytes are counted once, as they come back. Pipelined: each \
+                connection has 64 messages out at once."
+            .to_owned(),
+        cells: vec![
+            cell("64 KiB messages", 64 << 10, 1),
+            cell("1 MiB messages", 1 << 20, 1),
+            cell("64-byte messages, pipelined", 64, 64),
+        ],
+        metrics: vec![
+            Metric::higher("bytes", "bytes/s", Unit::BytesPerSecond).compared(),
+            Metric::lower("cpu_per_kib", "server CPU/KiB", Unit::Nanoseconds).drawn(),
+            Metric::lower("p99", "p99 of a message", Unit::Nanoseconds),
+        ],
+        most_rounds: usize::MAX,
+        only: &[],
+    }
+}
+
+fn measure(bench: &Bench, server: &Server, load: Load) -> Result<Measured> {
+    let args = format!("{} --warmup {WARMUP_MS}", load.args());
+    let seen = bench.client(server, &args)?.finish()?;
+    ensure!(seen.messages > 0, "no message came back within {} ms", load.ms);
+    let (messages, seconds) = (seen.messages as f64, seen.elapsed_ns as f64 / 1e9);
+    let bytes = messages * load.size as f64;
+    let cpu = seen.server_cpu_ns.map(|cpu| cpu as f64);
+    Ok(Measured::default()
+        .with("rate", Some(messages / seconds))
+        .with("bytes", Some(bytes / seconds))
+        .with("p50", Some(seen.p50_ns as f64))
+        .with("p99", Some(seen.p99_ns as f64))
+        .with("max", Some(seen.max_ns as f64))
+        .with("cpu", cpu.map(|cpu| cpu / messages))
+        .with("cpu_per_kib", cpu.map(|cpu| cpu / (bytes / 1024.0)))
+        .with("client_cores", Some(seen.client_cpu_ns as f64 / seen.elapsed_ns as f64)))
+}

@@ -1,0 +1,60 @@
+//! What an idle connection weighs.
+
+use std::thread;
+
+use anyhow::Result;
+
+use super::{Cell, Effort, Metric, Table, Unit, millis};
+use crate::bench::{Bench, Measured};
+use crate::process;
+use crate::server::{Server, Work};
+
+const SHRUNK: &str = "kernel slab shrank meanwhile, for other reasons: no number";
+/// The kernel frees what the server before this one had only after a while.
+const SETTLING_MS: u64 = 500;
+
+pub(super) fn table(effort: Effort) -> Table {
+    let connections = effort.either(3000, 10_000);
+    let name = format!("{connections} idle connections");
+    Table {
+        name: "memory",
+        title: "Memory of idle connections",
+        about: "`loadgen hold`: every connection echoes once and then stays open. Resident memory \
+                is the server process's; per connection, what it grew by since it started. Kernel \
+                slab is the whole machine's growth: both ends of each connection, and the client's \
+                descriptors."
+            .to_owned(),
+        cells: vec![Cell::new(name, Work::Echo, move |bench, server| {
+            measure(bench, server, connections)
+        })],
+        metrics: vec![
+            Metric::lower("grown", "resident/connection", Unit::Bytes),
+            Metric::lower("resident", "resident, all open", Unit::Bytes).drawn(),
+            Metric::lower("slab", "kernel slab/connection", Unit::Bytes),
+        ],
+        most_rounds: 3,
+        only: &[],
+    }
+}
+
+fn measure(bench: &Bench, server: &Server, connections: u32) -> Result<Measured> {
+    thread::sleep(millis(SETTLING_MS));
+    let fresh = process::resident_bytes(server.id())? as f64;
+    let args = format!("--connections {connections} --duration 1s");
+    let held = bench.loadgen_command("hold", server, &args, millis(60_000))?;
+    let number = |pointer| held.pointer(pointer).and_then(serde_json::Value::as_f64);
+    let resident = number("/after/rss_kib").map(|kib| kib * 1024.0);
+    let opened = number("/opened").filter(|opened| *opened > 0.0);
+    let grown = resident.zip(opened).map(|(all, opened)| (all - fresh).max(0.0) / opened);
+    let lost = number("/lost").unwrap_or(0.0);
+    let complete = lost == 0.0 && opened == Some(f64::from(connections));
+    let invalid = format!("{} opened, {lost} lost", opened.unwrap_or(0.0));
+    let slab = number("/bytes_per_connection/kernel_slab");
+    let shrunk = slab.filter(|slab| *slab <= 0.0).map(|_| SHRUNK.to_owned());
+    let measured = Measured::default()
+        .with("grown", grown)
+        .with("resident", resident)
+        .with("slab", slab.filter(|slab| *slab > 0.0));
+    let notes = shrunk.into_iter().collect();
+    Ok(Measured { invalid: (!complete).then_some(invalid), notes, ..measured })
+}
