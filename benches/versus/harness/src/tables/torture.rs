@@ -19,8 +19,8 @@ pub(super) fn table(effort: Effort) -> Table {
         title: "Correctness",
         about: format!(
             "`loadgen torture --quick`, {about}: half-closes, slow readers, resets at every \
-             moment, bursts. Every byte is compared. What failed is named below; docs/torture.md tells \
-             what the cases do."
+             moment, bursts. Every byte is compared. What failed is named below; \
+             docs/torture.md tells what the cases do."
         ),
         cells: vec![Cell::new("torture suite", Work::Echo, move |bench, server| {
             measure(bench, server, cases)
