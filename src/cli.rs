@@ -14,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{BusyPoll, Config, Stall};
 use crate::doctor::{Finding, Standing};
+use crate::engine::PEER_LOG;
 use crate::sandbox::Sandbox;
 use crate::server::Server;
 use crate::stamp::{AcceptMode, Engine};
@@ -283,7 +284,7 @@ impl ServeArgs {
                 SandboxArg::Off => Sandbox::Off,
                 SandboxArg::Require => Sandbox::Require,
             },
-            log_peers: tracing::enabled!(target: "uring_echo::engine", Level::DEBUG),
+            log_peers: tracing::enabled!(target: PEER_LOG, Level::DEBUG),
             ..Config::default()
         };
         let workers = match (self.workers, &config.cpus) {

@@ -74,6 +74,22 @@ pub enum LimitError {
         /// The limit.
         nofile: u32,
     },
+    /// More connections than the process has descriptors for.
+    #[error(
+        "--max-connections {wanted}: with --engine {engine} the process's descriptors are shared \
+         by all, and RLIMIT_NOFILE {nofile} leaves {left} for connections; raise it (ulimit -n, \
+         LimitNOFILE=) or use --engine uring, whose workers have tables of their own"
+    )]
+    SharedDescriptors {
+        /// Connections asked for.
+        wanted: u32,
+        /// The engine.
+        engine: &'static str,
+        /// The limit.
+        nofile: u32,
+        /// What is left of it, all workers together.
+        left: u32,
+    },
     /// Fewer connections than accepts in flight, each of which keeps one.
     #[error(
         "{each} connections for a worker with {addrs} addresses: --engine tokio-uring keeps one \
@@ -188,9 +204,9 @@ fn pool(config: &Config) -> Result<(u16, u32), LimitError> {
 
 /// Worker `index`'s share of all connections; the first ones take what does not divide.
 fn connections(config: &Config, nofile: u32, index: usize) -> Result<u32, LimitError> {
-    let nofile = descriptors(config, nofile);
+    let share = descriptors(config, nofile);
     let Some(wanted) = config.max_connections else {
-        return Ok(nofile.min(CONNECTIONS_PER_WORKER));
+        return Ok(share.min(CONNECTIONS_PER_WORKER));
     };
     let workers = config.workers.get();
     let wanted = wanted.get();
@@ -199,10 +215,14 @@ fn connections(config: &Config, nofile: u32, index: usize) -> Result<u32, LimitE
         return Err(LimitError::FewerThanWorkers { wanted, workers });
     }
     let each = wanted / of + u32::from(index < (wanted % of) as usize);
-    if each > nofile {
+    if each <= share {
+        return Ok(each);
+    }
+    if config.engine == Engine::Uring {
         return Err(LimitError::Descriptors { wanted, each, workers, nofile });
     }
-    Ok(each)
+    let (engine, left) = (config.engine.name(), share.saturating_mul(of));
+    Err(LimitError::SharedDescriptors { wanted, engine, nofile, left })
 }
 
 /// How many connections one worker has descriptors for, at least one. A ring has a table of its
@@ -234,8 +254,9 @@ pub fn widen_descriptor_table(config: &Config, nofile: u32) {
         return;
     }
     let workers = u32::try_from(config.workers.get()).unwrap_or(u32::MAX);
-    let most = config.max_connections.map_or(CONNECTIONS_PER_WORKER, NonZeroU32::get);
-    let highest = most.saturating_mul(workers).min(nofile).saturating_sub(1);
+    let most = CONNECTIONS_PER_WORKER.saturating_mul(workers);
+    let most = config.max_connections.map_or(most, NonZeroU32::get);
+    let highest = most.saturating_add(DESCRIPTORS_PER_PROCESS).min(nofile).saturating_sub(1);
     let highest = i32::try_from(highest).unwrap_or(i32::MAX);
     match fcntl_dupfd_cloexec(std::io::stderr(), highest) {
         Ok(fd) => drop(fd),
@@ -295,6 +316,9 @@ mod tests {
         assert_eq!(limits.shard.max_connections, (1024 - 16 - 2 * 12) / 2);
         let text = Limits::resolve(&tokio, 45, 0).expect_err("2 for 3 addresses").to_string();
         assert!(text.contains("2 connections for a worker with 3 addresses"), "{text}");
+        let refused = Config { max_connections: Some(some(1000)), ..epoll };
+        let text = Limits::resolve(&refused, 1024, 0).expect_err("too many").to_string();
+        assert!(text.contains("RLIMIT_NOFILE 1024 leaves 998"), "{text}");
         let one = Config { max_connections: Some(some(1)), ..config() };
         let text = Limits::resolve(&one, 1024, 1).expect_err("nothing left").to_string();
         assert!(text.contains("2 workers without any"), "{text}");

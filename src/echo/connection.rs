@@ -34,7 +34,7 @@ pub(super) struct Connection {
 /// The receive of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Recv {
-    /// Not armed: the credit is used up.
+    /// Not armed: the credit, or the share of what is free, is used up.
     Idle,
     Armed,
     /// Armed on the strength of a buffer that came home, and not heard of since.
@@ -115,15 +115,17 @@ impl Connection {
     ) {
         assert!(matches!(self.recv, Recv::Idle | Recv::Parked), "{id:?} is armed twice");
         assert_eq!(self.phase, Phase::Open, "{id:?} receives after its end");
-        let most = if self.bulk { MAX_WORTH } else { 1 };
-        let worth = u8::try_from(spare).unwrap_or(u8::MAX).clamp(1, most);
+        if !self.bulk {
+            return self.arm_unpromised(id, 1, emit);
+        }
+        let worth = u8::try_from(spare).unwrap_or(u8::MAX).clamp(1, MAX_WORTH);
         self.promised = worth;
         buffers.promise(worth);
         self.arm_unpromised(id, worth, emit);
     }
 
-    /// The first receive of a connection promises nothing: it may stay idle for ever, whereas one
-    /// that is armed again belongs to a peer that has sent a buffer's worth.
+    /// The first receive of a connection promises nothing, as any whose last one filled no buffer:
+    /// it may stay idle for ever, and if not will hardly take more than one.
     pub(super) fn arm_first(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
         assert_eq!(self.recv, Recv::Idle, "{id:?} is armed twice");
         self.arm_unpromised(id, 1, emit);

@@ -69,7 +69,7 @@ pub enum AcceptEnd {
 /// Why a receive is no longer armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecvEnd {
-    /// The kernel ended it without an error (for instance because its completion queue was full).
+    /// It brought what it was armed for, or the kernel ended it earlier without an error.
     Complete,
     /// The peer sent its last byte.
     Eof,
@@ -174,7 +174,7 @@ pub enum Action<'a> {
         /// Which listener.
         listener: ListenerId,
     },
-    /// Arm a receive: bytes until further notice. Never asked for while one is armed.
+    /// Arm a receive. Never asked for while one is armed.
     ArmRecv {
         /// For whom.
         conn: ConnId,
@@ -227,7 +227,8 @@ pub enum Action<'a> {
         conn: ConnId,
         /// On which socket.
         socket: SocketId,
-        /// Every byte owed was sent: `shutdown(SHUT_WR)` first, so the peer sees an orderly end.
+        /// Every byte owed was sent and the peer's end of stream was read, so that close(2) sends a
+        /// FIN and the peer sees an orderly end.
         orderly: bool,
     },
 }

@@ -8,6 +8,9 @@ use tracing::debug;
 use super::WorkerPlan;
 use crate::echo::{AcceptEnd, PeerKey};
 
+/// The log target of accepted peers, at debug level.
+pub(crate) const PEER_LOG: &str = "uring_echo::peers";
+
 /// Who wants to know the peers of accepted connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PeerInterest {
@@ -28,7 +31,7 @@ impl PeerInterest {
     /// Notes one; what the shard counts it by.
     pub(super) fn note(self, peer: SocketAddr) -> PeerKey {
         if self.log {
-            debug!(%peer, "accepted");
+            debug!(target: PEER_LOG, %peer, "accepted");
         }
         PeerKey(match peer.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),

@@ -32,13 +32,16 @@ use crate::echo::{AcceptEnd, Action, Burst, ConnId, Event, ListenerId, RecvEnd, 
 use crate::shutdown::Phase;
 use crate::stamp::FRAME_LEN;
 
-/// Reads between two looks at most: peers that never pause must not hide those who arrive.
-const READS_PER_LOOK: u32 = 64;
+/// Reads, and accepts, between two looks at most: those who never pause must not hide the others.
+const EACH_PER_LOOK: u32 = 64;
+/// Waits are cut into these: kernels before 5.11 take no longer ones; an early end does no harm.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Queued connections taken in one go while the server ends.
 const SWEEP: u32 = 64;
 
 const BELL: u64 = NOT_A_SOCKET | 1 << 62;
-const READS: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
+const READS: EventFlags =
+    EventFlags::IN.union(EventFlags::PRI).union(EventFlags::RDHUP).union(EventFlags::ET);
 
 /// An epoll instance, and what belongs to it.
 pub(super) struct Epoll {
@@ -53,12 +56,13 @@ pub(super) struct Epoll {
     /// Sockets that may have more to read than one buffer took, in turn.
     unread: VecDeque<Key>,
     reads_left: u32,
+    accepts_left: u32,
     pool: Pool,
     spans: Spans,
     /// Greetings, one place per connection.
     staging: Vec<u8>,
     /// What came of actions at once.
-    done: Vec<Event>,
+    done: VecDeque<Event>,
     stamper: Option<Stamper>,
     peers: PeerInterest,
     fault: Option<Errno>,
@@ -104,10 +108,12 @@ impl Kernel for Epoll {
             sockets: Sockets::new(limits.max_connections),
             unread: VecDeque::with_capacity(limits.max_connections as usize),
             reads_left: 0,
+            accepts_left: 0,
             pool: Pool::new(limits.buffers, limits.buffer_size),
             spans: Spans::new(limits.buffers),
             staging: vec![0; greetings * FRAME_LEN],
-            done: Vec::with_capacity(2 * BATCH),
+            // Each connection may owe the end of a receive, of a send and of itself.
+            done: VecDeque::with_capacity(3 * limits.max_connections as usize + BATCH),
             stamper: if plan.config.stamp { Some(Stamper::new(plan)?) } else { None },
             peers: PeerInterest::new(plan),
             fault: None,
@@ -144,7 +150,7 @@ impl Kernel for Epoll {
             // read, close(2) sends the same FIN as shutdown(SHUT_WR).
             Action::Close { conn, socket, .. } => {
                 drop(self.sockets.remove(socket));
-                self.done.push(Event::Closed { conn });
+                self.done.push_back(Event::Closed { conn });
             }
         }
     }
@@ -169,7 +175,7 @@ impl Kernel for Epoll {
         if self.accept_next(events) {
             return;
         }
-        std::mem::swap(events, &mut self.done);
+        events.extend(self.done.drain(..self.done.len().min(BATCH)));
         while events.is_empty() {
             if let Some(event) = self.ready.get(self.dealt_with).copied() {
                 self.dealt_with += 1;
@@ -208,10 +214,14 @@ impl Kernel for Epoll {
 
 impl Epoll {
     fn look(&mut self, limit: Option<Duration>) -> Result<(), EngineError> {
-        self.reads_left = READS_PER_LOOK;
+        (self.reads_left, self.accepts_left) = (EACH_PER_LOOK, EACH_PER_LOOK);
+        if self.dealt_with < self.ready.len() {
+            // Each edge is told once: what is left of the last look comes first.
+            return Ok(());
+        }
         self.ready.clear();
         self.dealt_with = 0;
-        let limit = limit.map(|limit| Timespec {
+        let limit = limit.map(|limit| limit.min(LONGEST_WAIT)).map(|limit| Timespec {
             tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(limit.subsec_nanos()),
         });
@@ -235,8 +245,13 @@ impl Epoll {
             || self.listeners.iter().any(somebody)
     }
 
-    /// Accepts one connection, or notes why an accept has ended; false if nobody is queued.
+    /// Accepts one connection, or notes why an accept has ended; false if nobody is queued or it
+    /// is time for a look.
     fn accept_next(&mut self, events: &mut Vec<Event>) -> bool {
+        if self.accepts_left == 0 {
+            return false;
+        }
+        self.accepts_left -= 1;
         let count = self.listeners.len();
         for index in (self.turn..count).chain(0..self.turn) {
             let Listener { ready: true, armed: Some(burst), .. } = self.listeners[index] else {
@@ -284,11 +299,13 @@ impl Epoll {
     fn take_queued(&mut self, index: usize, most: u32) -> bool {
         for _ in 0..most {
             match self.accept(index) {
-                Ok(event) => self.done.push(event),
-                Err(errno) if accept_end(Err(errno)) == AcceptEnd::Aborted => {
-                    return errno == Errno::AGAIN;
+                Ok(event) => self.done.push_back(event),
+                Err(Errno::AGAIN) => return true,
+                Err(errno) if accept_end(Err(errno)) == AcceptEnd::Aborted => {}
+                Err(error) => {
+                    warn!(%error, "who is still queued is turned away: accept");
+                    return true;
                 }
-                Err(_) => return true,
             }
         }
         false
@@ -296,7 +313,7 @@ impl Epoll {
 
     fn accept_ended(&mut self, listener: ListenerId, end: AcceptEnd) {
         if self.listeners[usize::from(listener.0)].armed.take().is_some() {
-            self.done.push(Event::AcceptEnded { listener, end });
+            self.done.push_back(Event::AcceptEnded { listener, end });
         }
     }
 
@@ -317,8 +334,9 @@ impl Epoll {
         }
         let gone = flags.intersects(EventFlags::HUP | EventFlags::ERR);
         let socket = self.sockets.at(key.slot);
-        socket.hung_up |= gone || flags.contains(EventFlags::RDHUP);
-        socket.readable |= socket.hung_up || flags.contains(EventFlags::IN);
+        // A read stops short at the end, and at the mark of urgent data though more is behind it.
+        socket.reads_stop_short |= gone || flags.intersects(EventFlags::RDHUP | EventFlags::PRI);
+        socket.readable |= socket.reads_stop_short || flags.contains(EventFlags::IN);
         if gone || flags.contains(EventFlags::OUT) {
             self.send_again(key.slot, events);
         }
@@ -351,7 +369,7 @@ impl Epoll {
 
     fn cancel_receive(&mut self, slot: SocketId) {
         if let Some(conn) = self.sockets.at(slot).reader.take() {
-            self.done.push(Event::RecvEnded { conn, end: RecvEnd::Cancelled });
+            self.done.push_back(Event::RecvEnded { conn, end: RecvEnd::Cancelled });
         }
     }
 
@@ -369,7 +387,7 @@ impl Epoll {
             Ok((0, _)) => RecvEnd::Eof,
             Ok((len, _)) => {
                 // Less than there was room for: that was all, until epoll tells of more.
-                socket.readable = len == size || socket.hung_up;
+                socket.readable = len == size || socket.reads_stop_short;
                 let len = u32::try_from(len).expect("at most a buffer");
                 events.push(Event::Received { conn, buf, len });
                 RecvEnd::Complete
@@ -408,7 +426,7 @@ impl Epoll {
             return self.block(conn, slot, blocked);
         }
         self.forget(blocked);
-        self.done.push(sent_event(conn, sent));
+        self.done.push_back(sent_event(conn, sent));
     }
 
     fn block(&mut self, conn: ConnId, slot: SocketId, blocked: Blocked) {
@@ -438,7 +456,7 @@ impl Epoll {
     fn cancel_send(&mut self, slot: SocketId) {
         if let Some((conn, blocked)) = self.sockets.at(slot).blocked.take() {
             self.forget(blocked);
-            self.done.push(Event::SendFailed { conn });
+            self.done.push_back(Event::SendFailed { conn });
         }
     }
 

@@ -11,6 +11,8 @@ mod tokio_uring;
 mod uring;
 mod worker;
 
+pub(crate) use self::accepted::PEER_LOG;
+
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 

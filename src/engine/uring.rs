@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::accepted::{PeerInterest, accept_end};
 use super::stamper::Stamper;
@@ -271,9 +271,14 @@ impl Uring {
     fn swept(&mut self, listener: ListenerId, end: AcceptEnd) {
         let listener = &mut self.listeners[usize::from(listener.0)];
         listener.sweep = Sweep::Next;
-        if !matches!(end, AcceptEnd::Complete | AcceptEnd::Aborted) {
-            listener.socket = None;
+        match end {
+            AcceptEnd::Complete | AcceptEnd::Aborted => return,
+            AcceptEnd::Cancelled => {}
+            AcceptEnd::Exhausted | AcceptEnd::Fatal => {
+                warn!(?end, "who is still queued is turned away: accept failed");
+            }
         }
+        listener.socket = None;
     }
 }
 

@@ -16,6 +16,9 @@ use crate::shutdown::Phase;
 
 /// Events handled between two looks at the kernel.
 pub(super) const BATCH: usize = 256;
+/// Events handled before housekeeping and another look, however many more have come: what ends at
+/// once brings new ones without end, and the stop word and those who want in must not wait for it.
+const EVENTS_PER_ROUND: usize = 16 * BATCH;
 /// Counters are published at most this often while there is work, and before every sleep.
 const PUBLISH_NS: u64 = 10_000_000;
 
@@ -109,7 +112,8 @@ impl<K: Kernel> Worker<K> {
         while !self.is_finished() {
             self.stall();
             self.wait()?;
-            loop {
+            let mut left = EVENTS_PER_ROUND;
+            while left > 0 {
                 self.kernel.reap(&mut events);
                 // Anew for each batch: handling one takes time, and submitting in its middle lets
                 // the kernel accept more. No accept is stamped with a time before it.
@@ -117,6 +121,7 @@ impl<K: Kernel> Worker<K> {
                 if events.is_empty() {
                     break;
                 }
+                left = left.saturating_sub(events.len());
                 events.drain(..).for_each(|event| self.handle(event));
             }
             self.keep_house()?;

@@ -325,7 +325,7 @@ fn decode(entry: &cqueue::Entry, pool: &mut Pool) -> Completion {
     let token = Token::decode(entry.user_data()).expect("only tokens are ever submitted");
     let result = u32::try_from(entry.result())
         .map_err(|_| Errno::from_raw_os_error(entry.result().saturating_neg()));
-    if result == Err(Errno::NOBUFS) {
+    if token.op() == Op::Recv && result == Err(Errno::NOBUFS) {
         pool.ran_short();
     }
     Completion { token, result, buffer, more: cqueue::more(entry.flags()) }

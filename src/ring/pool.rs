@@ -57,6 +57,12 @@ impl Demand {
         Self { target: most.min(Self::LEAST), most, peaks: [0; 2], offers: 0 }
     }
 
+    /// More was needed than was there.
+    fn note_all(&mut self) {
+        self.peaks[0] = self.most;
+        self.target = self.most;
+    }
+
     fn note(&mut self, used: u16) {
         self.peaks[0] = self.peaks[0].max(used);
         self.offers += 1;
@@ -112,13 +118,14 @@ impl Pool {
         let held = &mut self.held[usize::from(buf)];
         assert!(!*held, "the kernel used buffer {buf}, which it did not have");
         *held = true;
-        self.offered -= 1;
+        let offered = self.offered.checked_sub(1);
+        self.offered = offered.expect("the kernel used a buffer that was on offer");
         self.used += 1;
     }
 
     /// The kernel found nothing on offer: everything is, from the next time on and for a while.
     pub(super) fn ran_short(&mut self) {
-        self.demand.target = self.count;
+        self.demand.note_all();
     }
 
     /// Whether buffers are at home, on offer or not.
@@ -236,6 +243,10 @@ mod tests {
         assert_eq!(demand.target, 1024, "all there are");
         (0..2 * Demand::PERIOD).for_each(|_| demand.note(3));
         assert_eq!(demand.target, Demand::LEAST, "forgotten after two periods at most");
+        (1..Demand::PERIOD).for_each(|_| demand.note(3));
+        demand.note_all();
+        demand.note(3);
+        assert_eq!(demand.target, 1024, "a shortage outlasts the end of a period");
         assert_eq!(Demand::new(4).target, 4, "a small pool is offered whole");
     }
 }

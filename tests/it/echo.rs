@@ -121,3 +121,22 @@ fn two_thousand_connections_at_once() {
         }
     });
 }
+
+/// A read stops at the mark of urgent data, though more of the stream is behind it.
+#[test]
+fn what_is_behind_urgent_data_comes_back_too() {
+    on_each_engine(&["--workers", "1"], |server| {
+        let mut stream = connect(server.addr());
+        round_trip(&mut stream, b"before");
+        let socket = SockRef::from(&stream);
+        // Held, so that the server finds all three at once.
+        server.hold();
+        assert_eq!(socket.send(b"abc").expect("sent"), 3);
+        assert_eq!(socket.send_out_of_band(b"!").expect("sent"), 1);
+        assert_eq!(socket.send(b"defghi").expect("sent"), 6);
+        server.release();
+        let mut echo = [0; 9];
+        stream.read_exact(&mut echo).expect("echoed");
+        assert_eq!(&echo, b"abcdefghi");
+    });
+}

@@ -12,8 +12,9 @@ pub(super) struct Socket {
     pub(super) reader: Option<ConnId>,
     /// Bytes or an end may be there: the last look or the last read did not rule it out.
     pub(super) readable: bool,
-    /// The peer is done sending or gone, so a read is worth trying until it says so itself.
-    pub(super) hung_up: bool,
+    /// A read that took less than there was room for need not have taken all: the peer is done
+    /// sending or gone, or has sent urgent data. So reads are tried until one finds nothing.
+    pub(super) reads_stop_short: bool,
     /// It is in the line of those to be read.
     pub(super) queued: bool,
     /// A send that found no room.
@@ -73,7 +74,7 @@ impl Sockets {
             fd,
             reader: None,
             readable: false,
-            hung_up: false,
+            reads_stop_short: false,
             queued: false,
             blocked: None,
             watched_for_room: false,

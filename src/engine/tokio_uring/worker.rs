@@ -238,6 +238,8 @@ impl Worker {
             }
             AcceptEnd::Fatal if self.phase() == Phase::Serving => {
                 self.fault.set(Errno::from_io_error(error));
+                // Before it is shut down, so that whoever shares it finds no fault of its own.
+                self.plan.control.advance(Phase::Stopping);
                 self.progress.notify_one();
                 return false;
             }
