@@ -1,4 +1,5 @@
-//! `mio-echo ADDR [--spin]`: a TCP echo server on bare readiness (epoll by mio), one thread, no runtime.
+//! `mio-echo ADDR [--spin]`: a TCP echo server on bare readiness (epoll by mio), one thread, no
+//! runtime.
 //!
 //! One buffer serves all connections, for what a peer does not take at once is kept beside it: then
 //! nothing more is read from that peer, so a slow reader costs at most one buffer. The end of the

@@ -32,12 +32,12 @@ fn machine(report: &Report) -> String {
     line(
         &mut text,
         &format!(
-            "\nEach number is the median of its rounds, with the lowest and the highest in brackets. \
-         Rounds that loadgen or the harness does not vouch for are left out of a number as long \
-         as three, or half of the rounds, are clean; with fewer all are in it, it is marked{MARK} \
-         and compared with nothing. Ratios are of medians and say how many times *as good* a candidate is: above 1 is better, \
-         whether low or high is good. [BENCHMARKING.md](../../BENCHMARKING.md) tells what each \
-         number means.\n"
+            "\nEach number is the median of its rounds, with the lowest and the highest in \
+             brackets. Rounds that loadgen or the harness does not vouch for are left out of a \
+             number as long as three, or half of the rounds, are clean; with fewer all are in it, \
+             it is marked{MARK} and compared with nothing. Ratios are of medians and say how many \
+             times *as good* a candidate is: above 1 is better, whether low or high is good. \
+             [BENCHMARKING.md](../../BENCHMARKING.md) tells what each number means.\n"
         ),
     );
     text

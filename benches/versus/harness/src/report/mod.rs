@@ -140,7 +140,8 @@ fn name_of<S: Serializer>(candidate: &&Candidate, serializer: S) -> Result<S::Ok
 }
 
 impl Report {
-    /// Who should have been measured (our server, and each of those `named`) and was not, and where.
+    /// Who was not measured, and where, of those who should have been: our server if none is
+    /// `named`, else each of these.
     pub(crate) fn lacking(&self, named: &[String]) -> Vec<String> {
         let wanted = |name: &str| match named {
             [] => name == SUBJECT,
@@ -179,5 +180,56 @@ impl Report {
             }
         }
         Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::candidate::CANDIDATES;
+    use crate::stats::Better;
+    use crate::tables::Unit;
+
+    const METRIC: Metric = Metric {
+        key: "x",
+        title: "x",
+        unit: Unit::Plain,
+        better: Better::Lower,
+        compared: true,
+        drawn: false,
+    };
+
+    /// The number of rounds with these values, of which some are marked.
+    fn number(rounds: &[(f64, bool)]) -> Option<Number> {
+        let mut row = Row::new(&CANDIDATES[0]);
+        for (round, (value, marked)) in rounds.iter().enumerate() {
+            let measured = Measured::default().with(METRIC.key, Some(*value));
+            let invalid = marked.then(|| "why".to_owned());
+            row.samples.push(Sample::measured(round, Measured { invalid, ..measured }));
+        }
+        row.number(&METRIC)
+    }
+
+    #[test]
+    fn marked_rounds_stay_out_where_enough_are_clean() {
+        let number =
+            number(&[(1.0, false), (2.0, false), (3.0, false), (90.0, true), (91.0, true)]);
+        let number = number.expect("a number");
+        assert!(number.sound);
+        assert_eq!((number.spread.median, number.spread.rounds), (2.0, 3));
+    }
+
+    #[test]
+    fn with_too_few_clean_rounds_the_number_is_of_all_and_not_sound() {
+        let number = number(&[(1.0, false), (5.0, true), (9.0, true)]).expect("a number");
+        assert!(!number.sound);
+        assert_eq!((number.spread.median, number.spread.rounds), (5.0, 3));
+    }
+
+    #[test]
+    fn a_named_candidate_whose_rounds_all_failed_is_lacking() {
+        let mut row = Row::new(&CANDIDATES[0]);
+        row.samples.push(Sample::failed(0, "why".to_owned()));
+        assert!(row.is_empty());
     }
 }
