@@ -1,6 +1,6 @@
 //! What every peer has in common, so that their sources show only what differs: the address from
-//! the command line, a listening socket with the same backlog and TCP_NODELAY, the same buffer size and the same
-//! pause when accept fails.
+//! the command line, a listening socket with the same backlog and TCP_NODELAY, the same buffer size
+//! and the same pause when accept fails.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

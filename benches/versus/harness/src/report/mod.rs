@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_candidate_whose_rounds_all_failed_is_lacking() {
+    fn a_row_whose_rounds_all_failed_is_empty() {
         let mut row = Row::new(&CANDIDATES[0]);
         row.samples.push(Sample::failed(0, "why".to_owned()));
         assert!(row.is_empty());

@@ -40,8 +40,8 @@ pub(super) fn table(effort: Effort) -> Table {
             "From connect() being called to the server's accept, for connections opened at a fixed \
              rate by loadgen, which watches the kernel's socket table (`--observe diag`): the same \
              ruler for all. Beside {BESIDE} echoing connections means 512-byte messages at \
-             {BESIDE_RATE} a second altogether, from the same client CPU. A round is {lengths}; p99.9 is told \
-             from 1,000 accepts on."
+             {BESIDE_RATE} a second altogether, from the same client CPU. A round is {lengths}; \
+             p99.9 is told from 1,000 accepts on."
         ),
         cells: alone.chain(beside).collect(),
         metrics: vec![
