@@ -8,28 +8,41 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use compio::BufResult;
+use compio::driver::ProactorBuilder;
 use compio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use compio::net::{TcpListener, TcpStream};
-use compio::runtime::Runtime;
+use compio::runtime::{Runtime, RuntimeBuilder};
+use futures_lite::StreamExt;
+
+/// Submission entries: its default is 1024.
+const CAPACITY: u32 = 4096;
 
 fn main() -> ExitCode {
-    peer::run("compio-echo", |addr| Runtime::new()?.block_on(serve(addr)))
+    peer::run("compio-echo", |addr| runtime()?.block_on(serve(addr)))
+}
+
+/// The ring that compio's documentation advises for a runtime of one thread.
+fn runtime() -> io::Result<Runtime> {
+    let mut proactor = ProactorBuilder::new();
+    proactor.capacity(CAPACITY).single_issuer(true).defer_taskrun(true);
+    RuntimeBuilder::new().with_proactor(proactor).build()
 }
 
 async fn serve(addr: SocketAddr) -> io::Result<()> {
     let listener = TcpListener::from_std(peer::listen(addr)?)?;
     peer::announce(listener.local_addr()?);
-    loop {
-        match listener.accept().await {
+    let mut incoming = listener.incoming();
+    while let Some(accepted) = incoming.next().await {
+        match accepted {
             // What a peer does wrong is its own loss: nobody is there to be told.
-            Ok((stream, _)) => compio::runtime::spawn(echo(stream)).detach(),
+            Ok(stream) => compio::runtime::spawn(echo(stream)).detach(),
             Err(_) => compio::runtime::time::sleep(peer::PAUSE).await,
         }
     }
+    Err(io::Error::other("no more connections can come"))
 }
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
     let mut buffer = Vec::with_capacity(peer::BUFFER);
     loop {
         let BufResult(read, filled) = stream.read(buffer).await;

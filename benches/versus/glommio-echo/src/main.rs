@@ -12,11 +12,14 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::{GlommioError, LocalExecutorBuilder, Placement};
 
+/// Entries of each of its rings: its default is 128.
+const DEPTH: usize = 4096;
+
 type Result<T> = std::result::Result<T, GlommioError<()>>;
 
 fn main() -> ExitCode {
     peer::run("glommio-echo", |addr| {
-        let executor = LocalExecutorBuilder::new(Placement::Unbound).make();
+        let executor = LocalExecutorBuilder::new(Placement::Unbound).ring_depth(DEPTH).make();
         let executor = executor.map_err(|error| io::Error::other(error.to_string()))?;
         executor.run(serve(addr)).map_err(|error| io::Error::other(error.to_string()))
     })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::builds::Programs;
 use crate::candidate::Program;
 use crate::child::{Child, Ended};
 use crate::client::Seen;
-use crate::process;
+use crate::meter::{Meter, Window, time_of_day};
 use crate::server::{Place, Server};
 use crate::syscalls::Counter;
 
@@ -51,8 +51,8 @@ impl Measured {
 pub(crate) struct Loaded {
     pub(crate) result: Value,
     pub(crate) invalid: Option<String>,
-    pub(crate) server_cpu_ns: f64,
-    pub(crate) wall_ns: f64,
+    /// CPUs that the server used while the load was on.
+    pub(crate) cores: Option<f64>,
 }
 
 impl Loaded {
@@ -73,13 +73,14 @@ impl Bench {
         let mut command = Command::new(self.programs.path(Program::Built("loadgen"))?);
         command.arg("run").arg(server.addr.to_string()).args(args.split_whitespace());
         command.args(["--quiet", "--json", "-", "--cpus"]).arg(self.client_cpu.to_string());
-        let (cpu, begun) = (process::cpu_ns(server.id())?, Instant::now());
-        let ended = Child::spawn(command, None)?.finish(PATIENCE)?;
-        let wall_ns = begun.elapsed().as_nanos() as f64;
-        let server_cpu_ns = (process::cpu_ns(server.id())? - cpu) as f64;
+        let meter = Meter::begin(server.id(), self.client_cpu);
+        let ended = Child::spawn(command, None)?.finish(PATIENCE);
+        let (looks, ended) = (meter.finish()?, ended?);
         let result = parsed(&ended, &[0, INVALID])?;
-        let invalid = (ended.status.code() == Some(INVALID)).then(|| reasons(&result));
-        Ok(Loaded { result, invalid, server_cpu_ns, wall_ns })
+        let reasons = (ended.status.code() == Some(INVALID)).then(|| reasons(&result));
+        let invalid = together([reasons, losses(&result)]);
+        let cores = window(&result).and_then(|window| looks.cores(window));
+        Ok(Loaded { result, invalid, cores })
     }
 
     /// Another of loadgen's commands, which reports failures in its result.
@@ -136,13 +137,62 @@ fn reasons(result: &Value) -> String {
     words.collect::<Vec<_>>().join("; ")
 }
 
+/// Attempts that did not end well, by the way in which they ended.
+fn losses(result: &Value) -> Option<String> {
+    let outcomes = result.get("outcomes")?.as_object()?;
+    let well = |name: &str| matches!(name, "attempted" | "completed");
+    let count = |count: &Value| count.as_u64().filter(|count| *count > 0);
+    let lost: Vec<String> = outcomes
+        .iter()
+        .filter(|(name, _)| !well(name))
+        .filter_map(|(name, value)| Some(format!("{} {name}", count(value)?)))
+        .collect();
+    let short = outcomes.get("attempted") != outcomes.get("completed");
+    (short || !lost.is_empty()).then(|| format!("lost: {}", lost.join(", ")))
+}
+
+/// From the first attempt to the last end: what came before the intervals were preparations.
+fn window(result: &Value) -> Option<Window> {
+    let started = time_of_day(result.get("started_at")?.as_str()?)?;
+    let elapsed = result.pointer("/evidence/elapsed_ns")?.as_u64()?;
+    let intervals = result.get("intervals")?.as_array()?.iter();
+    let length = intervals.filter_map(|it| it.get("length_ns")?.as_u64()).sum();
+    Some(Window { begin: started + elapsed.saturating_sub(length), length })
+}
+
+/// All that is there, as one text.
+pub(crate) fn together<const N: usize>(reasons: [Option<String>; N]) -> Option<String> {
+    let reasons: Vec<String> = reasons.into_iter().flatten().collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn what_did_not_end_well_is_named() {
+        let of = |refused, completed| {
+            serde_json::json!({"outcomes": {
+                "attempted": 5, "completed": completed, "refused": refused, "shed": 0,
+            }})
+        };
+        assert_eq!(losses(&of(2, 3)).as_deref(), Some("lost: 2 refused"));
+        assert_eq!(losses(&of(0, 5)), None);
+    }
+
+    #[test]
+    fn the_load_ends_with_the_run() {
+        let result = serde_json::json!({
+            "started_at": "2026-11-23T00:00:01.000Z", "evidence": {"elapsed_ns": 700},
+            "intervals": [{"length_ns": 400}, {"length_ns": 200}],
+        });
+        assert_eq!(window(&result), Some(Window { begin: 1_000_000_100, length: 600 }));
+    }
+
     fn loaded(text: &str) -> Loaded {
         let result = serde_json::from_str(text).expect("JSON");
-        Loaded { result, invalid: None, server_cpu_ns: 900.0, wall_ns: 1000.0 }
+        Loaded { result, invalid: None, cores: None }
     }
 
     #[test]

@@ -54,7 +54,13 @@ impl Programs {
     fn cargo(&mut self, manifest: &Path, args: &[&str]) -> Result<()> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
-            .args(["build", "--release", "--quiet", "--message-format=json-render-diagnostics"])
+            .args([
+                "build",
+                "--release",
+                "--locked",
+                "--quiet",
+                "--message-format=json-render-diagnostics",
+            ])
             .arg("--manifest-path")
             .arg(manifest)
             .args(args)

@@ -38,6 +38,8 @@ pub(crate) struct Candidate {
     /// Says `listening` on stderr; of others a connection tells that they serve.
     pub(crate) announces: bool,
     pub(crate) echoes: bool,
+    /// Never sleeps, however little there is to do.
+    pub(crate) spins: bool,
     /// Tables it is in; all if none is named.
     pub(crate) tables: &'static [&'static str],
     pub(crate) about: &'static str,
@@ -51,6 +53,7 @@ const OURS: Candidate = Candidate {
     config: None,
     announces: true,
     echoes: true,
+    spins: false,
     tables: &[],
     about: "",
 };
@@ -61,8 +64,10 @@ const PEER: Candidate =
 const SYSTEM: Candidate =
     Candidate { announces: false, echoes: false, tables: &["accept", "churn"], ..PEER };
 
-/// The candidate whose numbers the summary is about.
+/// The candidate whose numbers the first summary is about.
 pub(crate) const SUBJECT: &str = "uring";
+/// The same without spinning.
+pub(crate) const SLEEPING: &str = "uring-sleeping";
 
 macro_rules! serve {
     ($($flag:literal),*) => {
@@ -75,11 +80,11 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
     Candidate {
         name: SUBJECT,
         args: serve!("--engine", "uring"),
-        about: "uring-echo, default flags (spins before it sleeps)",
+        about: "uring-echo, default flags (spins while waits are short)",
         ..OURS
     },
     Candidate {
-        name: "uring-sleeping",
+        name: SLEEPING,
         args: serve!("--engine", "uring", "--busy-poll", "off"),
         about: "uring-echo --busy-poll off: CPU time comparable with those that never spin",
         ..OURS
@@ -107,6 +112,15 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         name: "mio",
         program: Program::Built("mio-echo"),
         about: "mio: edge-triggered epoll without a runtime",
+        ..PEER
+    },
+    Candidate {
+        name: "mio-spinning",
+        program: Program::Built("mio-echo"),
+        args: &["{addr}", "--spin"],
+        spins: true,
+        tables: &["accept", "churn", "grid", "streams", "latency"],
+        about: "the same, asking again at once instead of sleeping",
         ..PEER
     },
     Candidate {
@@ -157,7 +171,7 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         program: Program::System("socat"),
         args: &["TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,backlog=4096,nodelay,fork", "PIPE"],
         echoes: true,
-        tables: &["accept", "churn", "latency"],
+        tables: &["accept", "latency"],
         about: "socat: a process per connection",
         ..SYSTEM
     },
@@ -167,7 +181,7 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         program: Program::Script { folder: "c-uring-echo" },
         args: &["{port}"],
         announces: false,
-        tables: &["torture"],
+        tables: &["accept", "churn", "latency", "torture"],
         about: "C, liburing, with the omissions usual in examples",
         ..PEER
     },
@@ -185,6 +199,7 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         role: Role::Floor,
         program: Program::Harness,
         args: &["floor", "{work}", "{addr}", "--spin"],
+        spins: true,
         tables: &["accept", "churn", "latency"],
         about: "a loop over non-blocking sockets that never sleeps",
         ..PEER

@@ -12,9 +12,16 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal};
 use rustix::thread::CpuSet;
 
+use crate::stop;
+
 /// Lines of stderr that are kept to explain a failure.
 const KEPT: usize = 5;
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// Between two looks at a program that is at work: rare, because looking takes CPU time.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Between two looks at a program that was told to end.
+const LOOK_OFTEN: Duration = Duration::from_millis(2);
+/// Between two looks whether a signal has come.
+const SIGNALS_EVERY: Duration = Duration::from_millis(200);
 /// How long a program may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -65,9 +72,12 @@ impl Child {
     pub(crate) fn wait_for(&mut self, word: &str, patience: Duration) -> Result<()> {
         let until = Instant::now() + patience;
         loop {
-            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            stop::check()?;
+            let left = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left.min(SIGNALS_EVERY)) {
                 Ok(line) if line.contains(word) => return Ok(()),
                 Ok(line) => self.keep(line),
+                Err(RecvTimeoutError::Timeout) if left > SIGNALS_EVERY => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let words = self.words();
                     bail!("{}: no \"{word}\" within {patience:?}: {words}", self.name)
@@ -94,7 +104,7 @@ impl Child {
 
     /// Waits for its end by itself.
     pub(crate) fn finish(mut self, patience: Duration) -> Result<Ended> {
-        let Some(status) = self.wait(patience)? else {
+        let Some(status) = self.wait(patience, LOOK_EVERY, stop::check)? else {
             let words = self.words();
             bail!("{} did not end within {patience:?}: {words}", self.name);
         };
@@ -108,16 +118,22 @@ impl Child {
         Ok(rustix::process::kill_process(pid, signal)?)
     }
 
-    fn wait(&mut self, patience: Duration) -> Result<Option<ExitStatus>> {
+    fn wait(
+        &mut self,
+        patience: Duration,
+        look_every: Duration,
+        go_on: impl Fn() -> Result<()>,
+    ) -> Result<Option<ExitStatus>> {
         let until = Instant::now() + patience;
         loop {
             if let Some(status) = self.process.try_wait()? {
                 return Ok(Some(status));
             }
+            go_on()?;
             if Instant::now() >= until {
                 return Ok(None);
             }
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(look_every);
         }
     }
 
@@ -136,7 +152,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         let asked = self.signal(Signal::TERM).is_ok();
-        if asked && matches!(self.wait(GRACE), Ok(Some(_))) {
+        if asked && matches!(self.wait(GRACE, LOOK_OFTEN, || Ok(())), Ok(Some(_))) {
             return;
         }
         // Killing what has ended already fails, and that is what was wanted.

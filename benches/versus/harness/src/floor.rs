@@ -11,7 +11,6 @@ use std::thread;
 
 use clap::ValueEnum;
 
-const BUFFER: usize = 64 << 10;
 /// Accepted connections that are kept before the oldest is closed.
 const KEPT: usize = 512;
 /// Connections looked at between two looks at the listener.
@@ -70,15 +69,14 @@ fn next(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
 
 fn echo_asleep(listener: &TcpListener) -> io::Result<()> {
     while let Some(stream) = next(listener)? {
-        let thread = thread::Builder::new().stack_size(BUFFER * 2);
+        let thread = thread::Builder::new().stack_size(peer::BUFFER * 4);
         thread.spawn(move || drop(echo_until_end(stream)))?;
     }
     Ok(())
 }
 
 fn echo_until_end(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut buffer = [0; BUFFER];
+    let mut buffer = [0; peer::BUFFER];
     loop {
         match stream.read(&mut buffer)? {
             0 => return Ok(()),
@@ -88,12 +86,11 @@ fn echo_until_end(mut stream: TcpStream) -> io::Result<()> {
 }
 
 fn echo_spinning(listener: &TcpListener) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; peer::BUFFER];
     let mut streams: Vec<TcpStream> = Vec::new();
     let mut turn = 0;
     loop {
         if let Some(stream) = next(listener)? {
-            stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;
             streams.push(stream);
         }

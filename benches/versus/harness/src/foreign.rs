@@ -26,7 +26,8 @@ impl Watch {
     /// # Errors
     /// /proc cannot be read.
     pub(crate) fn foreign_cpus(&self) -> Result<f64> {
-        let (busy, own) = (busy_ns()? - self.busy_ns, own_ns()? - self.own_ns);
+        let (busy, own) =
+            (busy_ns()?.saturating_sub(self.busy_ns), own_ns()?.saturating_sub(self.own_ns));
         let foreign = busy.saturating_sub(own) as f64;
         Ok(foreign / self.begun.elapsed().as_nanos() as f64)
     }

@@ -9,6 +9,7 @@ mod client;
 mod floor;
 mod foreign;
 mod machine;
+mod meter;
 mod namespace;
 mod process;
 mod report;
@@ -17,6 +18,7 @@ mod rounds;
 mod run;
 mod server;
 mod stats;
+mod stop;
 mod syscalls;
 mod tables;
 

@@ -16,7 +16,7 @@ use crate::report::Report;
 use crate::server::Place;
 use crate::syscalls::Counter;
 use crate::tables::{Effort, Table, all};
-use crate::{namespace, roll, rounds};
+use crate::{namespace, roll, rounds, stop};
 
 /// What to measure.
 #[derive(clap::Args, Debug)]
@@ -67,6 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let network = namespace::enter()?;
     eprintln!("network: {network}; calling the roll");
     raise_descriptor_limit()?;
+    stop::on_signals()?;
     measure(options, &bench, tables, effort, network)
 }
 
@@ -80,11 +81,14 @@ fn measure(
     let (begun, watch) = (Instant::now(), Watch::begin()?);
     let rounds = options.rounds.unwrap_or(effort.rounds());
     let roll = roll::call(bench, &options.peers);
+    stop::check()?;
     let here: Vec<_> =
         roll.iter().filter(|(_, it)| it.missing.is_none()).map(|(one, _)| *one).collect();
     ensure!(!here.is_empty(), "none of the candidates could be started");
-    let tables =
-        tables.into_iter().map(|table| rounds::measure(bench, table, &here, rounds)).collect();
+    let tables = tables
+        .into_iter()
+        .map(|table| rounds::measure(bench, table, &here, rounds))
+        .collect::<Result<_>>()?;
     let setting = Setting {
         network,
         server_cpu: bench.place.cpu,
@@ -102,6 +106,8 @@ fn measure(
     };
     println!("{}", report.write(&options.out)?);
     eprintln!("took {} s; results are in {}", report.took_seconds, options.out.display());
+    let lacking = report.lacking(&options.peers);
+    ensure!(lacking.is_empty(), "not measured: {}", lacking.join("; "));
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::builds::Programs;
 use crate::candidate::Candidate;
 use crate::child::Child;
+use crate::stop;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -85,9 +86,11 @@ impl Server {
             if Instant::now() >= until {
                 bail!("nobody serves {} after {PATIENCE:?}: {}", self.addr, self.child.words());
             }
+            stop::check()?;
             thread::sleep(LOOK_EVERY);
         }
-        Ok(())
+        // It may have been somebody else who answered: then ours could not have the port.
+        self.check()
     }
 }
 

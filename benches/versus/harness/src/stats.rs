@@ -73,7 +73,7 @@ impl Better {
 const LEVEL: f64 = 0.03;
 
 /// Fewer rounds have no spread to speak of.
-const FEWEST_ROUNDS: usize = 3;
+pub(crate) const FEWEST_ROUNDS: usize = 3;
 
 /// How a candidate stands against another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,8 +1,10 @@
-//! `mio-echo ADDR`: a TCP echo server on bare readiness (epoll by mio), one thread, no runtime.
+//! `mio-echo ADDR [--spin]`: a TCP echo server on bare readiness (epoll by mio), one thread, no
+//! runtime.
 //!
 //! One buffer serves all connections, for what a peer does not take at once is kept beside it: then
 //! nothing more is read from that peer, so a slow reader costs at most one buffer. The end of the
-//! peer's stream is passed back by closing once everything owed is sent.
+//! peer's stream is passed back by closing once everything owed is sent. With `--spin` it never
+//! sleeps: it asks again at once whether anything is ready.
 
 mod connection;
 
@@ -12,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use mio::event::Event;
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
@@ -30,8 +32,9 @@ struct Server {
     listener: TcpListener,
     connections: Slab<Connection>,
     buffer: Vec<u8>,
-    /// Set when accept failed: readiness is reported once, so it must be tried again unasked.
-    try_again: Option<Duration>,
+    /// Accept failed: readiness is reported once, so it must be tried again unasked.
+    try_again: bool,
+    spin: bool,
 }
 
 impl Server {
@@ -40,24 +43,33 @@ impl Server {
         let mut listener = TcpListener::from_std(peer::listen(addr)?);
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         peer::announce(listener.local_addr()?);
+        let spin = std::env::args().nth(2).as_deref() == Some("--spin");
         let buffer = vec![0; peer::BUFFER];
-        Ok(Self { poll, listener, connections: Slab::new(), buffer, try_again: None })
+        Ok(Self { poll, listener, connections: Slab::new(), buffer, try_again: false, spin })
     }
 
     fn serve(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         loop {
-            match self.poll.poll(&mut events, self.try_again) {
+            match self.poll.poll(&mut events, self.patience()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 outcome => outcome?,
             }
-            if self.try_again.is_some() {
+            if self.try_again {
                 self.accept();
             }
             for event in &events {
                 self.handle(event);
             }
         }
+    }
+
+    /// How long to wait for events; nothing is for ever.
+    fn patience(&self) -> Option<Duration> {
+        if self.spin {
+            return Some(Duration::ZERO);
+        }
+        self.try_again.then_some(peer::PAUSE)
     }
 
     fn handle(&mut self, event: &Event) {
@@ -76,14 +88,13 @@ impl Server {
             match self.listener.accept() {
                 // What a peer does wrong is its own loss: nobody is there to be told.
                 Ok((stream, _)) => drop(self.admit(stream)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break None,
-                Err(_) => break Some(peer::PAUSE),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break false,
+                Err(_) => break true,
             }
         };
     }
 
-    fn admit(&mut self, mut stream: mio::net::TcpStream) -> io::Result<()> {
-        stream.set_nodelay(true)?;
+    fn admit(&mut self, mut stream: TcpStream) -> io::Result<()> {
         let entry = self.connections.vacant_entry();
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(entry.key()), interest)?;

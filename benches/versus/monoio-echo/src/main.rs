@@ -34,7 +34,6 @@ async fn serve(addr: SocketAddr) -> io::Result<()> {
 }
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
     let mut buffer = Vec::with_capacity(peer::BUFFER);
     loop {
         let (read, filled) = stream.read(buffer).await;

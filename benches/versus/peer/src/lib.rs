@@ -1,6 +1,6 @@
 //! What every peer has in common, so that their sources show only what differs: the address from
-//! the command line, a listening socket with the same backlog, the same buffer size and the same
-//! pause when accept fails.
+//! the command line, a listening socket with the same backlog and TCP_NODELAY, the same buffer size
+//! and the same pause when accept fails.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -35,6 +35,8 @@ pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Accepted sockets inherit it (Linux), so that no server pays a call per connection.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -36,7 +36,6 @@ async fn serve(addr: SocketAddr) -> io::Result<()> {
 }
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
     let mut buffer = BytesMut::with_capacity(peer::BUFFER);
     while stream.read_buf(&mut buffer).await? > 0 {
         stream.write_all(&buffer).await?;

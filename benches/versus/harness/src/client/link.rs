@@ -44,6 +44,11 @@ impl Link {
         self.begun.len()
     }
 
+    /// Age of the oldest message that has not come back.
+    pub(super) fn oldest_out_ns(&self) -> Option<u64> {
+        self.begun.front().map(|begun| begun.elapsed().as_nanos() as u64)
+    }
+
     /// Begins `messages` more and sends what the socket takes of them.
     pub(super) fn begin(&mut self, messages: usize, pattern: &Pattern) -> Result<()> {
         let now = Instant::now();

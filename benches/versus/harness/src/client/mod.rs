@@ -65,6 +65,17 @@ pub(crate) struct Seen {
     pub(crate) p50_ns: u64,
     pub(crate) p99_ns: u64,
     pub(crate) max_ns: u64,
+    /// Age of the oldest message that had not come back when the measurement ended.
+    pub(crate) oldest_out_ns: u64,
+}
+
+impl Seen {
+    /// Why its times are not to be trusted: what never came back is in none of them.
+    pub(crate) fn invalid(&self) -> Option<String> {
+        let (oldest, most) = (self.oldest_out_ns, self.elapsed_ns / 2);
+        let why = || format!("stuck: a message was out for {} ms at the end", oldest / 1_000_000);
+        (oldest > most).then(why)
+    }
 }
 
 /// Runs the load and prints [`Seen`] as JSON on stdout; `ready` goes to stderr once connected.
@@ -240,11 +251,14 @@ impl<'a> Client<'a> {
             messages: self.times.len(),
             connections: self.opened - mark.opened,
             elapsed_ns,
-            client_cpu_ns: process::cpu_ns(std::process::id())? - mark.client_cpu_ns,
-            server_cpu_ns: server.zip(mark.server_cpu_ns).map(|(after, before)| after - before),
+            client_cpu_ns: process::cpu_ns(std::process::id())?.saturating_sub(mark.client_cpu_ns),
+            server_cpu_ns: server
+                .zip(mark.server_cpu_ns)
+                .map(|(after, before)| after.saturating_sub(before)),
             p50_ns: self.times.value_at_quantile(0.5),
             p99_ns: self.times.value_at_quantile(0.99),
             max_ns: self.times.max(),
+            oldest_out_ns: self.links.iter().filter_map(Link::oldest_out_ns).max().unwrap_or(0),
         })
     }
 }

@@ -1,8 +1,8 @@
 //! The tables as Markdown, which is also what is printed.
 
-use super::{CellResult, Presence, Report, Row, Sample, TableResult, units};
-use crate::candidate::{Role, SUBJECT};
-use crate::stats::Standing;
+use super::{CellResult, Number, Presence, Report, Row, Sample, TableResult, units};
+use crate::candidate::{Candidate, Role, SLEEPING, SUBJECT};
+use crate::stats::{Spread, Standing};
 use crate::tables::Metric;
 
 const ABSENT: &str = "–";
@@ -12,7 +12,9 @@ const MARK: &str = " ⚠";
 pub(super) fn of(report: &Report) -> String {
     let mut text = String::from("# uring-echo beside its peers\n\n");
     text.push_str(&machine(report));
-    text.push_str(&summary(report));
+    for versus in SUMMARIES {
+        text.push_str(&summary(report, versus));
+    }
     for table in &report.tables {
         text.push_str(&section(table));
     }
@@ -29,26 +31,57 @@ fn machine(report: &Report) -> String {
     line(&mut text, &format!("- took: {} s", report.took_seconds));
     line(
         &mut text,
-        "\nEach number is the median of its rounds, with the lowest and the highest in brackets. \
-         Ratios are of medians and say how many times *as good* a candidate is: above 1 is better, \
-         whether low or high is good. [BENCHMARKING.md](../../BENCHMARKING.md) tells what each \
-         number means.\n",
+        &format!(
+            "\nEach number is the median of its rounds, with the lowest and the highest in \
+             brackets. Rounds that loadgen or the harness does not vouch for are left out of a \
+             number as long as three, or half of the rounds, are clean; with fewer all are in it, \
+             it is marked{MARK} and compared with nothing. Ratios are of medians and say how many \
+             times *as good* a candidate is: above 1 is better, whether low or high is good. \
+             [BENCHMARKING.md](../../BENCHMARKING.md) tells what each number means.\n"
+        ),
     );
     text
 }
 
-fn summary(report: &Report) -> String {
+/// One of our servers, and which peers it is compared with.
+struct Versus {
+    subject: &'static str,
+    opponent: &'static str,
+    about: &'static str,
+    admits: fn(&Candidate) -> bool,
+}
+
+const SUMMARIES: &[Versus] = &[
+    Versus {
+        subject: SUBJECT,
+        opponent: "best peer",
+        about: "With default flags it spins as long as recent waits were shorter than 5 ms: \
+                practically all the time above some 200 events a second. Its opponents are all \
+                peers, `mio-spinning`, which never sleeps, among them.",
+        admits: |one| one.role == Role::Peer,
+    },
+    Versus {
+        subject: SLEEPING,
+        opponent: "best sleeping peer",
+        about: "The same without spinning, against the peers that sleep too when there is nothing \
+                to do.",
+        admits: |one| one.role == Role::Peer && !one.spins,
+    },
+];
+
+fn summary(report: &Report, versus: &Versus) -> String {
+    let Versus { subject, opponent, about, .. } = versus;
     let mut text = format!(
-        "## Summary: `{SUBJECT}` against the best peer and the floor\n\n\
+        "## Summary: `{subject}` against the {opponent} and the floor\n\n{about} \
          Level means that the quartiles overlap or the medians differ by less than 3 %; fewer \
          than three rounds decide nothing. Which peer is the best is chosen anew in every line.\n\n"
     );
-    let head = ["table", "load", "number", SUBJECT, "best peer", "", "times as good", ""];
+    let head = ["table", "load", "number", subject, opponent, "", "times as good", ""];
     header(&mut text, &head, 3);
     for table in &report.tables {
         for cell in &table.cells {
             for metric in table.metrics.iter().filter(|metric| metric.compared) {
-                if let Some(cells) = compared(table, cell, metric) {
+                if let Some(cells) = compared(versus, table, cell, metric) {
                     row(&mut text, &cells);
                 }
             }
@@ -58,27 +91,39 @@ fn summary(report: &Report) -> String {
     text
 }
 
-fn compared(table: &TableResult, cell: &CellResult, metric: &Metric) -> Option<Vec<String>> {
-    let subject = cell.subject(metric)?;
-    let (name, peer) = cell.best(Role::Peer, metric)?;
-    let floor = cell.best(Role::Floor, metric);
-    let ratio = metric.better.times_as_good(subject.median, peer.median);
-    let to_floor =
-        floor.and_then(|(_, floor)| metric.better.times_as_good(subject.median, floor.median));
-    let against_floor = to_floor.map_or(String::new(), |ratio| format!("; floor {ratio:.2}"));
+/// Compares nothing where too few rounds were clean, of ours or of all opponents.
+fn compared(
+    versus: &Versus,
+    table: &TableResult,
+    cell: &CellResult,
+    metric: &Metric,
+) -> Option<Vec<String>> {
+    let number = cell.of(versus.subject, metric)?;
+    let subject = Some(number.spread).filter(|_| number.sound);
+    let peer = cell.best(versus.admits, metric);
+    let floor = cell.best(|one| one.role == Role::Floor, metric);
+    let ratio =
+        |best: Option<(&str, Spread)>| metric.better.times_as_good(subject?.median, best?.1.median);
+    let to_peer = ratio(peer).map_or(ABSENT.to_owned(), |ratio| format!("{ratio:.2}"));
+    let to_floor = ratio(floor).map_or(String::new(), |ratio| format!("; floor {ratio:.2}"));
+    let standing = subject
+        .zip(peer)
+        .and_then(|(subject, (_, peer))| Standing::of(&subject, &peer, metric.better));
     Some(vec![
         table.name.to_owned(),
         cell.name.clone(),
         metric.title.to_owned(),
-        units::with_spread(metric.unit, &subject),
-        units::with_spread(metric.unit, &peer),
-        name.to_owned(),
-        format!(
-            "{}{against_floor}",
-            ratio.map_or(ABSENT.to_owned(), |ratio| format!("{ratio:.2}"))
-        ),
-        Standing::of(&subject, &peer, metric.better).map_or(ABSENT, Standing::word).to_owned(),
+        written(metric, &number),
+        peer.map_or(ABSENT.to_owned(), |(_, peer)| units::with_spread(metric.unit, &peer)),
+        peer.map_or(ABSENT, |(name, _)| name).to_owned(),
+        format!("{to_peer}{to_floor}"),
+        standing.map_or(ABSENT, Standing::word).to_owned(),
     ])
+}
+
+fn written(metric: &Metric, number: &Number) -> String {
+    let mark = if number.sound { "" } else { MARK };
+    format!("{}{mark}", units::with_spread(metric.unit, &number.spread))
 }
 
 fn section(table: &TableResult) -> String {
@@ -119,24 +164,25 @@ fn cell_table(table: &TableResult, cell: &CellResult) -> String {
 }
 
 fn any(cell: &CellResult, metric: &Metric) -> bool {
-    cell.rows.iter().any(|row| row.spread(metric).is_some())
+    cell.rows.iter().any(|row| row.number(metric).is_some())
 }
 
 /// The number and, where it is compared, its ratios to the best peer and the best floor.
 fn numbers(cell: &CellResult, row: &Row, metric: &Metric) -> Vec<String> {
-    let spread = row.spread(metric);
-    let number = spread.map_or(ABSENT.to_owned(), |it| units::with_spread(metric.unit, &it));
+    let number = row.number(metric);
+    let text = number.map_or(ABSENT.to_owned(), |it| written(metric, &it));
     if !metric.compared {
-        return vec![number];
+        return vec![text];
     }
     let ratio = |role| {
-        let (_, best) = cell.best(role, metric)?;
-        let ratio = metric.better.times_as_good(spread?.median, best.median)?;
+        let (_, best) = cell.best(|one| one.role == role, metric)?;
+        let sound = number.filter(|number| number.sound)?;
+        let ratio = metric.better.times_as_good(sound.spread.median, best.median)?;
         Some(format!("{ratio:.2}"))
     };
     let [peer, floor] =
         [Role::Peer, Role::Floor].map(|role| ratio(role).unwrap_or_else(|| ABSENT.to_owned()));
-    vec![number, peer, floor]
+    vec![text, peer, floor]
 }
 
 /// What is to be known about marked numbers.

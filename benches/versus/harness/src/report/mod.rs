@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use crate::bench::Measured;
 use crate::candidate::{Candidate, Role, SUBJECT};
 use crate::machine::Machine;
-use crate::stats::Spread;
+use crate::stats::{FEWEST_ROUNDS, Spread};
 use crate::tables::Metric;
 
 /// Everything of one run; `versus.json` is this.
@@ -68,6 +68,14 @@ pub(crate) struct Sample {
     pub(crate) failed: Option<String>,
 }
 
+/// What the rounds of one number come to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Number {
+    pub(crate) spread: Spread,
+    /// Enough rounds were clean, and the others are not in it.
+    pub(crate) sound: bool,
+}
+
 impl Sample {
     pub(crate) fn measured(round: usize, measured: Measured) -> Self {
         Self { round, measured, failed: None }
@@ -88,23 +96,42 @@ impl Row {
         Self { candidate, samples: Vec::new() }
     }
 
-    pub(crate) fn spread(&self, metric: &Metric) -> Option<Spread> {
-        let values =
-            self.samples.iter().filter_map(|sample| sample.measured.values.get(metric.key));
-        Spread::of(values.copied())
+    /// Every round failed.
+    fn is_empty(&self) -> bool {
+        self.samples.iter().all(|sample| sample.failed.is_some())
+    }
+
+    /// Of the clean rounds if they are enough, else of all, and then it is not sound.
+    pub(crate) fn number(&self, metric: &Metric) -> Option<Number> {
+        let of = |sample: &Sample| sample.measured.values.get(metric.key).copied();
+        let all: Vec<&Sample> = self
+            .samples
+            .iter()
+            .filter(|sample| sample.failed.is_some() || of(sample).is_some())
+            .collect();
+        let clean: Vec<f64> =
+            all.iter().filter(|it| it.trouble().is_none()).filter_map(|it| of(it)).collect();
+        let sound = clean.len() >= FEWEST_ROUNDS || clean.len() * 2 >= all.len();
+        let values = if sound { clean } else { all.iter().filter_map(|it| of(it)).collect() };
+        Some(Number { spread: Spread::of(values)?, sound })
     }
 }
 
 impl CellResult {
-    /// The best of a role by `metric`.
-    fn best(&self, role: Role, metric: &Metric) -> Option<(&'static str, Spread)> {
-        let rows = self.rows.iter().filter(|row| row.candidate.role == role);
-        let spreads = rows.filter_map(|row| Some((row.candidate.name, row.spread(metric)?)));
-        metric.better.best(spreads)
+    /// The best by `metric` of those that are `among`, and whose number is sound.
+    fn best(
+        &self,
+        among: impl Fn(&Candidate) -> bool,
+        metric: &Metric,
+    ) -> Option<(&'static str, Spread)> {
+        let rows = self.rows.iter().filter(|row| among(row.candidate));
+        let numbers = rows.filter_map(|row| Some((row.candidate.name, row.number(metric)?)));
+        let sound = numbers.filter(|(_, number)| number.sound);
+        metric.better.best(sound.map(|(name, number)| (name, number.spread)))
     }
 
-    fn subject(&self, metric: &Metric) -> Option<Spread> {
-        self.rows.iter().find(|row| row.candidate.name == SUBJECT)?.spread(metric)
+    fn of(&self, name: &str, metric: &Metric) -> Option<Number> {
+        self.rows.iter().find(|row| row.candidate.name == name)?.number(metric)
     }
 }
 
@@ -113,6 +140,27 @@ fn name_of<S: Serializer>(candidate: &&Candidate, serializer: S) -> Result<S::Ok
 }
 
 impl Report {
+    /// Who was not measured, and where, of those who should have been: our server if none is
+    /// `named`, else each of these.
+    pub(crate) fn lacking(&self, named: &[String]) -> Vec<String> {
+        let wanted = |name: &str| match named {
+            [] => name == SUBJECT,
+            _ => named.iter().any(|it| it == name),
+        };
+        let missing = self.candidates.iter().filter(|one| one.missing.is_some());
+        let missing = missing.map(|one| (one.name, "could not be started".to_owned()));
+        let rows = self.tables.iter().flat_map(|table| {
+            let of = move |cell| (table, cell);
+            table.cells.iter().map(of)
+        });
+        let empty = rows.flat_map(|(table, cell)| {
+            let empty = cell.rows.iter().filter(|row| row.is_empty());
+            empty.map(|row| (row.candidate.name, format!("in {}, {}", table.name, cell.name)))
+        });
+        let all = missing.chain(empty).filter(|(name, _)| wanted(name));
+        all.map(|(name, where_)| format!("{name} {where_}")).collect()
+    }
+
     /// Writes `versus.json`, `versus.md` and a picture per table into `folder`; returns the text.
     ///
     /// # Errors
@@ -132,5 +180,56 @@ impl Report {
             }
         }
         Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::candidate::CANDIDATES;
+    use crate::stats::Better;
+    use crate::tables::Unit;
+
+    const METRIC: Metric = Metric {
+        key: "x",
+        title: "x",
+        unit: Unit::Plain,
+        better: Better::Lower,
+        compared: true,
+        drawn: false,
+    };
+
+    /// The number of rounds with these values, of which some are marked.
+    fn number(rounds: &[(f64, bool)]) -> Option<Number> {
+        let mut row = Row::new(&CANDIDATES[0]);
+        for (round, (value, marked)) in rounds.iter().enumerate() {
+            let measured = Measured::default().with(METRIC.key, Some(*value));
+            let invalid = marked.then(|| "why".to_owned());
+            row.samples.push(Sample::measured(round, Measured { invalid, ..measured }));
+        }
+        row.number(&METRIC)
+    }
+
+    #[test]
+    fn marked_rounds_stay_out_where_enough_are_clean() {
+        let number =
+            number(&[(1.0, false), (2.0, false), (3.0, false), (90.0, true), (91.0, true)]);
+        let number = number.expect("a number");
+        assert!(number.sound);
+        assert_eq!((number.spread.median, number.spread.rounds), (2.0, 3));
+    }
+
+    #[test]
+    fn with_too_few_clean_rounds_the_number_is_of_all_and_not_sound() {
+        let number = number(&[(1.0, false), (5.0, true), (9.0, true)]).expect("a number");
+        assert!(!number.sound);
+        assert_eq!((number.spread.median, number.spread.rounds), (5.0, 3));
+    }
+
+    #[test]
+    fn a_row_whose_rounds_all_failed_is_empty() {
+        let mut row = Row::new(&CANDIDATES[0]);
+        row.samples.push(Sample::failed(0, "why".to_owned()));
+        assert!(row.is_empty());
     }
 }

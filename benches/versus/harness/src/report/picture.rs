@@ -45,7 +45,7 @@ pub(super) fn of(table: &TableResult) -> Option<String> {
 /// Outsiders do not stretch the scale for the others.
 fn medians(cell: &CellResult, metric: &Metric) -> Vec<f64> {
     let rows = cell.rows.iter().filter(|row| row.candidate.role != Role::Outsider);
-    rows.filter_map(|row| Some(row.spread(metric)?.median)).collect()
+    rows.filter_map(|row| Some(row.number(metric)?.spread.median)).collect()
 }
 
 fn head(table: &TableResult, metric: &Metric, (width, height): (f64, f64)) -> String {
@@ -72,7 +72,7 @@ fn panel(text: &mut String, cell: &CellResult, metric: &Metric) {
     put(text, &format!("<text x=\"0\" y=\"22\" font-weight=\"bold\">{title}</text>"));
     for (index, row) in cell.rows.iter().enumerate() {
         let y = TITLE + (index as f64 + 0.5) * LINE;
-        entry(text, row, row.spread(metric), metric, &scale, y);
+        entry(text, row, row.number(metric).map(|number| number.spread), metric, &scale, y);
     }
 }
 

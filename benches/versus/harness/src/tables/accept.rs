@@ -3,12 +3,16 @@
 use anyhow::Result;
 
 use super::{Cell, Effort, Metric, Table, Unit};
-use crate::bench::{Bench, Measured};
+use crate::bench::{Bench, Measured, together};
 use crate::server::{Server, Work};
 
 /// Connections that echo beside the measured ones, and their messages per second altogether.
 const BESIDE: usize = 200;
 const BESIDE_RATE: u32 = 4000;
+/// With a smaller share of them the load was another one.
+const BESIDE_LEAST: f64 = 0.95;
+/// Accepts of which one in a thousand can be told.
+const ENOUGH: f64 = 1000.0;
 /// The background begins before and ends after the measured load by this.
 const MARGIN_MS: u64 = 600;
 
@@ -17,7 +21,10 @@ const PATIENCE: &str = "2s";
 
 pub(super) fn table(effort: Effort) -> Table {
     let rates: &[(u32, u64)] =
-        effort.either(&[(3000, 500)], &[(500, 1000), (3000, 600), (10_000, 400)]);
+        effort.either(&[(3000, 500)], &[(500, 800), (3000, 600), (10_000, 400)]);
+    let lengths: Vec<String> =
+        rates.iter().map(|(rate, ms)| format!("{ms} ms at {rate}/s")).collect();
+    let lengths = lengths.join(", ");
     let alone = rates.iter().map(|&(rate, ms)| {
         let measure = move |bench: &Bench, server: &Server| measure(bench, server, rate, ms);
         Cell::new(format!("{rate} connections/s"), Work::Accept, measure)
@@ -32,9 +39,9 @@ pub(super) fn table(effort: Effort) -> Table {
         about: format!(
             "From connect() being called to the server's accept, for connections opened at a fixed \
              rate by loadgen, which watches the kernel's socket table (`--observe diag`): the same \
-             ruler for all. Beside {BESIDE} echoing connections means 512-byte messages at {} \
-             a second altogether, from the same client CPU.",
-            BESIDE_RATE
+             ruler for all. Beside {BESIDE} echoing connections means 512-byte messages at \
+             {BESIDE_RATE} a second altogether, from the same client CPU. A round is {lengths}; \
+             p99.9 is told from 1,000 accepts on."
         ),
         cells: alone.chain(beside).collect(),
         metrics: vec![
@@ -44,6 +51,7 @@ pub(super) fn table(effort: Effort) -> Table {
             Metric::lower("p99_9", "p99.9", Unit::Nanoseconds),
             Metric::lower("max", "max", Unit::Nanoseconds),
             Metric::lower("cores", "cores used", Unit::Plain),
+            Metric::higher("echoes_beside", "echoes/s beside", Unit::PerSecond),
         ],
         most_rounds: usize::MAX,
         only: &[],
@@ -55,14 +63,16 @@ fn measure(bench: &Bench, server: &Server, rate: u32, ms: u64) -> Result<Measure
         format!("--rate {rate} --duration {ms}ms --messages 0 --observe diag --timeout {PATIENCE}");
     let loaded = bench.loadgen(server, &args)?;
     let delay = |name| loaded.number(&format!("/histograms/accept_delay/{name}"));
-    let cores = loaded.server_cpu_ns / loaded.wall_ns;
-    let measured = ["p50", "p90", "p99", "p99_9", "max"]
+    let enough = delay("count").is_some_and(|count| count >= ENOUGH);
+    let tail = enough.then_some("p99_9");
+    let measured = ["p50", "p90", "p99", "max"]
         .into_iter()
+        .chain(tail)
         .fold(Measured::default(), |measured, name| measured.with(name, delay(name)));
     let measured = measured
-        .with("cores", Some(cores))
+        .with("cores", loaded.cores)
         .with("generator_lag_p99", loaded.number("/histograms/generator_lag/p99"))
-        .with("accepted", loaded.number("/histograms/accept_delay/count"));
+        .with("accepted", delay("count"));
     Ok(Measured { invalid: loaded.invalid, ..measured })
 }
 
@@ -75,5 +85,9 @@ fn measure_beside(bench: &Bench, server: &Server, rate: u32, ms: u64) -> Result<
     let measured = measure(bench, server, rate, ms);
     let seen = background.finish()?;
     let echoes = seen.messages as f64 / (seen.elapsed_ns as f64 / 1e9);
-    Ok(measured?.with("echoes_beside", Some(echoes)))
+    let short = (echoes < BESIDE_LEAST * f64::from(BESIDE_RATE))
+        .then(|| format!("background: {echoes:.0} of {BESIDE_RATE} echoes/s"));
+    let measured = measured?.with("echoes_beside", Some(echoes));
+    let invalid = together([measured.invalid.clone(), short, seen.invalid()]);
+    Ok(Measured { invalid, ..measured })
 }

@@ -20,7 +20,7 @@ pub(super) fn table(effort: Effort) -> Table {
             "loadgen keeps {AT_ONCE} connections going, each replaced when it ends, all closed by \
              the client with a reset. One client CPU cannot exhaust a server, so the rate is \
              the pair's; the server's CPU time per connection is the server's own. A server that \
-             spins is charged for its spinning too."
+             spins is charged for its spinning too, while the load is on. A round is {ms} ms."
         ),
         cells: vec![
             cell("accept, then reset", Work::Accept, "--messages 0 --observe diag"),
@@ -41,8 +41,11 @@ fn measure(bench: &Bench, server: &Server, load: &str, ms: u64) -> Result<Measur
     let loaded = bench.loadgen(server, &args)?;
     let seconds = ms as f64 / 1000.0;
     let measured = Measured::default()
-        .with("cpu", loaded.per(loaded.server_cpu_ns, "/outcomes/attempted"))
+        .with(
+            "cpu",
+            loaded.cores.and_then(|cores| loaded.per(cores * seconds * 1e9, "/outcomes/completed")),
+        )
         .with("rate", loaded.number("/outcomes/completed").map(|count| count / seconds))
-        .with("cores", Some(loaded.server_cpu_ns / loaded.wall_ns));
+        .with("cores", loaded.cores);
     Ok(Measured { invalid: loaded.invalid, ..measured })
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Cell, Effort, Metric, Table, Unit};
-use crate::bench::{Bench, Measured};
+use crate::bench::{Bench, Measured, together};
 use crate::server::{Server, Work};
 
 const AT_ONCE: u32 = 16;
@@ -17,7 +17,7 @@ pub(super) fn table(effort: Effort) -> Table {
             "Connect, one echo of 64 bytes, reset, {AT_ONCE} at once: loadgen and the harness's \
              own epoll client one after the other against the same server process. Connections a \
              second and core are what one CPU-second of the client is good for; both spin, so \
-             that is close to what they reach on their one CPU."
+             that is close to what they reach on their one CPU. A round is {ms} ms of each."
         ),
         cells: vec![Cell::new("both against one server", Work::Echo, move |bench, server| {
             measure(bench, server, ms)
@@ -40,7 +40,7 @@ fn measure(bench: &Bench, server: &Server, ms: u64) -> Result<Measured> {
     let args = format!("--concurrency {AT_ONCE} --messages 1 --observe none --duration {ms}ms");
     let loaded = bench.loadgen(server, &args)?;
     let cpu = loaded.number("/generator/cpu/cpu_ns");
-    let loadgen_cpu = cpu.and_then(|cpu| loaded.per(cpu, "/outcomes/attempted"));
+    let loadgen_cpu = cpu.and_then(|cpu| loaded.per(cpu, "/outcomes/completed"));
     let load = format!("--connections {AT_ONCE} --replace-after 1 --duration {ms}");
     let seen = bench.client(server, &load)?.finish()?;
     let count = seen.connections as f64;
@@ -52,5 +52,5 @@ fn measure(bench: &Bench, server: &Server, ms: u64) -> Result<Measured> {
         .with("own_per_core", own_cpu.map(|cpu| 1e9 / cpu))
         .with("loadgen_cpu", loadgen_cpu)
         .with("own_cpu", own_cpu);
-    Ok(Measured { invalid: loaded.invalid, ..measured })
+    Ok(Measured { invalid: together([loaded.invalid, seen.invalid()]), ..measured })
 }

@@ -32,18 +32,21 @@ impl Load {
 pub(super) fn grid(effort: Effort) -> Table {
     let clients: &[usize] = effort.either(&[1, 50, 300], &[1, 50, 150, 300, 500, 1000]);
     let sizes: &[usize] = effort.either(&[512], &[128, 512, 1000]);
-    let ms = 250;
+    let ms = 200;
     let pairs = clients.iter().flat_map(|clients| sizes.iter().map(move |size| (*clients, *size)));
     Table {
         name: "grid",
         title: "Echo",
-        about: "Named by connections × message size. Every connection sends a message, waits for \
+        about: format!(
+            "Named by connections × message size. Every connection sends a message, waits for \
                 its echo, compares every byte and sends the next: the harness's own client, \
                 spinning on its CPU. Where that client \
                 is the slower side, throughput says little and the server's CPU time per echo \
                 says who has room left. System calls are counted in a run of their own at 512 \
-                bytes."
-            .to_owned(),
+                bytes. A round is {ms} ms, after {WARMUP_MS} ms of warm-up; its p99 is of some \
+                thousand messages at least, and where the pair is saturated it is what N \
+                connections over the rate make it."
+        ),
         cells: pairs
             .map(|(connections, size)| {
                 let load = Load { connections, size, depth: 1, ms };
@@ -75,9 +78,10 @@ pub(super) fn streams(effort: Effort) -> Table {
     Table {
         name: "streams",
         title: "Streams and pipelines",
-        about: "As in the echo table; bytes are counted once, as they come back. Pipelined: each \
-                connection has 64 messages out at once."
-            .to_owned(),
+        about: format!(
+            "As in the echo table; bytes are counted once, as they come back. Pipelined: each \
+             connection has 64 messages out at once. A round is {ms} ms."
+        ),
         cells: vec![
             cell("64 KiB messages", 64 << 10, 1),
             cell("1 MiB messages", 1 << 20, 1),
@@ -100,7 +104,8 @@ fn measure(bench: &Bench, server: &Server, load: Load) -> Result<Measured> {
     let (messages, seconds) = (seen.messages as f64, seen.elapsed_ns as f64 / 1e9);
     let bytes = messages * load.size as f64;
     let cpu = seen.server_cpu_ns.map(|cpu| cpu as f64);
-    Ok(Measured::default()
+    let measured = Measured { invalid: seen.invalid(), ..Measured::default() };
+    Ok(measured
         .with("rate", Some(messages / seconds))
         .with("bytes", Some(bytes / seconds))
         .with("p50", Some(seen.p50_ns as f64))

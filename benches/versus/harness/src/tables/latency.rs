@@ -3,11 +3,11 @@
 use anyhow::Result;
 
 use super::{Cell, Effort, Metric, Table, Unit};
-use crate::bench::{Bench, Measured};
+use crate::bench::{Bench, Measured, together};
 use crate::server::{Server, Work};
 
 /// Messages per connection: enough connections for loadgen to vouch for its percentiles.
-const MESSAGES: u32 = 50;
+const MESSAGES: u32 = 20;
 
 pub(super) fn table(effort: Effort) -> Table {
     let ms = effort.either(400, 600);
@@ -16,17 +16,20 @@ pub(super) fn table(effort: Effort) -> Table {
         title: "Round trip on one connection",
         about: format!(
             "64 bytes there and back, one connection at a time. Both clients spin: loadgen, with \
-             {MESSAGES} messages a connection, and the harness's own with one connection for all. \
-             They should agree."
+             {MESSAGES} messages a connection, and the harness's own with one connection for all: \
+             its p99 is the one compared, for loadgen's holds each connection's first message. The \
+             medians should agree. A round is {ms} ms of loadgen and {} ms of the other, some \
+             thousand messages each.",
+            ms / 2
         ),
         cells: vec![Cell::new("64 bytes", Work::Echo, move |bench, server| {
             measure(bench, server, ms)
         })],
         metrics: vec![
-            Metric::lower("p50", "p50", Unit::Nanoseconds).drawn(),
-            Metric::lower("p99", "p99", Unit::Nanoseconds).compared(),
-            Metric::lower("own_p50", "p50, other client", Unit::Nanoseconds),
-            Metric::lower("own_p99", "p99, other client", Unit::Nanoseconds),
+            Metric::lower("p50", "p50, loadgen", Unit::Nanoseconds).drawn(),
+            Metric::lower("p99", "p99, loadgen", Unit::Nanoseconds),
+            Metric::lower("own_p50", "p50, one connection", Unit::Nanoseconds),
+            Metric::lower("own_p99", "p99, one connection", Unit::Nanoseconds).compared(),
             Metric::lower("cpu", "server CPU/echo", Unit::Nanoseconds),
         ],
         most_rounds: usize::MAX,
@@ -46,5 +49,5 @@ fn measure(bench: &Bench, server: &Server, ms: u64) -> Result<Measured> {
         .with("own_p50", Some(seen.p50_ns as f64))
         .with("own_p99", Some(seen.p99_ns as f64))
         .with("cpu", cpu.map(|cpu| cpu as f64 / seen.messages as f64));
-    Ok(Measured { invalid: loaded.invalid, ..measured })
+    Ok(Measured { invalid: together([loaded.invalid, seen.invalid()]), ..measured })
 }

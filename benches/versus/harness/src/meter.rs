@@ -1,0 +1,122 @@
+//! A server's CPU time along a load that another program generates: the harness cannot read it at
+//! the load's very ends, so it reads it all along and looks at the middle.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, anyhow};
+use rustix::thread::CpuSet;
+
+use crate::process;
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const DAY_NS: u64 = 86_400_000_000_000;
+
+/// Looks at a process until it is finished.
+pub(crate) struct Meter {
+    enough: Arc<AtomicBool>,
+    looking: JoinHandle<Vec<Look>>,
+}
+
+/// When, since 1970, and what the process had used by then; nanoseconds both.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    at: u64,
+    used: u64,
+}
+
+/// What a [`Meter`] saw, oldest first.
+#[derive(Debug)]
+pub(crate) struct Looks(Vec<Look>);
+
+/// A stretch of time in nanoseconds; the begin is a time of the day in UTC.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Window {
+    pub(crate) begin: u64,
+    pub(crate) length: u64,
+}
+
+impl Meter {
+    /// Looks at `pid` from `cpu`.
+    pub(crate) fn begin(pid: u32, cpu: usize) -> Self {
+        let enough = Arc::new(AtomicBool::new(false));
+        let done = Arc::clone(&enough);
+        let looking = thread::spawn(move || {
+            let mut only = CpuSet::new();
+            only.set(cpu);
+            // Where it may not run there, its few microseconds are spent elsewhere.
+            let _elsewhere = rustix::thread::sched_setaffinity(None, &only);
+            let mut looks = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                looks.extend(look(pid));
+                thread::sleep(LOOK_EVERY);
+            }
+            looks
+        });
+        Self { enough, looking }
+    }
+
+    /// # Errors
+    /// The looking thread failed.
+    pub(crate) fn finish(self) -> Result<Looks> {
+        self.enough.store(true, Ordering::Relaxed);
+        self.looking.join().map(Looks).map_err(|_| anyhow!("the looking thread failed"))
+    }
+}
+
+/// Nothing once the process is gone.
+fn look(pid: u32) -> Option<Look> {
+    let used = process::own_cpu_ns(pid).ok()?;
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    Some(Look { at: at.as_nanos() as u64, used })
+}
+
+impl Looks {
+    /// CPUs used on average over the middle half of `window`: whatever comes before and after a
+    /// load is left out on both sides.
+    pub(crate) fn cores(&self, window: Window) -> Option<f64> {
+        let first = self.0.first()?.at;
+        let begin = first + (window.begin + DAY_NS - first % DAY_NS) % DAY_NS + window.length / 4;
+        let end = begin + window.length / 2;
+        Some((self.used_at(end)? - self.used_at(begin)?) / (end - begin) as f64)
+    }
+
+    /// In proportion between the two nearest looks.
+    fn used_at(&self, at: u64) -> Option<f64> {
+        let pair = self.0.windows(2).find(|pair| (pair[0].at..=pair[1].at).contains(&at))?;
+        let share = (at - pair[0].at) as f64 / (pair[1].at - pair[0].at).max(1) as f64;
+        Some(pair[0].used as f64 + share * pair[1].used.saturating_sub(pair[0].used) as f64)
+    }
+}
+
+/// The time of the day in RFC 3339 UTC, as nanoseconds.
+pub(crate) fn time_of_day(text: &str) -> Option<u64> {
+    let mut parts = text.split_once('T')?.1.strip_suffix('Z')?.splitn(3, ':');
+    let hours: u64 = parts.next()?.parse().ok()?;
+    let minutes: u64 = parts.next()?.parse().ok()?;
+    let seconds: f64 = parts.next()?.parse().ok()?;
+    Some((hours * 60 + minutes) * 60_000_000_000 + (seconds * 1e9) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_the_day_are_read() {
+        assert_eq!(time_of_day("2026-11-23T00:01:02.500Z"), Some(62_500_000_000));
+        assert_eq!(time_of_day("yesterday"), None);
+    }
+
+    #[test]
+    fn only_the_middle_half_counts_even_past_midnight() {
+        // Idle, then half a core from 100 to 300.
+        let looks = [(0, 0), (100, 0), (300, 100), (400, 100)];
+        let looks = Looks(looks.map(|(at, used)| Look { at: DAY_NS - 50 + at, used }).to_vec());
+        let window = Window { begin: 40, length: 220 };
+        assert_eq!(looks.cores(window), Some(0.5));
+        assert_eq!(looks.cores(Window { begin: 900, length: 10 }), None);
+    }
+}
