@@ -16,7 +16,7 @@ use crate::config::{BusyPoll, Config, Stall};
 use crate::doctor::{Finding, Standing};
 use crate::engine::PEER_LOG;
 use crate::sandbox::Sandbox;
-use crate::server::Server;
+use crate::server::{READY_LOG, Server};
 use crate::stamp::{AcceptMode, Engine};
 use crate::{doctor, ping, shutdown};
 
@@ -110,7 +110,8 @@ pub struct ServeArgs {
     /// Fault injection: workers do nothing for LENGTH every EVERY, as in 100ms/2s.
     #[arg(long, value_name = "LENGTH/EVERY", env = "URING_ECHO_STALL", value_parser = parse_stall)]
     stall: Option<Stall>,
-    /// Log format on stderr; the level is taken from RUST_LOG [default: info].
+    /// Log format on stderr; the level is taken from RUST_LOG [default: info], but
+    /// for the line that says where it listens.
     #[arg(long, value_enum, env = "URING_ECHO_LOG", default_value = "text")]
     log: LogFormat,
 }
@@ -235,7 +236,8 @@ fn start_logging(format: LogFormat) {
     let filter = EnvFilter::builder()
         .with_default_directive(Level::INFO.into())
         .with_env_var(EnvFilter::DEFAULT_ENV)
-        .from_env_lossy();
+        .from_env_lossy()
+        .add_directive(format!("{READY_LOG}=info").parse().expect("a directive"));
     let color =
         std::env::var_os("NO_COLOR").is_none() && rustix::termios::isatty(std::io::stderr());
     let builder = tracing_subscriber::fmt()

@@ -19,6 +19,10 @@ use crate::sandbox::{Fences, SandboxError};
 use crate::shutdown::{Control, Phase};
 use crate::stamp::{AcceptMode, Engine};
 
+/// The log target of the line that says where the server listens: at every log level, since
+/// whoever starts a server waits for it.
+pub(crate) const READY_LOG: &str = "uring_echo::ready";
+
 /// Why a server did not start or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -192,6 +196,7 @@ impl Server {
         let facts = &self.facts;
         for addr in &facts.addrs {
             info!(
+                target: READY_LOG,
                 %addr,
                 engine = facts.engine,
                 accept = facts.accept,

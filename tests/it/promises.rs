@@ -171,3 +171,14 @@ fn several_addresses_of_both_families_are_served_at_once() {
         });
     }
 }
+
+#[test]
+fn it_says_where_it_listens_at_every_log_level() {
+    for level in ["error", "off"] {
+        let mut command = program();
+        command.args(["serve", "--log", "json", "--listen", "127.0.0.1:0"]).env("RUST_LOG", level);
+        let Some(server) = Server::spawn(command) else { return };
+        round_trip(&mut connect(server.addr()), b"there");
+        assert!(server.end().success());
+    }
+}
