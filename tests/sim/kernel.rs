@@ -78,7 +78,7 @@ impl Kernel {
                     self.watch.cancelled_accept(burst, self.draining);
                 }
             }
-            Action::ArmRecv { conn, socket, .. } => self.arm_recv(conn, socket),
+            Action::ArmRecv { conn, socket, worth } => self.arm_recv(conn, socket, worth),
             Action::CancelRecv { conn, socket } => self.cancel_recv(conn, socket),
             Action::Send { conn, socket, source } => {
                 self.begin_send(conn, socket, What::of(source))
@@ -140,13 +140,15 @@ impl Kernel {
         }
     }
 
-    fn arm_recv(&mut self, conn: ConnId, socket: SocketId) {
+    fn arm_recv(&mut self, conn: ConnId, socket: SocketId, worth: u8) {
+        let left = u32::from(worth) * self.limits.buffer_size;
+        assert!(left > 0, "{conn:?} receives nothing");
         let socket = self.socket(socket);
         socket.know(conn);
         assert!(!socket.seen.receiving, "{conn:?} has two receives armed");
         assert!(!socket.seen.eof && !socket.seen.given_up, "{conn:?} receives after its end");
         socket.seen.receiving = true;
-        socket.recv = Some(RecvOp { cancelled: false, fresh: true });
+        socket.recv = Some(RecvOp { cancelled: false, fresh: true, left });
         let starved = std::mem::take(&mut socket.seen.starved);
         self.watch.armed_recv(starved);
     }

@@ -34,6 +34,8 @@ pub(crate) struct Faults {
     pub(crate) short_recv: u32,
     pub(crate) short_send: u32,
     pub(crate) zero_send: u32,
+    /// A receive brings more than it was armed for, which gets at longer chains than small pools do.
+    pub(crate) overdone: u32,
     pub(crate) failed_send: u32,
     /// ENOBUFS beside a pool that is not empty: it was when the kernel looked.
     pub(crate) no_buffers: u32,
@@ -101,6 +103,7 @@ impl Faults {
             short_recv: often(&[100, 500, 1000]),
             short_send: often(&[100, 500, 1000]),
             zero_send: often(&[1, 5]),
+            overdone: often(&[1000]),
             failed_send: often(&[1, 5]),
             no_buffers: often(&[10, 200, 800]),
             recv_ends: often(&[20, 300, 1000]),

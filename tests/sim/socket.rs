@@ -18,6 +18,8 @@ pub(crate) struct RecvOp {
     pub(crate) cancelled: bool,
     /// Not looked at yet: an empty pool ends it even if there is nothing to read.
     pub(crate) fresh: bool,
+    /// Bytes it may still bring.
+    pub(crate) left: u32,
 }
 
 /// A send in flight.

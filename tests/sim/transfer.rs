@@ -85,20 +85,24 @@ impl Kernel {
     }
 
     fn receive(&mut self, number: usize, conn: ConnId, waiting: u32, dice: &mut Dice) {
-        let most = waiting.min(self.memory.size());
+        let socket = self.sockets[number].as_mut().expect("the socket is open");
+        let recv = socket.recv.as_mut().expect("a receive is armed");
+        if dice.chance(self.faults.overdone) {
+            recv.left = u32::MAX;
+        }
+        let most = waiting.min(self.memory.size()).min(recv.left);
         let short = dice.chance(self.faults.short_recv);
         let len = if short { dice.range(1, most) } else { most };
-        let socket = self.sockets[number].as_mut().expect("the socket is open");
-        if let Some(recv) = &mut socket.recv {
-            recv.fresh = false;
-        }
+        recv.fresh = false;
+        recv.left -= len;
+        let done = recv.left == 0;
         let client = &mut self.clients[socket.client];
         let (who, first) = (client.number, client.taken);
         client.taken += len;
         let buf = self.memory.fill(len, |nth| Client::byte(who, first + nth));
         self.done.push(Lane::Recv(number), Event::Received { conn, buf, len });
         let full = self.done.len() >= self.limits.accept_burst as usize * 4;
-        if full || dice.chance(self.faults.recv_ends) {
+        if done || full || dice.chance(self.faults.recv_ends) {
             self.end_recv(number, conn, RecvEnd::Complete);
         }
     }
