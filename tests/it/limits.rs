@@ -2,9 +2,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::thread;
 use std::time::Duration;
 
-use crate::support::{PATIENCE, connect, on_each_engine, pattern, round_trip};
+use crate::support::{ENGINES, PATIENCE, Server, connect, on_each_engine, pattern, round_trip};
 
 #[test]
 fn connections_over_the_maximum_wait_in_the_queue_and_are_served_in_turn() {
@@ -79,7 +80,7 @@ fn idle_connections_are_closed_and_busy_ones_are_not() {
         round_trip(&mut idle, b"last words");
         for _ in 0..20 {
             round_trip(&mut busy, b"still here");
-            std::thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(50));
         }
         assert!(!matches!(idle.read(&mut [0; 1]), Ok(1..)), "closed, with or without a reset");
     });
@@ -94,5 +95,34 @@ fn a_peer_that_does_not_read_is_given_up() {
         let cut_off = std::iter::repeat_with(|| (&stream).write_all(&chunk)).take(10_000);
         assert!(cut_off.into_iter().any(|sent| sent.is_err()), "640 MB without a reader");
         round_trip(&mut connect(server.addr()), b"others are served");
+    });
+}
+
+/// It takes a little all the time, which has to be noticed however much waits in the kernel.
+#[test]
+fn the_write_timeout_spares_a_peer_that_reads_slowly() {
+    const TIMES: u32 = 200;
+    let read_slowly = |mut stream: TcpStream| {
+        stream.set_nonblocking(true).expect("a socket");
+        let flood = pattern(7, 1 << 20);
+        let mut sip = [0; 8 << 10];
+        for _ in 0..TIMES {
+            match stream.write(&flood) {
+                Ok(_) => {}
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "cut off: {error}"),
+            }
+            match stream.read(&mut sip) {
+                Ok(len) => assert_ne!(len, 0, "cut off"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "cut off: {error}"),
+            }
+            thread::sleep(Duration::from_millis(40));
+        }
+    };
+    let args = ["--workers", "1", "--write-timeout", "2s", "--drain-timeout", "1s"];
+    let servers: Vec<_> = ENGINES.iter().filter_map(|name| Server::start(name, &args)).collect();
+    thread::scope(|scope| {
+        for addr in servers.iter().map(Server::addr) {
+            scope.spawn(move || read_slowly(connect(addr)));
+        }
     });
 }

@@ -34,7 +34,7 @@ pub(crate) struct Faults {
     pub(crate) short_recv: u32,
     pub(crate) short_send: u32,
     pub(crate) zero_send: u32,
-    /// A receive brings more than it was armed for, which gets at longer chains than small pools do.
+    /// A receive brings more than it was armed for: that gets at longer chains in small pools.
     pub(crate) overdone: u32,
     pub(crate) failed_send: u32,
     /// ENOBUFS beside a pool that is not empty: it was when the kernel looked.
