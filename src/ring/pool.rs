@@ -83,7 +83,7 @@ impl Pool {
         assert!(count <= 1 << 15, "a buffer ring has at most 32768 entries");
         let slots = count.max(1).next_power_of_two();
         let entries = Region::new(usize::from(slots) * size_of::<BufRingEntry>());
-        let memory = Region::new(usize::from(count) * size as usize);
+        let memory = Region::lazy(usize::from(count) * size as usize);
         let held = vec![false; usize::from(count)].into_boxed_slice();
         let spare = (0..count).rev().collect();
         let demand = Demand::new(count);

@@ -7,7 +7,7 @@ const PAGE: usize = 4096;
 
 /// A page-aligned, zeroed mapping that is freed only when its owner says that the kernel is done
 /// with it. Dropping a `Region` leaks it: an address the kernel may still write to must never be
-/// handed to the allocator. A page costs memory from its first use on (mmap(2)).
+/// handed to the allocator.
 #[derive(Debug)]
 pub(super) struct Region {
     start: NonNull<u8>,
@@ -15,14 +15,23 @@ pub(super) struct Region {
 }
 
 impl Region {
-    /// `len` bytes, at least one page.
+    /// `len` bytes, at least one page, all of which cost memory from now on: what a process needs
+    /// in the long run shows at its start.
     pub(super) fn new(len: usize) -> Self {
+        Self::map(len, libc::MAP_POPULATE)
+    }
+
+    /// The same, each page of which costs memory from its first use on (mmap(2)).
+    pub(super) fn lazy(len: usize) -> Self {
+        Self::map(len, 0)
+    }
+
+    fn map(len: usize, populate: libc::c_int) -> Self {
         let layout = Layout::from_size_align(len.max(PAGE), PAGE).expect("length fits isize");
-        let (read_write, private) =
-            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let read_write = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | populate;
         // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
-        let start =
-            unsafe { libc::mmap(ptr::null_mut(), layout.size(), read_write, private, -1, 0) };
+        let start = unsafe { libc::mmap(ptr::null_mut(), layout.size(), read_write, flags, -1, 0) };
         let failed = start == libc::MAP_FAILED;
         let Some(start) = NonNull::new(start.cast()).filter(|_| !failed) else {
             handle_alloc_error(layout)
@@ -47,7 +56,7 @@ impl Region {
     /// # Safety
     /// No operation in flight may refer to the region, and no pointer into it may be used again.
     pub(super) unsafe fn free(&mut self) {
-        // SAFETY: exactly the mapping made by `new`; the caller promises that nobody uses it any
+        // SAFETY: exactly the mapping made by `map`; the caller promises that nobody uses it any
         // more, and the ring's `Drop` is the only caller, once.
         let unmapped = unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
         debug_assert_eq!(unmapped, 0, "a mapping of ours");
