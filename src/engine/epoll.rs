@@ -5,30 +5,29 @@
 
 mod blocked;
 mod pool;
+mod sending;
 mod sockets;
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{
-    RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, acceptfrom_with, recv, send, sendmsg,
-};
+use rustix::net::{RecvFlags, SocketFlags, acceptfrom_with, recv};
 use rustix::time::Timespec;
 use tracing::warn;
 
-use self::blocked::{Blocked, Spans};
+use self::blocked::Spans;
 use self::pool::Pool;
 use self::sockets::{Key, NOT_A_SOCKET, Sockets};
 use super::accepted::{PeerInterest, accept_end};
 use super::stamper::Stamper;
 use super::worker::{BATCH, Kernel};
 use super::{EngineError, WorkerPlan};
-use crate::echo::{AcceptEnd, Action, Burst, ConnId, Event, ListenerId, RecvEnd, SocketId, Source};
+use crate::echo::{AcceptEnd, Action, Burst, ConnId, Event, ListenerId, RecvEnd, SocketId};
 use crate::shutdown::Phase;
 use crate::stamp::FRAME_LEN;
 
@@ -251,13 +250,13 @@ impl Epoll {
         if self.accepts_left == 0 {
             return false;
         }
-        self.accepts_left -= 1;
         let count = self.listeners.len();
         for index in (self.turn..count).chain(0..self.turn) {
             let Listener { ready: true, armed: Some(burst), .. } = self.listeners[index] else {
                 continue;
             };
             let accepted = self.accept(index);
+            self.accepts_left = self.accepts_left.saturating_sub(1);
             if accepted == Err(Errno::AGAIN) {
                 self.listeners[index].ready = false;
                 continue;
@@ -403,93 +402,6 @@ impl Epoll {
             self.pool.release(buf);
         }
         events.push(Event::RecvEnded { conn, end });
-    }
-
-    fn start_send(&mut self, now: u64, conn: ConnId, slot: SocketId, source: Source<'_>) {
-        let (sent, blocked) = match source {
-            Source::Greeting { offset, len } => {
-                let start = conn.index() as usize * FRAME_LEN;
-                // Asked for while the accept is handled, so `now` is when that was.
-                if offset == 0 {
-                    let stamper = self.stamper.as_mut().expect("a greeting is a stamp");
-                    self.staging[start..start + FRAME_LEN].copy_from_slice(&stamper.next(now));
-                }
-                let staged = Blocked::Staged { start: start + offset as usize, len: len as usize };
-                (self.try_send(slot, staged), staged)
-            }
-            Source::Spans(spans) => {
-                let kept = Blocked::Spans(self.spans.keep(spans));
-                (self.try_send(slot, kept), kept)
-            }
-        };
-        if sent == Err(Errno::AGAIN) {
-            return self.block(conn, slot, blocked);
-        }
-        self.forget(blocked);
-        self.done.push_back(sent_event(conn, sent));
-    }
-
-    fn block(&mut self, conn: ConnId, slot: SocketId, blocked: Blocked) {
-        let key = self.sockets.key(slot);
-        let socket = self.sockets.at(slot);
-        socket.blocked = Some((conn, blocked));
-        if std::mem::replace(&mut socket.watched_for_room, true) {
-            return;
-        }
-        let (datum, flags) = (EventData::new_u64(key.to_bits()), READS | EventFlags::OUT);
-        if let Err(error) = epoll::modify(&self.epoll, &socket.fd, datum, flags) {
-            warn!(%error, "a connection is lost: its socket cannot be watched for room");
-            self.cancel_send(slot);
-        }
-    }
-
-    fn send_again(&mut self, slot: SocketId, events: &mut Vec<Event>) {
-        let Some((conn, blocked)) = self.sockets.at(slot).blocked else { return };
-        let sent = self.try_send(slot, blocked);
-        if sent != Err(Errno::AGAIN) {
-            self.sockets.at(slot).blocked = None;
-            self.forget(blocked);
-            events.push(sent_event(conn, sent));
-        }
-    }
-
-    fn cancel_send(&mut self, slot: SocketId) {
-        if let Some((conn, blocked)) = self.sockets.at(slot).blocked.take() {
-            self.forget(blocked);
-            self.done.push_back(Event::SendFailed { conn });
-        }
-    }
-
-    fn forget(&mut self, blocked: Blocked) {
-        if let Blocked::Spans(index) = blocked {
-            self.spans.forget(index);
-        }
-    }
-
-    fn try_send(&mut self, slot: SocketId, what: Blocked) -> Result<usize, Errno> {
-        let socket = self.sockets.at(slot).fd.as_fd();
-        match what {
-            Blocked::Staged { start, len } => send_bytes(socket, &self.staging[start..start + len]),
-            Blocked::Spans(index) => match self.spans.get(index) {
-                [span] => send_bytes(socket, self.pool.bytes(span)),
-                spans => {
-                    let slices = &self.pool.slices(spans)[..spans.len()];
-                    let mut none = SendAncillaryBuffer::default();
-                    retry_on_intr(|| sendmsg(socket, slices, &mut none, SendFlags::NOSIGNAL))
-                }
-            },
-        }
-    }
-}
-
-fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    retry_on_intr(|| send(socket, bytes, SendFlags::NOSIGNAL))
-}
-
-fn sent_event(conn: ConnId, sent: Result<usize, Errno>) -> Event {
-    match sent {
-        Ok(len) => Event::Sent { conn, len: u32::try_from(len).expect("at most a pool") },
-        Err(_) => Event::SendFailed { conn },
     }
 }
 
