@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
+use tracing::debug;
 
 use super::ledger::Ledger;
 use crate::config::Config;
@@ -62,8 +63,10 @@ impl Connection {
             return;
         }
         ledger.note(counter);
-        // Refused only where the peer has ended the connection already.
-        self.stream.shutdown(Shutdown::Both).ok();
+        // Refused where the peer has ended the connection already: then nothing is in flight long.
+        if let Err(error) = self.stream.shutdown(Shutdown::Both) {
+            debug!(%error, "shutting down a connection that is cut short");
+        }
     }
 
     /// Sends the greeting, then echoes until the peer's end of stream; a connection that breaks

@@ -11,6 +11,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{Shutdown, shutdown};
 use rustix::time::Timespec;
 use tokio_uring::net::TcpListener;
+use tracing::warn;
 
 use super::worker::Worker;
 use crate::clock::monotonic_ns;
@@ -65,8 +66,11 @@ impl Listener {
         };
         if done {
             // This ends the accept in flight (EINVAL), in every worker that shares the socket.
-            // Refused, it has been done before.
-            shutdown(&self.socket, Shutdown::Read).ok();
+            match shutdown(&self.socket, Shutdown::Read) {
+                // Refused as not connected, it has been done before.
+                Ok(()) | Err(Errno::NOTCONN) => {}
+                Err(error) => warn!(%error, "a listener could not be shut down"),
+            }
         }
         done
     }

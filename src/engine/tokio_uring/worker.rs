@@ -93,8 +93,9 @@ impl Worker {
             listener.is_done(self.phase());
         }
         let ended = self.until(|worker| worker.is_finished() || worker.phase() == Phase::Stopping);
-        // Late or told to: either way whoever is left is cut short.
-        timeout(self.plan.config.drain_timeout, ended).await.ok();
+        if timeout(self.plan.config.drain_timeout, ended).await.is_err() {
+            debug!("the drain's time is over: who is left is cut short");
+        }
         self.stop();
         self.until(Self::is_finished).await;
         self.ledger.publish();
@@ -234,7 +235,8 @@ impl Worker {
             AcceptEnd::Exhausted => {
                 self.ledger.note(|stats| stats.accept_exhausted += 1);
                 let backoff = Duration::from_nanos(self.plan.limits.shard.accept_backoff.0);
-                timeout(backoff, self.freed.notified()).await.ok();
+                // Time alone may have mended it, or a close: either way the accept is tried again.
+                let (Ok(()) | Err(_)) = timeout(backoff, self.freed.notified()).await;
             }
             AcceptEnd::Fatal if self.phase() == Phase::Serving => {
                 self.fault.set(Errno::from_io_error(error));
