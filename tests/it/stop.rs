@@ -75,13 +75,19 @@ fn a_second_signal_ends_it_now() {
     }
 }
 
+/// A server with a place for one, and who has it.
+fn full_server(engine: &str, drain_timeout: &str) -> Option<(Server, TcpStream)> {
+    let args = ["--workers", "1", "--max-connections", "1", "--drain-timeout", drain_timeout];
+    let server = Server::start(engine, &args)?;
+    let mut only = connect(server.addr());
+    round_trip(&mut only, b"full");
+    Some((server, only))
+}
+
 #[test]
 fn a_full_server_ends_too_and_serves_who_was_queued() {
     for engine in ENGINES {
-        let args = ["--workers", "1", "--max-connections", "1", "--drain-timeout", "60s"];
-        let Some(server) = Server::start(engine, &args) else { return };
-        let mut only = connect(server.addr());
-        round_trip(&mut only, b"full");
+        let Some((server, only)) = full_server(engine, "60s") else { return };
         let mut queued = connect(server.addr());
         server.signal(Signal::TERM);
         server.wait_for_log("draining; signal again to exit now").expect("a log line");
@@ -95,10 +101,7 @@ fn a_full_server_ends_too_and_serves_who_was_queued() {
 #[test]
 fn a_full_server_ends_in_time_with_a_queue_left() {
     for engine in ENGINES {
-        let args = ["--workers", "1", "--max-connections", "1", "--drain-timeout", "100ms"];
-        let Some(server) = Server::start(engine, &args) else { return };
-        let mut only = connect(server.addr());
-        round_trip(&mut only, b"full");
+        let Some((server, _only)) = full_server(engine, "100ms") else { return };
         let _queued = connect(server.addr());
         server.signal(Signal::TERM);
         assert_eq!(server.wait().code(), Some(0));
