@@ -1,32 +1,21 @@
 //! loadgen: how long did connections wait to be accepted?
 //!
-//! [`cli`] → [`config`] → [`preflight`] → [`dispatch`]: per generator thread a [`schedule`], a
-//! table of [`connection`]s and a [`ledger`] that writes into the [`record`]er, watched by
-//! [`observe`] → [`totals`] → [`verdict`] → [`report`], with the [`evidence`] sampler beside.
-//! [`run()`](run::run) is the whole of it. Two commands stand apart: [`torture`] checks a server,
-//! [`hold`] holds idle connections and weighs them.
+//! Layers, each of which uses only those below it:
+//! [`cli`] (what can be typed) → [`commands`] (one per subcommand, wiring only) → [`render`] and
+//! [`analyse`] (over the result) → [`generate`] (the hot path) → [`observe`] (when was it
+//! accepted) → [`evidence`] (what the kernel counted) → [`server`] (the embedded one) → [`plan`]
+//! (before the first packet) → [`model`] (the result) → [`sys`] and [`echo_client`].
 #![forbid(unsafe_code)]
 
+pub mod analyse;
 pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod connection;
-pub mod dispatch;
-pub mod embedded;
-pub mod environment;
+pub mod commands;
+pub mod echo_client;
 pub mod evidence;
-pub mod hold;
-pub mod human;
-pub mod ledger;
+pub mod generate;
+pub mod model;
 pub mod observe;
-pub mod payload;
-pub mod preflight;
-pub mod progress;
-pub mod record;
-pub mod report;
-pub mod run;
-pub mod schedule;
-pub mod sources;
-pub mod torture;
-pub mod totals;
-pub mod verdict;
+pub mod plan;
+pub mod render;
+pub mod server;
+pub mod sys;

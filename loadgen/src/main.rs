@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use anyhow::{Error, Result};
 use clap::Parser;
 use loadgen::cli::{Cli, Command, RunArgs};
-use loadgen::config::RunConfig;
-use loadgen::{embedded, hold, run, torture};
+use loadgen::commands::{hold, run, torture};
+use loadgen::plan::config::RunConfig;
+use loadgen::server;
 
 fn main() -> ExitCode {
     let mut args = env::args_os();
     match args.nth(1) {
-        Some(first) if first == embedded::SERVE => return serve(args),
+        Some(first) if first == server::SERVE => return serve(args),
         Some(first) if first == hold::HOLD => return done(hold::holder(args).map(|()| true)),
         _ => {}
     }
@@ -47,7 +48,7 @@ fn done(found: Result<bool, impl Into<Error>>) -> ExitCode {
 
 /// This program as the embedded server.
 fn serve(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let bound: Result<()> = embedded::die_with_parent().map_err(Into::into);
+    let bound: Result<()> = server::die_with_parent().map_err(Into::into);
     if let Err(error) = bound {
         return complain(&error, FAILURE);
     }

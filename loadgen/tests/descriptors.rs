@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::UdpSocket;
 
-use loadgen::dispatch::prewarm_descriptors;
+use loadgen::generate::prewarm_descriptors;
 
 /// Slots of this process's descriptor table; see proc_pid_status(5).
 fn table() -> u64 {

@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use clap::Parser;
 use loadgen::cli::{Cli, Command};
-use loadgen::config::{Observe, RunConfig};
-use loadgen::environment::Environment;
+use loadgen::evidence::environment::Environment;
 use loadgen::evidence::{Conntrack, CpuUse, Evidence, KernelCounters, QueueEvidence};
-use loadgen::record::{Interval, Outcome, Phase, Recorder};
-use loadgen::report::terminal;
-use loadgen::report::{self, ExitStatus, Finished, Report, Server, Style, Target};
-use loadgen::totals::Totals;
+use loadgen::generate::aggregation::Totals;
+use loadgen::generate::recorder::{Interval, Outcome, Phase, Recorder};
+use loadgen::plan::config::{Observe, RunConfig};
+use loadgen::render::terminal;
+use loadgen::render::{self, ExitStatus, Finished, Report, Server, Style, Target};
 use serde_json::Value;
 
 fn config(args: &str) -> RunConfig {
@@ -205,7 +205,7 @@ fn a_folder_is_made_and_an_older_result_replaced() {
     let out = folder.path().join("a/b");
     let totals = totals();
     for json in ["old", "new"] {
-        let files = report::write_folder(&out, json, &totals, started_at()).unwrap();
+        let files = render::write_folder(&out, json, &totals, started_at()).unwrap();
         assert!(files.iter().all(|file| file.is_file()));
     }
     assert_eq!(std::fs::read_to_string(out.join("result.json")).unwrap(), "new");
@@ -216,7 +216,7 @@ fn a_folder_is_made_and_an_older_result_replaced() {
 
     assert!(out.join("run.hlog").metadata().unwrap().len() > 1000);
 
-    let error = report::write_folder(Path::new("/proc/nothing"), "", &totals, started_at());
+    let error = render::write_folder(Path::new("/proc/nothing"), "", &totals, started_at());
     assert!(error.unwrap_err().to_string().contains("/proc/nothing"));
 }
 

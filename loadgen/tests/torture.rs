@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use loadgen::embedded::SERVE;
-use loadgen::torture::{self, CaseResult, Options, Verdict};
+use loadgen::commands::torture::{self, CaseResult, Options, Verdict};
+use loadgen::server::SERVE;
 use serde_json::Value;
 
 /// A server in a process of its own, gone with this value.

@@ -12,8 +12,8 @@ use std::hint::black_box;
 
 use gungraun::Callgrind;
 use gungraun::prelude::*;
-use loadgen::record::{Phase, Recorder};
-use loadgen::totals::Totals;
+use loadgen::generate::aggregation::Totals;
+use loadgen::generate::recorder::{Phase, Recorder};
 use micro::{Crowded, Operation, Worker, codecs};
 use uring_echo::ring::Token;
 use uring_echo::stamp::{FRAME_LEN, Stamp, StampError};

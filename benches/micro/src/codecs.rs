@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
-use loadgen::record::{Interval, Phase, Recorder};
-use loadgen::report::hlog;
-use loadgen::totals::Totals;
+use loadgen::generate::aggregation::Totals;
+use loadgen::generate::recorder::{Interval, Phase, Recorder};
+use loadgen::render::hlog;
 use uring_echo::ring::{Op, Token};
 use uring_echo::stamp::{AcceptMode, ClockDomain, Engine, FRAME_LEN, Stamp};
 

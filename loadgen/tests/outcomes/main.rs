@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use loadgen::cli::{Cli, Command};
-use loadgen::config::RunConfig;
-use loadgen::connection::Method;
-use loadgen::dispatch::{Crew, Delivery, DispatchError, Plan};
+use loadgen::generate::aggregation::Totals;
+use loadgen::generate::connection::Method;
+use loadgen::generate::recorder::{Interval, Outcome, Phase};
+use loadgen::generate::{Crew, Delivery, DispatchError, Plan};
 use loadgen::observe::ListenerQueue;
-use loadgen::record::{Interval, Outcome, Phase};
-use loadgen::totals::Totals;
+use loadgen::plan::config::RunConfig;
 use uring_echo::stamp::ClockDomain;
 
 use server::{Server, deaf, idle, refusing};

@@ -1,0 +1,3 @@
+//! What follows from a result: pure functions.
+
+pub mod verdict;

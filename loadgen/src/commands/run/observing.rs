@@ -1,0 +1,140 @@
+//! How the accepts of this server are to be observed.
+
+use std::net::SocketAddr;
+
+use uring_echo::stamp::ClockDomain;
+
+use super::target_server::Host;
+use super::{RunError, refused};
+use crate::generate::connection::Method;
+use crate::observe::{Found, ListenerQueue, ProbeError, probe};
+use crate::plan::config::{Observe, RunConfig};
+use crate::render::Target;
+use crate::render::progress::Progress;
+
+/// What was decided, and what the server was found to do.
+#[derive(Debug)]
+pub(super) struct Observing {
+    method: Method,
+    /// Of a server that stamps.
+    clock_domain: Option<ClockDomain>,
+}
+
+impl Observing {
+    /// Decides: the embedded server is known, any other is asked with one connection.
+    pub(super) fn choose(
+        config: &RunConfig,
+        host: &Host,
+        progress: &Progress,
+    ) -> Result<Self, RunError> {
+        if host.is_embedded() {
+            return Self::of_embedded(config.observe);
+        }
+        if config.observe == Observe::None {
+            return Ok(Self { method: Method::None, clock_domain: None });
+        }
+        match probe(host.addr()) {
+            Ok(found) => Self::of_foreign(config.observe, found, progress),
+            Err(error) => Ok(Self::of_silent(config.observe, host.addr(), &error, progress)),
+        }
+    }
+
+    pub(super) fn method(&self) -> Method {
+        self.method
+    }
+
+    /// Whether the server is known to stamp, so that it is ours and echoes.
+    pub(super) fn stamps(&self) -> bool {
+        self.clock_domain.is_some()
+    }
+
+    /// For the result file.
+    pub(super) fn target(&self, addr: SocketAddr) -> Target {
+        let observe = match self.method {
+            Method::Stamp => Observe::Stamp,
+            Method::Diag => Observe::Diag,
+            Method::None => Observe::None,
+        };
+        let clock_domain = self.clock_domain.map(|domain| format!("{:016x}", domain.0));
+        Target { addr: addr.to_string(), clock_domain, observe }
+    }
+
+    fn of_embedded(asked: Observe) -> Result<Self, RunError> {
+        let method = match asked {
+            Observe::Auto | Observe::Stamp => Method::Stamp,
+            Observe::Diag => Method::Diag,
+            Observe::None => Method::None,
+        };
+        let stamps = method == Method::Stamp;
+        let domain = stamps.then(ClockDomain::current).transpose();
+        Ok(Self { method, clock_domain: domain.map_err(refused("reading the clock's domain"))? })
+    }
+
+    fn of_foreign(asked: Observe, found: Found, progress: &Progress) -> Result<Self, RunError> {
+        let clock_domain = match &found {
+            Found::Stamp(stamp) => Some(stamp.clock_domain),
+            Found::Diag | Found::Nothing { .. } => None,
+        };
+        let method = match (asked, usable(found)?) {
+            (Observe::None, _) => Method::None,
+            (Observe::Auto | Observe::Stamp, Found::Stamp(_)) => Method::Stamp,
+            (Observe::Stamp, Found::Nothing { reason }) if clock_domain.is_some() => {
+                return Err(RunError::NotObservable { asked: "stamp", reason, instead: "none" });
+            }
+            (Observe::Stamp, _) => {
+                progress.note(NO_STAMP);
+                Method::Stamp
+            }
+            (Observe::Auto, Found::Diag) => Method::Diag,
+            (Observe::Diag, Found::Diag | Found::Stamp(_)) => Method::Diag,
+            (Observe::Diag, Found::Nothing { reason }) => {
+                return Err(RunError::NotObservable { asked: "diag", reason, instead: "none" });
+            }
+            (Observe::Auto, Found::Nothing { reason }) => {
+                progress.note(&format!("accepts cannot be observed: {reason}"));
+                Method::None
+            }
+        };
+        Ok(Self { method, clock_domain })
+    }
+
+    /// Of a server that could not be asked: the run will show what becomes of its connections.
+    fn of_silent(
+        asked: Observe,
+        addr: SocketAddr,
+        error: &ProbeError,
+        progress: &Progress,
+    ) -> Self {
+        progress.note(&format!("the server could not be asked how to observe it: {error}"));
+        let method = match asked {
+            Observe::Stamp => Method::Stamp,
+            Observe::Diag => Method::Diag,
+            Observe::None => Method::None,
+            Observe::Auto if listens_here(addr) => Method::Diag,
+            Observe::Auto => Method::None,
+        };
+        Self { method, clock_domain: None }
+    }
+}
+
+/// A stamp is of no use without a clock to compare it with.
+fn usable(found: Found) -> Result<Found, RunError> {
+    let here = ClockDomain::current().map_err(refused("reading the clock's domain"))?;
+    Ok(match found {
+        Found::Stamp(stamp) if !stamp.clock_domain.compares_with(here) => {
+            Found::Nothing { reason: OTHER_CLOCK.into() }
+        }
+        found => found,
+    })
+}
+
+fn listens_here(addr: SocketAddr) -> bool {
+    let depth = ListenerQueue::open(addr).and_then(|mut queue| queue.sample());
+    matches!(depth, Ok(Some(_)))
+}
+
+const OTHER_CLOCK: &str = "the server stamps with a clock that cannot be compared with this \
+    one: it is on another host, or in another time namespace";
+
+const NO_STAMP: &str = "this server sends no stamp, so every connection will be stamp_invalid or \
+    never_accepted: start uring-echo with --stamp, or use --observe diag";

@@ -1,0 +1,145 @@
+//! Whom a run measures: the embedded server, or one that was there before.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitStatus;
+
+use rustix::thread::sched_getaffinity;
+
+use super::{RunError, refused};
+use crate::cli::parse_cpus;
+use crate::plan::config::{Observe, RunConfig};
+use crate::render::Server;
+use crate::server::cpu_contention::Neighbours;
+use crate::server::{EmbeddedServer, cpu_list, split_cpus};
+
+/// The server of a run and how the CPUs are divided.
+#[derive(Debug)]
+pub(super) struct Host {
+    addr: SocketAddr,
+    embedded: Option<EmbeddedServer>,
+    /// CPUs this process may use.
+    allowed: Vec<usize>,
+    /// CPUs of the generator; empty leaves it to the scheduler.
+    generator_cpus: Vec<usize>,
+    neighbours: Neighbours,
+}
+
+impl Host {
+    /// The server named by the configuration; without one it is started.
+    pub(super) fn find(config: &RunConfig) -> Result<Self, RunError> {
+        let allowed = allowed_cpus()?;
+        let (embedded, generator_cpus) = match config.target {
+            Some(_) => (None, config.cpus.clone().unwrap_or_default()),
+            None => {
+                let (server_cpus, generator_cpus) = divide(config, &allowed);
+                (Some(start(config, &server_cpus)?), generator_cpus)
+            }
+        };
+        let started = embedded.as_ref().map(EmbeddedServer::addr);
+        let addr = started.or(config.target).expect("one of the two");
+        let neighbours = Neighbours::of(addr, embedded.as_ref().map(EmbeddedServer::pid));
+        Ok(Self { addr, embedded, allowed, generator_cpus, neighbours })
+    }
+
+    /// Where to connect to.
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Whether it is ours.
+    pub(super) fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
+    /// Its process, where it is known.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.embedded.as_ref().map(EmbeddedServer::pid)
+    }
+
+    /// CPUs for the generator; empty leaves it to the scheduler.
+    pub(super) fn generator_cpus(&self) -> &[usize] {
+        &self.generator_cpus
+    }
+
+    /// Whether that many spinning threads leave somebody without a CPU. Threads with CPUs of their
+    /// own stay on the first ones of these.
+    pub(super) fn must_share_with(&self, threads: u16) -> bool {
+        let threads = usize::from(threads);
+        let own = if self.generator_cpus.is_empty() {
+            &self.allowed[..]
+        } else {
+            &self.generator_cpus[..self.generator_cpus.len().min(threads)]
+        };
+        self.neighbours.starve(own, threads)
+    }
+
+    /// Whether the embedded server has ended, and how.
+    pub(super) fn died(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.embedded.as_mut().map_or(Ok(None), EmbeddedServer::try_exited)
+    }
+
+    /// Stops the embedded server and says what there is to say about it.
+    pub(super) fn into_report(self) -> Result<Server, RunError> {
+        let Some(embedded) = self.embedded else { return Ok(Server::default()) };
+        let server = Server::from(embedded.facts());
+        let status = embedded.stop().map_err(refused("stopping the embedded server"))?;
+        if status.success() { Ok(server) } else { Err(RunError::ServerDied { status }) }
+    }
+}
+
+fn start(config: &RunConfig, cpus: &[usize]) -> Result<EmbeddedServer, RunError> {
+    let args: Vec<OsString> = config.server_args.iter().map(OsString::from).collect();
+    let stamp = matches!(config.observe, Observe::Auto | Observe::Stamp);
+    Ok(EmbeddedServer::start(&args, Some(&cpu_list(cpus)), stamp)?)
+}
+
+fn allowed_cpus() -> Result<Vec<usize>, RunError> {
+    let set = sched_getaffinity(None).map_err(|e| refused("reading the CPU affinity")(e.into()))?;
+    Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
+}
+
+/// CPUs of the server and of the generator. What the user gave to one is not given to the other
+/// unless nothing else is left.
+fn divide(config: &RunConfig, allowed: &[usize]) -> (Vec<usize>, Vec<usize>) {
+    let others = |taken: &[usize]| {
+        let rest: Vec<usize> = allowed.iter().copied().filter(|cpu| !taken.contains(cpu)).collect();
+        if rest.is_empty() { allowed.to_vec() } else { rest }
+    };
+    match (server_cpus(&config.server_args), &config.cpus) {
+        (Some(server), Some(generator)) => (server, generator.clone()),
+        (Some(server), None) => {
+            let generator = others(&server);
+            (server, generator)
+        }
+        (None, Some(generator)) => (others(generator), generator.clone()),
+        (None, None) => split_cpus(allowed),
+    }
+}
+
+/// `--cpus` among the server's arguments. What is wrong with it the server will say.
+fn server_cpus(args: &[String]) -> Option<Vec<usize>> {
+    let at = args.iter().position(|arg| arg == "--cpus" || arg.starts_with("--cpus="))?;
+    let list = args[at].strip_prefix("--cpus=").or_else(|| Some(args.get(at + 1)?.as_str()))?;
+    parse_cpus(list).ok().map(|list| list.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::config::typed;
+
+    fn divided(args: &str) -> (Vec<usize>, Vec<usize>) {
+        divide(&typed(args).expect(args), &[0, 1, 2])
+    }
+
+    #[test]
+    fn nobody_gets_what_the_user_gave_to_the_other() {
+        assert_eq!(divided("--cpus 1"), (vec![0, 2], vec![1]));
+        assert_eq!(divided("-- --cpus 0-1"), (vec![0, 1], vec![2]));
+        assert_eq!(divided("-- --cpus=2"), (vec![2], vec![0, 1]));
+        assert_eq!(divided("--cpus 1 -- --cpus 1"), (vec![1], vec![1]));
+        assert_eq!(divided("--cpus 0-2"), (vec![0, 1, 2], vec![0, 1, 2]));
+    }
+}

@@ -1,0 +1,74 @@
+//! Clients that go away at every moment. A bystander connected before keeps its echo, and the
+//! server serves on.
+
+use super::{Outcome, Target, Trouble};
+use crate::echo_client::{Peer, pattern};
+
+/// Before anything is sent.
+pub(super) fn after_connect(target: &Target) -> Outcome {
+    repeatedly(target, target.scaled(1000, 100), Peer::reset)
+}
+
+/// Right behind a message whose echo nobody reads.
+pub(super) fn after_send(target: &Target) -> Outcome {
+    let message = pattern(31, 4000);
+    repeatedly(target, target.scaled(1000, 100), |mut peer| {
+        peer.send(&message)?;
+        peer.reset()
+    })
+}
+
+/// While both directions are as full as they get.
+pub(super) fn mid_stream(target: &Target) -> Outcome {
+    let bytes = pattern(32, 1 << 20);
+    repeatedly(target, target.scaled(100, 10), |mut peer| {
+        while peer.send_some(&bytes)? > 0 {}
+        peer.expect(&bytes[..1000])?;
+        peer.reset()
+    })
+}
+
+/// After the end of the stream, with the echo still owed.
+pub(super) fn half_closed(target: &Target) -> Outcome {
+    let bytes = pattern(33, 1 << 20);
+    repeatedly(target, target.scaled(200, 20), |mut peer| {
+        while peer.send_some(&bytes)? > 0 {}
+        peer.half_close()?;
+        peer.reset()
+    })
+}
+
+/// With nothing owed.
+pub(super) fn after_echo(target: &Target) -> Outcome {
+    let message = pattern(34, 4000);
+    repeatedly(target, target.scaled(1000, 100), |mut peer| {
+        peer.round_trip(&message)?;
+        peer.reset()
+    })
+}
+
+/// Connects and closes in order, without a word.
+pub(super) fn vanish(target: &Target) -> Outcome {
+    repeatedly(target, target.scaled(2000, 200), |peer| {
+        drop(peer);
+        Ok(())
+    })
+}
+
+fn repeatedly(
+    target: &Target,
+    times: usize,
+    go_away: impl Fn(Peer) -> Result<(), Trouble>,
+) -> Outcome {
+    let mut bystander = target.connect()?;
+    let message = pattern(35, 1000);
+    bystander.round_trip(&message)?;
+    for _ in 0..times {
+        go_away(target.connect()?)?;
+    }
+    bystander
+        .round_trip(&message)
+        .map_err(|trouble| Trouble::Failed(format!("a bystander: {trouble}")))?;
+    target.still_serves()?;
+    Ok(format!("{times} times; a bystander and a new connection are served"))
+}

@@ -1,0 +1,53 @@
+//! The server's process is held (SIGSTOP) and let go (SIGCONT), signal(7).
+
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Outcome, Target, Trouble};
+use crate::echo_client::{Begun, Peer, pattern};
+
+/// Connects and sends while the server is held; everything is echoed once it goes on.
+pub(super) fn stop_continue(target: &Target) -> Outcome {
+    let Some(pid) = target.options.pid else {
+        return Err(Trouble::Skipped("only with --pid: it stops that process for a second".into()));
+    };
+    let message = pattern(41, 10_000);
+    let mut old = target.connect()?;
+    old.round_trip(&message)?;
+    let held = Held::hold(pid)?;
+    old.send(&message)?;
+    let begun = (0..WAITING).map(|_| target.begin(None)).collect::<Result<Vec<_>, _>>()?;
+    let new = begun.into_iter().map(Begun::complete);
+    let mut new = new.collect::<Result<Vec<Peer>, _>>()?;
+    new.iter_mut().try_for_each(|peer| peer.send(&message))?;
+    target.pause(Duration::from_secs(1));
+    drop(held);
+    old.expect(&message)?;
+    new.iter_mut().try_for_each(|peer| peer.expect(&message))?;
+    target.still_serves()?;
+    Ok(format!("held for 1 s: 1 old and {WAITING} new connections echoed after it"))
+}
+
+/// A process that goes on when this value is gone, however the case ends.
+struct Held(Pid);
+
+impl Held {
+    fn hold(pid: u32) -> Result<Self, Trouble> {
+        let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let process = process.ok_or_else(|| Trouble::Skipped(format!("{pid} is no process")))?;
+        kill_process(process, Signal::STOP)
+            .map_err(|errno| Trouble::Skipped(format!("holding process {pid}: {errno}")))?;
+        Ok(Self(process))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Err(errno) = kill_process(self.0, Signal::CONT) {
+            eprintln!("torture: the server's process does not go on: {errno}");
+        }
+    }
+}
+
+const WAITING: usize = 50;

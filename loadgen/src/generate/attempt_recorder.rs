@@ -1,0 +1,328 @@
+//! Which durations follow from the instants of an attempt, and when they are recorded.
+//!
+//! Attempts of the warm-up pass through here like all others and leave no trace but their number.
+
+use std::time::Duration;
+
+use crate::generate::recorder::{Interval, Outcome, Phase, Recorder};
+use crate::plan::schedule::nanos;
+
+/// The instants of one attempt, monotonic nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeline {
+    /// Whether it belongs to the measurement and not to the warm-up.
+    measured: bool,
+    /// t0: when the schedule wanted it.
+    intended_ns: u64,
+    /// t1: immediately before connect entered the kernel.
+    called_ns: u64,
+    /// t2: when connect was seen to be complete.
+    established_ns: Option<u64>,
+    /// t4: when the server had it.
+    accepted: Option<Accept>,
+    /// t5: when the first byte from the server was here.
+    first_byte_ns: Option<u64>,
+}
+
+/// An accept, as observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accept {
+    /// When, monotonic nanoseconds.
+    pub at_ns: u64,
+    /// Width of the bracket it lies in; `None` if the instant is exact.
+    pub bracket_ns: Option<u64>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// What the system call said, where it was one.
+    pub errno: Option<i32>,
+}
+
+/// An accept before the connect that caused it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("accepted {by_ns} ns before connect was called")]
+pub struct AcceptedTooEarly {
+    /// By how much.
+    pub by_ns: u64,
+}
+
+/// Writes one thread's attempts into its [`Recorder`].
+#[derive(Debug)]
+pub struct Ledger {
+    recorder: Recorder,
+    start_ns: u64,
+    warmup_ns: u64,
+    /// Somebody looks when connections are accepted; without, a wait says nothing about accepts.
+    observed: bool,
+}
+
+impl Timeline {
+    /// When connect was called (t1).
+    #[must_use]
+    pub fn called_ns(&self) -> u64 {
+        self.called_ns
+    }
+
+    /// Whether connect is complete.
+    #[must_use]
+    pub fn is_established(&self) -> bool {
+        self.established_ns.is_some()
+    }
+
+    /// Whether the accept has been observed.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.accepted.is_some()
+    }
+}
+
+impl From<Outcome> for Ending {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, errno: None }
+    }
+}
+
+impl Ledger {
+    /// An empty one; [`Self::begin`] comes before the first attempt.
+    #[must_use]
+    pub fn new(warmup: Duration, observed: bool) -> Self {
+        Self { recorder: Recorder::new(), start_ns: 0, warmup_ns: nanos(warmup), observed }
+    }
+
+    /// The run starts at this instant.
+    pub fn begin(&mut self, start_ns: u64) {
+        self.start_ns = start_ns;
+    }
+
+    /// An arrival of the schedule for which connect was never called.
+    pub fn not_called(&mut self, intended_ns: u64, ending: Ending) {
+        if self.arrival(intended_ns) {
+            self.recorder.outcome(ending.outcome, ending.errno);
+        }
+    }
+
+    /// An arrival of the schedule for which connect is about to enter the kernel.
+    pub fn called(&mut self, intended_ns: u64, called_ns: u64) -> Timeline {
+        let measured = self.arrival(intended_ns);
+        if measured {
+            let since_start = |at_ns: u64| at_ns.saturating_sub(self.start_ns);
+            self.recorder.connect_called(since_start(intended_ns), since_start(called_ns));
+        }
+        Timeline {
+            measured,
+            intended_ns,
+            called_ns,
+            established_ns: None,
+            accepted: None,
+            first_byte_ns: None,
+        }
+    }
+
+    /// connect is complete.
+    pub fn established(&mut self, times: &mut Timeline, now_ns: u64) {
+        times.established_ns = Some(now_ns);
+        self.record(times, Phase::Connect, now_ns.saturating_sub(times.called_ns));
+    }
+
+    /// The server took the connection. Comes after [`Self::established`], though the accept itself
+    /// may lie before it.
+    ///
+    /// # Errors
+    /// [`AcceptedTooEarly`]: the clocks contradict each other, and nothing is recorded.
+    pub fn accepted(
+        &mut self,
+        times: &mut Timeline,
+        accept: Accept,
+    ) -> Result<(), AcceptedTooEarly> {
+        let Some(delay_ns) = accept.at_ns.checked_sub(times.called_ns) else {
+            return Err(AcceptedTooEarly { by_ns: times.called_ns - accept.at_ns });
+        };
+        times.accepted = Some(accept);
+        self.record(times, Phase::AcceptDelay, delay_ns);
+        let response_ns = accept.at_ns.saturating_sub(times.intended_ns);
+        self.record(times, Phase::AcceptResponse, response_ns);
+        if let Some(width_ns) = accept.bracket_ns {
+            self.record(times, Phase::DiagResolution, width_ns);
+        }
+        let established_ns = times.established_ns.unwrap_or(times.called_ns);
+        match accept.at_ns.checked_sub(established_ns) {
+            Some(wait_ns) if wait_ns > 0 => self.record(times, Phase::PostConnectWait, wait_ns),
+            _ if times.measured => self.recorder.accepted_before_return(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Bytes from the server are here; only the first count.
+    pub fn heard(&mut self, times: &mut Timeline, now_ns: u64) {
+        if times.first_byte_ns.is_none() {
+            times.first_byte_ns = Some(now_ns);
+            self.record(times, Phase::FirstByte, now_ns.saturating_sub(times.called_ns));
+        }
+    }
+
+    /// Bytes of a message went out.
+    pub fn sent(&mut self, times: &Timeline, bytes: u32) {
+        if times.measured {
+            self.recorder.bytes_sent(bytes.into());
+        }
+    }
+
+    /// Bytes of an echo came back.
+    pub fn received(&mut self, times: &Timeline, bytes: usize) {
+        if times.measured {
+            self.recorder.bytes_received(bytes as u64);
+        }
+    }
+
+    /// A message came back whole, this long after it was sent.
+    pub fn echoed(&mut self, times: &Timeline, rtt_ns: u64) {
+        self.record(times, Phase::EchoRtt, rtt_ns);
+    }
+
+    /// The attempt is over. One that waited in vain enters accept_response with the time it waited.
+    pub fn ended(&mut self, times: &Timeline, ending: Ending, now_ns: u64) {
+        if !times.measured {
+            return;
+        }
+        self.recorder.outcome(ending.outcome, ending.errno);
+        if self.observed && waited_in_vain(ending.outcome) && !times.is_accepted() {
+            self.recorder.censored(now_ns.saturating_sub(times.intended_ns));
+        }
+    }
+
+    /// So many looks at waiting connections were not answered.
+    pub fn looks_missed(&mut self, count: u64) {
+        self.recorder.looks_missed(count);
+    }
+
+    /// As [`Recorder::take_interval`], with an instant of the monotonic clock.
+    pub fn take_interval(&mut self, now_ns: u64, into: Interval) -> Interval {
+        self.recorder.take_interval(now_ns.saturating_sub(self.start_ns), into)
+    }
+
+    /// Counts an arrival; true if it is to be measured.
+    fn arrival(&mut self, intended_ns: u64) -> bool {
+        let measured = intended_ns >= self.start_ns + self.warmup_ns;
+        if measured {
+            self.recorder.attempt();
+        } else {
+            self.recorder.warmup_excluded();
+        }
+        measured
+    }
+
+    fn record(&mut self, times: &Timeline, phase: Phase, ns: u64) {
+        if times.measured {
+            self.recorder.record(phase, ns);
+        }
+    }
+}
+
+/// Ended without an accept that could be seen, after a wait that must not vanish from the tail.
+fn waited_in_vain(outcome: Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::ConnectTimeout
+            | Outcome::NeverAccepted
+            | Outcome::ResetAfterConnect
+            | Outcome::StampInvalid
+            | Outcome::Unfinished
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: u64 = 1_000_000;
+
+    fn ledger(warmup_ns: u64) -> Ledger {
+        let mut ledger = Ledger::new(Duration::from_nanos(warmup_ns), true);
+        ledger.begin(START);
+        ledger
+    }
+
+    fn exact(at_ns: u64) -> Accept {
+        Accept { at_ns, bracket_ns: None }
+    }
+
+    #[test]
+    fn durations_are_those_of_the_vocabulary() {
+        let mut ledger = ledger(0);
+        let mut times = ledger.called(START + 10, START + 14);
+        ledger.established(&mut times, START + 34);
+        ledger.heard(&mut times, START + 114);
+        ledger.heard(&mut times, START + 999);
+        let accept = Accept { at_ns: START + 64, bracket_ns: Some(7) };
+        ledger.accepted(&mut times, accept).unwrap();
+        ledger.echoed(&times, 80);
+        ledger.ended(&times, Outcome::Completed.into(), START + 200);
+        let done = ledger.take_interval(START + 1000, Interval::new());
+        let durations = Phase::ALL.map(|phase| done.histogram(phase).max());
+        assert_eq!(durations, [50, 54, 20, 30, 4, 100, 80, 7]);
+        assert_eq!(done.counts().outcome(Outcome::Completed), 1);
+        assert_eq!((done.end_ns, done.counts().accepted_before_return), (1000, 0));
+    }
+
+    #[test]
+    fn an_accept_before_connect_returned_has_no_wait_after_it() {
+        let mut ledger = ledger(0);
+        let mut times = ledger.called(START, START);
+        ledger.established(&mut times, START + 20);
+        ledger.accepted(&mut times, exact(START + 8)).unwrap();
+        let done = ledger.take_interval(START + 50, Interval::new());
+        assert_eq!(done.histogram(Phase::AcceptDelay).max(), 8);
+        assert!(done.histogram(Phase::PostConnectWait).is_empty());
+        assert_eq!(done.counts().accepted_before_return, 1);
+    }
+
+    #[test]
+    fn an_accept_before_connect_is_a_contradiction_and_not_a_zero() {
+        let mut ledger = ledger(0);
+        let mut times = ledger.called(START, START + 5);
+        ledger.established(&mut times, START + 20);
+        let error = ledger.accepted(&mut times, exact(START + 2)).unwrap_err();
+        assert_eq!((error.by_ns, times.is_accepted()), (3, false));
+        let done = ledger.take_interval(START + 50, Interval::new());
+        assert!(done.histogram(Phase::AcceptDelay).is_empty());
+    }
+
+    #[test]
+    fn waits_in_vain_count_from_the_intended_instant() {
+        let mut ledger = ledger(0);
+        let times = ledger.called(START + 100, START + 150);
+        ledger.ended(&times, Outcome::ConnectTimeout.into(), START + 1100);
+        let refused = ledger.called(START + 100, START + 150);
+        let ending = Ending { outcome: Outcome::Refused, errno: Some(111) };
+        ledger.ended(&refused, ending, START + 1100);
+        let done = ledger.take_interval(START + 2000, Interval::new());
+        assert_eq!(done.histogram(Phase::AcceptResponse).len(), 1);
+        assert_eq!(done.histogram(Phase::AcceptResponse).max(), 1000);
+        assert_eq!((done.counts().censored, done.counts().attempted), (1, 2));
+    }
+
+    #[test]
+    fn the_warm_up_leaves_nothing_but_its_number() {
+        let mut ledger = ledger(100);
+        let mut times = ledger.called(START + 99, START + 150);
+        ledger.established(&mut times, START + 160);
+        ledger.heard(&mut times, START + 170);
+        ledger.accepted(&mut times, exact(START + 155)).unwrap();
+        ledger.sent(&times, 5);
+        ledger.received(&times, 5);
+        ledger.echoed(&times, 5);
+        ledger.ended(&times, Outcome::Unfinished.into(), START + 180);
+        ledger.not_called(START + 99, Outcome::Shed.into());
+        ledger.not_called(START + 100, Outcome::Shed.into());
+        let done = ledger.take_interval(START + 200, Interval::new());
+        assert!(Phase::ALL.iter().all(|&phase| done.histogram(phase).is_empty()));
+        let counts = done.counts();
+        assert_eq!((counts.warmup_excluded, counts.attempted, counts.finished()), (2, 1, 1));
+        assert_eq!((counts.bytes_sent, counts.accepted_before_return), (0, 0));
+    }
+}

@@ -1,0 +1,295 @@
+//! One generator thread: launches what is due, handles what completed, watches what waits.
+
+mod idle;
+mod setup;
+mod watching;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::io::Errno;
+use rustix::net::getsockname;
+use uring_echo::clock::monotonic_ns;
+use uring_echo::ring::{Completion, Handle, Op, Ring, Token};
+
+use self::watching::queued_from_ns;
+use super::DispatchError;
+use super::errnos;
+use super::exchange::Exchange;
+use super::sockets::Sockets;
+use super::table::{Entry, SlotId, Table};
+use crate::generate::attempt_recorder::{Ending, Ledger};
+use crate::generate::connection::{Connection, Context, Script, Step};
+use crate::generate::recorder::Outcome;
+use crate::observe::{DiagWatch, Observation};
+use crate::plan::arrivals::Arrivals;
+use crate::plan::payload::Window;
+
+/// A generator thread's state. Made on its thread; everything it needs is allocated here.
+#[derive(Debug)]
+pub(super) struct Dispatcher {
+    target: SocketAddr,
+    timeout_ns: u64,
+    yields: bool,
+    stop: Arc<AtomicBool>,
+    script: Script,
+    ring: Ring,
+    batch: Vec<Completion>,
+    /// Completions not handled yet, and when they were there.
+    completions: VecDeque<(Completion, u64)>,
+    watch: Option<DiagWatch>,
+    seen: Vec<Observation>,
+    arrivals: Arrivals,
+    launches_per_turn: u32,
+    sockets: Sockets,
+    table: Table,
+    ledger: Ledger,
+    exchange: Exchange,
+    /// The number of the next connection; those of different threads are far apart.
+    number: u64,
+    /// When something last happened.
+    stirred_ns: u64,
+    interrupted: bool,
+}
+
+impl Dispatcher {
+    /// Runs from `start_ns`, monotonic nanoseconds, until every attempt has its outcome.
+    pub(super) fn run(mut self, start_ns: u64) -> Result<(), DispatchError> {
+        self.ledger.begin(start_ns);
+        self.arrivals.begin(start_ns);
+        self.exchange.begin(start_ns);
+        while self.arrivals.next_ns().is_some() || self.table.taken() > 0 {
+            self.launch_due()?;
+            self.handle()?;
+            let now_ns = monotonic_ns();
+            self.give_up_overdue(now_ns);
+            self.exchange.turn(now_ns, &mut self.ledger);
+            if self.stop.load(Ordering::Relaxed) && !self.interrupted {
+                self.interrupt(now_ns);
+            }
+            self.use_slack(now_ns)?;
+        }
+        self.exchange.finish(monotonic_ns(), &mut self.ledger);
+        Ok(())
+    }
+
+    /// Calls connect for what is due, and sees after each what has happened: when it was complete,
+    /// and whether it is accepted. What follows has to wait, each send takes as long as a connect.
+    fn launch_due(&mut self) -> Result<(), DispatchError> {
+        for _ in 0..self.launches_per_turn {
+            let due = self.arrivals.take_due(monotonic_ns());
+            if let Some(intended_ns) = due {
+                self.launch(intended_ns)?;
+            }
+            self.collect()?;
+            self.look()?;
+            if due.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn launch(&mut self, intended_ns: u64) -> Result<(), DispatchError> {
+        let Some(id) = self.table.vacant() else {
+            self.ledger.not_called(intended_ns, Outcome::Shed.into());
+            return Ok(());
+        };
+        let socket = match self.sockets.take() {
+            Ok(socket) => socket,
+            Err(error) => return self.no_socket(intended_ns, error),
+        };
+        // The CONNECT enters alone: what else is queued goes before the clock is read.
+        self.ring.poll()?;
+        self.ring.connect(socket.as_fd(), self.target, token(Op::Connect, id));
+        let called_ns = monotonic_ns();
+        self.ring.poll()?;
+        let returned_ns = monotonic_ns();
+        let times = self.ledger.called(intended_ns, called_ns);
+        let connection = Connection::new(self.number, times);
+        self.number += 1;
+        self.table.insert(Entry::connecting(socket, connection), called_ns);
+        self.watch(id, queued_from_ns(called_ns, returned_ns));
+        self.stirred_ns = returned_ns;
+        Ok(())
+    }
+
+    /// The attempt fails for want of a socket, and a closed loop goes on with the next.
+    fn no_socket(&mut self, intended_ns: u64, error: std::io::Error) -> Result<(), DispatchError> {
+        let Some(ending) = errnos::of_socket(&error) else {
+            return Err(DispatchError::Socket(error));
+        };
+        self.ledger.not_called(intended_ns, ending);
+        self.arrivals.vacated(monotonic_ns());
+        Ok(())
+    }
+
+    /// Takes what has completed, and the time. Since Linux 6.13 a poll brings 20 of many pending
+    /// completions, so it is repeated.
+    fn collect(&mut self) -> Result<(), DispatchError> {
+        loop {
+            self.ring.poll()?;
+            let now_ns = monotonic_ns();
+            self.ring.reap(&mut self.batch);
+            if self.batch.is_empty() {
+                return Ok(());
+            }
+            self.stirred_ns = now_ns;
+            self.completions.extend(self.batch.drain(..).map(|done| (done, now_ns)));
+        }
+    }
+
+    /// Submits what follows from some of the completions, so that the next arrival does not wait
+    /// for long.
+    fn handle(&mut self) -> Result<(), DispatchError> {
+        for _ in 0..BATCH {
+            let Some((done, at_ns)) = self.completions.pop_front() else { break };
+            self.completed(done, at_ns);
+        }
+        Ok(self.ring.poll()?)
+    }
+
+    fn completed(&mut self, done: Completion, now_ns: u64) {
+        let id = SlotId { index: done.token.index(), generation: done.token.generation() };
+        let step = self.step_after(done, id, now_ns);
+        if let Some(buffer) = done.buffer {
+            self.ring.release(buffer);
+        }
+        if let Some(step) = step {
+            self.carry_out(step, id, now_ns);
+        }
+        self.vacate_if_quiet(id);
+    }
+
+    /// What follows from a completion; nothing where the connection has its outcome already.
+    fn step_after(&mut self, done: Completion, id: SlotId, now_ns: u64) -> Option<Step> {
+        let entry = self.table.get(id)?;
+        match done.token.op() {
+            Op::Connect => entry.in_flight.connect = false,
+            Op::Recv => entry.in_flight.receive = false,
+            Op::Send => entry.in_flight.sends -= 1,
+            // It found nothing to cancel: what it was for has completed.
+            _ => return None,
+        }
+        if entry.ended {
+            return None;
+        }
+        let cx = &mut Context { script: &self.script, ledger: &mut self.ledger, now_ns };
+        let connection = &mut entry.connection;
+        Some(match (done.token.op(), done.result) {
+            (Op::Connect, Ok(_)) => return self.connected(id, now_ns),
+            (Op::Connect, Err(errno)) => Step::End(errnos::of_connect(errno)),
+            (Op::Recv, Ok(0)) => connection.peer_finished(cx),
+            (Op::Recv, Ok(len)) => {
+                let buffer = done.buffer.expect("bytes arrive in a buffer");
+                connection.received(self.ring.bytes(buffer, len), cx)
+            }
+            // All buffers were taken for a moment: ask again.
+            (Op::Recv, Err(Errno::NOBUFS)) => Step::Wait,
+            (Op::Send, Ok(len)) => {
+                cx.ledger.sent(&connection.times, len);
+                Step::Wait
+            }
+            (_, Err(errno)) => Step::End(errnos::of_established(errno)),
+            (_, Ok(_)) => return None,
+        })
+    }
+
+    fn connected(&mut self, id: SlotId, now_ns: u64) -> Option<Step> {
+        let entry = self.table.get(id)?;
+        if local_addr(entry) == Some(self.target) {
+            // Without a listener a socket can meet itself: simultaneous open (RFC 9293 §3.5).
+            return Some(Step::End(Outcome::Refused.into()));
+        }
+        let cx = &mut Context { script: &self.script, ledger: &mut self.ledger, now_ns };
+        Some(entry.connection.established(cx))
+    }
+
+    fn carry_out(&mut self, step: Step, id: SlotId, now_ns: u64) {
+        match step {
+            Step::Wait => self.listen(id),
+            Step::Send(window) => self.send(window, id, now_ns),
+            Step::End(ending) => self.end(ending, id, now_ns),
+        }
+    }
+
+    /// Single receives: one that stays armed would keep the socket open after its close.
+    fn listen(&mut self, id: SlotId) {
+        let Some(entry) = self.table.get(id) else { return };
+        if entry.connection.listens() && !entry.in_flight.receive {
+            entry.in_flight.receive = true;
+            self.ring.receive_one(Handle::from(entry.socket()), token(Op::Recv, id));
+        }
+    }
+
+    fn send(&mut self, window: Window, id: SlotId, now_ns: u64) {
+        let Some(entry) = self.table.get(id) else { return };
+        entry.in_flight.sends += 1;
+        let size = self.script.payload.size();
+        let socket = Handle::from(entry.socket());
+        self.ring.send_staged(socket, window.offset(), size, token(Op::Send, id));
+        entry.connection.sends(monotonic_ns());
+        if entry.connection.has_echoes() {
+            self.table.restart_clock(id, now_ns);
+        }
+        self.listen(id);
+    }
+
+    fn end(&mut self, ending: Ending, id: SlotId, now_ns: u64) {
+        let Some(entry) = self.table.get(id) else { return };
+        self.ledger.ended(&entry.connection.times, ending, now_ns);
+        entry.ended = true;
+        if entry.in_flight.any() {
+            self.ring.cancel_all(Handle::from(entry.socket()), token(Op::Cancel, id));
+        }
+        self.table.stop_clock(id);
+        if let Some(watch) = &mut self.watch {
+            watch.remove(id.index);
+        }
+    }
+
+    /// Closes a connection that has its outcome once the kernel does nothing for it any more.
+    fn vacate_if_quiet(&mut self, id: SlotId) {
+        let quiet = self.table.get(id).is_some_and(|e| e.ended && !e.in_flight.any());
+        if quiet {
+            drop(self.table.remove(id));
+            self.arrivals.vacated(monotonic_ns());
+        }
+    }
+
+    fn give_up_overdue(&mut self, now_ns: u64) {
+        while let Some((id, since_ns)) = self.table.oldest() {
+            if now_ns < since_ns.saturating_add(self.timeout_ns) {
+                break;
+            }
+            let Some(entry) = self.table.get(id) else { break };
+            let outcome = entry.connection.given_up(&self.script);
+            self.end(outcome.into(), id, now_ns);
+            self.vacate_if_quiet(id);
+        }
+    }
+
+    /// No more arrivals; what is open ends as unfinished.
+    fn interrupt(&mut self, now_ns: u64) {
+        self.interrupted = true;
+        self.arrivals.end();
+        while let Some((id, _)) = self.table.oldest() {
+            self.end(Outcome::Unfinished.into(), id, now_ns);
+            self.vacate_if_quiet(id);
+        }
+    }
+}
+
+fn local_addr(entry: &Entry) -> Option<SocketAddr> {
+    SocketAddr::try_from(getsockname(entry.socket()).ok()?).ok()
+}
+
+fn token(op: Op, id: SlotId) -> Token {
+    Token::new(op, id.index, id.generation)
+}
+
+/// Completions handled between two looks at what is due, at most.
+const BATCH: usize = 32;

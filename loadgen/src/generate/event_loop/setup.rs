@@ -1,0 +1,114 @@
+//! Everything a generator thread allocates, sized by the plan.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use uring_echo::ring::{Ring, Setup};
+
+use super::super::exchange::Exchange;
+use super::super::sockets::{PREPARED_MAX, Recipe, Sockets};
+use super::super::table::Table;
+use super::super::{DispatchError, Plan};
+use super::watching::LOOKS_PER_TURN;
+use super::{BATCH, Dispatcher};
+use crate::generate::attempt_recorder::Ledger;
+use crate::generate::connection::{Method, Script};
+use crate::observe::DiagWatch;
+use crate::plan::arrivals::Arrivals;
+use crate::plan::config::Shape;
+use crate::plan::payload::Payload;
+use crate::plan::schedule::{ThreadShare, nanos};
+use crate::plan::sources::Sources;
+
+impl Dispatcher {
+    /// For the thread `share` of `plan`, on the thread that will run it.
+    pub(in crate::generate) fn new(
+        plan: &Plan,
+        share: ThreadShare,
+        exchange: Exchange,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self, DispatchError> {
+        let config = &plan.config;
+        let slots = slots(plan, share);
+        let payload = Payload::new(config.size, config.seed);
+        let mut ring = Ring::new(&setup(slots, &payload))?;
+        ring.stage(0, payload.block());
+        let watch = match plan.method {
+            Method::Diag => Some(DiagWatch::open(slots).map_err(DispatchError::Diag)?),
+            Method::Stamp | Method::None => None,
+        };
+        let recipe = Recipe {
+            target: plan.target,
+            close: config.close,
+            talks: plan.messages > 0,
+            sources: Sources::expand(&config.sources).starting_at(share.index.into()),
+        };
+        let mut sockets = Sockets::new(recipe, slots, stock(plan, share));
+        while sockets.prepare_one(0) {}
+        let (messages, method, clock_domain) = (plan.messages, plan.method, plan.clock_domain);
+        Ok(Self {
+            target: plan.target,
+            timeout_ns: nanos(config.timeout),
+            yields: plan.yields,
+            stop,
+            script: Script { payload, messages, method, clock_domain },
+            ring,
+            batch: Vec::with_capacity(BATCH),
+            completions: VecDeque::with_capacity(slots as usize * COMPLETIONS_EACH),
+            watch,
+            seen: Vec::with_capacity(LOOKS_PER_TURN as usize),
+            arrivals: Arrivals::new(config, share, slots),
+            launches_per_turn: match config.shape {
+                Shape::Burst { .. } => BURST_PER_TURN,
+                Shape::Rate { .. } | Shape::Closed { .. } => 1,
+            },
+            sockets,
+            table: Table::new(slots),
+            ledger: Ledger::new(config.warmup, plan.method != Method::None),
+            exchange,
+            number: u64::from(share.index) << 48,
+            stirred_ns: 0,
+            interrupted: false,
+        })
+    }
+}
+
+/// The thread's share of the connections that may be open at once.
+fn slots(plan: &Plan, share: ThreadShare) -> u32 {
+    let slots = share.of_total(plan.config.max_in_flight.into());
+    u32::try_from(slots).unwrap_or(u32::MAX).max(1)
+}
+
+/// Sockets to have ready: a whole burst, else enough for a busy moment.
+fn stock(plan: &Plan, share: ThreadShare) -> u32 {
+    let burst = share.of_total(plan.config.shape.at_once().into());
+    u32::try_from(burst).unwrap_or(u32::MAX).max(PREPARED_MAX)
+}
+
+fn setup(slots: u32, payload: &Payload) -> Setup {
+    let message = payload.size().saturating_add(STAMP_ROOM);
+    Setup {
+        submissions: 256,
+        completions: slots.saturating_mul(2).clamp(1024, 16_384),
+        buffers: 512,
+        buffer_size: message
+            .checked_next_power_of_two()
+            .unwrap_or(BUFFER_MAX)
+            .clamp(4096, BUFFER_MAX),
+        direct: 0,
+        staging: payload.block().len(),
+        listeners: 0,
+        restricted: false,
+    }
+}
+
+/// Connects of a burst before anything else is done. At a rate it is one: if there is more to do
+/// than there is time for, lateness shows it, and not connections that are never attended to.
+const BURST_PER_TURN: u32 = 1024;
+/// Completions one connection may have outstanding: connect, then a receive, two sends and a
+/// cancellation.
+const COMPLETIONS_EACH: usize = 4;
+/// A small message and the stamp before it fit one buffer.
+const STAMP_ROOM: u32 = 64;
+const BUFFER_MAX: u32 = 64 * 1024;

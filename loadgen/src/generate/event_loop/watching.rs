@@ -1,0 +1,67 @@
+//! Observing accepts by looking: which connections, when, and what is made of it.
+
+use std::mem;
+
+use uring_echo::clock::monotonic_ns;
+
+use super::{DispatchError, Dispatcher, SlotId, local_addr};
+use crate::generate::connection::Context;
+use crate::observe::{Observation, ObservationKind};
+
+impl Dispatcher {
+    /// Begins to look at the server's end of a connection. By the time the call of connect is over
+    /// the client has its address; over loopback the server may have accepted already.
+    pub(super) fn watch(&mut self, id: SlotId, since_ns: u64) {
+        let (Some(watch), Some(entry)) = (&mut self.watch, self.table.get(id)) else { return };
+        if let Some(local) = local_addr(entry) {
+            watch.add(id.index, self.target, local, since_ns);
+        }
+    }
+
+    /// Looks at connections whose accept is not yet seen.
+    pub(super) fn look(&mut self) -> Result<(), DispatchError> {
+        let Some(watch) = &mut self.watch else { return Ok(()) };
+        let mut seen = mem::take(&mut self.seen);
+        let note = &mut |observation| seen.push(observation);
+        let looked = watch.pass(monotonic_ns(), LOOKS_PER_TURN, note);
+        self.ledger.looks_missed(watch.take_missed());
+        for observation in seen.drain(..) {
+            self.observed(observation);
+        }
+        self.seen = seen;
+        looked.map(drop).map_err(DispatchError::Diag)
+    }
+
+    fn observed(&mut self, observation: Observation) {
+        let Observation { key, since_ns, bracket, kind } = observation;
+        let (id, now_ns) = (self.table.owner(key), bracket.first_with_ns);
+        let Some(entry) = self.table.get(id) else { return };
+        let cx = &mut Context { script: &self.script, ledger: &mut self.ledger, now_ns };
+        let step = match kind {
+            ObservationKind::Accepted => entry.connection.seen_accepted(bracket, cx),
+            ObservationKind::EndedUnseen => entry.connection.seen_ended(bracket, cx),
+            // The server may not know of it yet (a dropped SYN, SYN cookies).
+            ObservationKind::Vanished => return self.watch(id, since_ns),
+        };
+        self.carry_out(step, id, now_ns);
+        self.vacate_if_quiet(id);
+    }
+}
+
+/// The earliest instant at which a connection can have been in the accept queue, from when its
+/// connect was called and when the call was over.
+///
+/// Only what the kernel shows in the server's own network namespace is watched, and there the whole
+/// handshake runs inside the call: the last of its three segments queues the connection, and all
+/// that comes after it is the way back. Of 9,000 accepts stamped by a spinning server on another
+/// CPU, one in a hundred came before 95 % of the call were over and one in a thousand before 80 %.
+/// A call that was interrupted says nothing.
+pub(super) fn queued_from_ns(called_ns: u64, returned_ns: u64) -> u64 {
+    let call_ns = returned_ns - called_ns;
+    if call_ns > CALL_MAX_NS { called_ns } else { called_ns + call_ns / 5 * 4 }
+}
+
+/// Looks at waiting connections per turn, about a microsecond each.
+pub(super) const LOOKS_PER_TURN: u32 = 8;
+/// A connect that takes longer was interrupted; it usually takes 10 to 40 microseconds.
+const CALL_MAX_NS: u64 = 100_000;

@@ -1,0 +1,84 @@
+//! The generator: threads that open connections as planned and follow each to its outcome.
+//!
+//! Each thread owns a ring, its share of the schedule, a connection table and a recorder; nothing
+//! is shared but the request to stop. A [`Crew`] starts them at one common instant and delivers
+//! what they record, second by second.
+
+pub mod aggregation;
+pub mod attempt_recorder;
+pub mod connection;
+mod errnos;
+mod event_loop;
+mod exchange;
+pub mod recorder;
+mod sockets;
+mod table;
+mod threads;
+
+use std::io;
+use std::net::SocketAddr;
+
+use uring_echo::ring::RingError;
+use uring_echo::stamp::ClockDomain;
+
+pub use self::sockets::{PREPARED_MAX, prewarm_descriptors};
+pub use self::threads::{Crew, Delivery, Lent};
+
+use crate::generate::connection::Method;
+use crate::plan::config::RunConfig;
+
+/// What the generator threads are to do, resolved.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What was asked for.
+    pub config: RunConfig,
+    /// The server.
+    pub target: SocketAddr,
+    /// How accepts are observed.
+    pub method: Method,
+    /// Echo round trips per connection.
+    pub messages: u32,
+    /// Whose monotonic clock is this thread's.
+    pub clock_domain: ClockDomain,
+    /// CPUs for the threads, in turn; empty leaves the choice to the scheduler.
+    pub cpus: Vec<usize>,
+    /// Whether a thread that has nothing to do must let others run, because it shares its CPU.
+    pub yields: bool,
+}
+
+impl Plan {
+    /// Generator threads: not more than there may be connections.
+    #[must_use]
+    pub fn threads(&self) -> u16 {
+        let most = u16::try_from(self.config.max_in_flight).unwrap_or(u16::MAX);
+        self.config.threads.min(most).max(1)
+    }
+}
+
+/// Why the generator had to give up.
+#[derive(Debug, thiserror::Error)]
+pub enum DispatchError {
+    /// io_uring is not to be had, or failed.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// Client sockets cannot be made at all.
+    #[error("making a client socket; is every --source still an address of this machine?")]
+    Socket(#[source] io::Error),
+    /// The kernel's socket table cannot be asked.
+    #[error("observing accepts by sock_diag")]
+    Diag(#[source] io::Error),
+    /// A thread could not be started or moved to its CPU.
+    #[error("starting generator thread {thread}")]
+    Thread {
+        /// Its number.
+        thread: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A thread panicked: a defect in this program.
+    #[error("generator thread {thread} panicked")]
+    Panicked {
+        /// Its number.
+        thread: u16,
+    },
+}

@@ -1,0 +1,8 @@
+//! Everything that is decided before the first packet.
+
+pub mod arrivals;
+pub mod config;
+pub mod payload;
+pub mod preflight;
+pub mod schedule;
+pub mod sources;

@@ -1,0 +1,4 @@
+//! The operating system as seen from here: processes, clocks, limits.
+
+pub mod clock;
+pub mod processes;
