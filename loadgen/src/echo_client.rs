@@ -10,7 +10,7 @@ use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use uring_echo::stamp::{FRAME_LEN, MAGIC, Stamp};
 
-use crate::commands::torture::{Options, Trouble};
+use crate::commands::torture::{CaseError, Options};
 use crate::plan::payload::Payload;
 
 /// The server under test, and until when a case may take.
@@ -35,7 +35,7 @@ impl Target {
     ///
     /// # Errors
     /// [`Trouble::Failed`] if that fails or takes too long.
-    pub fn connect(&self) -> Result<Peer, Trouble> {
+    pub fn connect(&self) -> Result<Peer, CaseError> {
         self.connect_from(next_source(self.addr))
     }
 
@@ -43,13 +43,13 @@ impl Target {
     ///
     /// # Errors
     /// As [`Target::connect`].
-    pub fn connect_from(&self, source: Option<IpAddr>) -> Result<Peer, Trouble> {
+    pub fn connect_from(&self, source: Option<IpAddr>) -> Result<Peer, CaseError> {
         self.begin_from(source, None)?.complete()
     }
 
     /// Begins to connect and does not wait; `kernel_buffers` bytes bound what the kernel keeps on
     /// the client's side in each direction.
-    pub(crate) fn begin(&self, kernel_buffers: Option<usize>) -> Result<Begun, Trouble> {
+    pub(crate) fn begin(&self, kernel_buffers: Option<usize>) -> Result<PendingConnect, CaseError> {
         self.begin_from(next_source(self.addr), kernel_buffers)
     }
 
@@ -57,11 +57,11 @@ impl Target {
         &self,
         source: Option<IpAddr>,
         kernel_buffers: Option<usize>,
-    ) -> Result<Begun, Trouble> {
+    ) -> Result<PendingConnect, CaseError> {
         let socket = socket(self.addr, source, kernel_buffers).map_err(failed("connect"))?;
         match socket.connect(&self.addr.into()) {
             Err(error) if !in_progress(&error) => Err(failed("connect")(error)),
-            _ => Ok(Begun { socket, deadline: self.deadline }),
+            _ => Ok(PendingConnect { socket, deadline: self.deadline }),
         }
     }
 
@@ -76,22 +76,23 @@ impl Target {
     }
 
     /// A new connection is served.
-    pub(crate) fn still_serves(&self) -> Result<(), Trouble> {
+    pub(crate) fn still_serves(&self) -> Result<(), CaseError> {
         let served = self.connect().and_then(|mut peer| peer.round_trip(&pattern(7, 1000)));
-        served.map_err(|trouble| Trouble::Failed(format!("afterwards a new connection: {trouble}")))
+        served
+            .map_err(|trouble| CaseError::Failed(format!("afterwards a new connection: {trouble}")))
     }
 }
 
 /// A connection on its way.
 #[derive(Debug)]
-pub(crate) struct Begun {
+pub(crate) struct PendingConnect {
     socket: Socket,
     deadline: Instant,
 }
 
-impl Begun {
+impl PendingConnect {
     /// Waits until it is there.
-    pub(crate) fn complete(self) -> Result<Peer, Trouble> {
+    pub(crate) fn complete(self) -> Result<Peer, CaseError> {
         let left = time_left(self.deadline).map_err(failed("connect"))?;
         wait_writable(&self.socket, left).map_err(failed("connect"))?;
         if let Some(error) = self.socket.take_error().map_err(failed("connect"))? {
@@ -119,12 +120,12 @@ impl Peer {
     ///
     /// # Errors
     /// [`Trouble::Failed`] if the server ends the connection or does not take them in time.
-    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), CaseError> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let wrote = self.bounded().and_then(|()| again(|| self.stream.write(rest)));
             let wrote = wrote.map_err(|error| {
-                Trouble::Failed(format!("sending after {} bytes: {}", self.sent, words(&error)))
+                CaseError::Failed(format!("sending after {} bytes: {}", self.sent, words(&error)))
             })?;
             rest = &rest[wrote..];
             self.sent += wrote as u64;
@@ -136,7 +137,7 @@ impl Peer {
     ///
     /// # Errors
     /// [`Trouble::Failed`] if anything else comes, too little, or not in time.
-    pub fn expect(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+    pub fn expect(&mut self, bytes: &[u8]) -> Result<(), CaseError> {
         let mut rest = bytes;
         let mut buffer = vec![0; rest.len().min(CHUNK)];
         while !rest.is_empty() {
@@ -159,7 +160,7 @@ impl Peer {
     ///
     /// # Errors
     /// [`Trouble::Failed`] if anything else comes, or nothing in time.
-    pub fn expect_end(&mut self) -> Result<(), Trouble> {
+    pub fn expect_end(&mut self) -> Result<(), CaseError> {
         match self.read(&mut [0; 1])? {
             0 => Ok(()),
             _ => self.wrong("more comes than was sent".into()),
@@ -170,7 +171,7 @@ impl Peer {
     ///
     /// # Errors
     /// As [`Peer::send`] and [`Peer::expect`].
-    pub fn round_trip(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+    pub fn round_trip(&mut self, bytes: &[u8]) -> Result<(), CaseError> {
         self.send(bytes)?;
         self.expect(bytes)
     }
@@ -179,7 +180,7 @@ impl Peer {
     ///
     /// # Errors
     /// As [`Peer::send`] and [`Peer::expect`].
-    pub fn stream_through(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+    pub fn stream_through(&mut self, bytes: &[u8]) -> Result<(), CaseError> {
         let mut sender = self.sender()?;
         std::thread::scope(|scope| {
             let sent = scope.spawn(move || sender.send(bytes).and_then(|()| sender.half_close()));
@@ -197,7 +198,7 @@ impl Peer {
     ///
     /// # Errors
     /// [`Trouble::Failed`] if the connection is gone.
-    pub fn half_close(&self) -> Result<(), Trouble> {
+    pub fn half_close(&self) -> Result<(), CaseError> {
         self.stream.shutdown(Shutdown::Write).map_err(failed("half-close"))
     }
 
@@ -205,7 +206,7 @@ impl Peer {
     ///
     /// # Errors
     /// [`Trouble::Failed`] if the option was refused.
-    pub fn reset(self) -> Result<(), Trouble> {
+    pub fn reset(self) -> Result<(), CaseError> {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).map_err(failed("reset"))
     }
 
@@ -216,13 +217,13 @@ impl Peer {
     }
 
     /// The same connection, to send from another thread.
-    pub(crate) fn sender(&self) -> Result<Self, Trouble> {
+    pub(crate) fn sender(&self) -> Result<Self, CaseError> {
         let stream = self.stream.try_clone().map_err(failed("dup"))?;
         Ok(Self { stream, ..*self })
     }
 
     /// Sends as much of `bytes` as is taken at once; returns how much.
-    pub(crate) fn send_some(&mut self, bytes: &[u8]) -> Result<usize, Trouble> {
+    pub(crate) fn send_some(&mut self, bytes: &[u8]) -> Result<usize, CaseError> {
         self.stream.set_nonblocking(true).map_err(failed("send"))?;
         let taken = match self.stream.write(bytes) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
@@ -234,7 +235,7 @@ impl Peer {
     }
 
     /// Takes more at once from now on.
-    pub(crate) fn read_fast(&self) -> Result<(), Trouble> {
+    pub(crate) fn read_fast(&self) -> Result<(), CaseError> {
         SockRef::from(&self.stream).set_recv_buffer_size(1 << 20).map_err(failed("SO_RCVBUF"))
     }
 
@@ -245,7 +246,7 @@ impl Peer {
     }
 
     /// Takes the stamp, if there is one, as part of the first read.
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Trouble> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, CaseError> {
         let got = self.read_bounded(buffer)?;
         if self.greeted || got == 0 {
             return Ok(got);
@@ -274,7 +275,7 @@ impl Peer {
         self.read_bounded(buffer)
     }
 
-    fn read_bounded(&mut self, buffer: &mut [u8]) -> Result<usize, Trouble> {
+    fn read_bounded(&mut self, buffer: &mut [u8]) -> Result<usize, CaseError> {
         let read = self.bounded().and_then(|()| again(|| self.stream.read(buffer)));
         read.or_else(|error| self.wrong(words(&error)))
     }
@@ -286,8 +287,8 @@ impl Peer {
         self.stream.set_write_timeout(left)
     }
 
-    fn wrong<T>(&self, words: String) -> Result<T, Trouble> {
-        Err(Trouble::Failed(format!("after {} bytes of echo: {words}", self.got)))
+    fn wrong<T>(&self, words: String) -> Result<T, CaseError> {
+        Err(CaseError::Failed(format!("after {} bytes of echo: {words}", self.got)))
     }
 }
 
@@ -300,8 +301,8 @@ pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
 /// Runs `client` on `count` threads with their numbers; the first trouble is what happened.
 pub(crate) fn on_threads<T: Send>(
     count: usize,
-    client: impl Fn(usize) -> Result<T, Trouble> + Sync,
-) -> Result<Vec<T>, Trouble> {
+    client: impl Fn(usize) -> Result<T, CaseError> + Sync,
+) -> Result<Vec<T>, CaseError> {
     std::thread::scope(|scope| {
         let client = &client;
         let threads: Vec<_> = (0..count).map(|i| scope.spawn(move || client(i))).collect();
@@ -310,12 +311,12 @@ pub(crate) fn on_threads<T: Send>(
 }
 
 /// Says what was being done when a system call failed.
-pub(crate) fn failed(what: &str) -> impl Fn(io::Error) -> Trouble {
-    move |error| Trouble::Failed(format!("{what}: {}", words(&error)))
+pub(crate) fn failed(what: &str) -> impl Fn(io::Error) -> CaseError {
+    move |error| CaseError::Failed(format!("{what}: {}", words(&error)))
 }
 
-fn panicked<T>() -> Result<T, Trouble> {
-    Err(Trouble::Failed("a client thread panicked".into()))
+fn panicked<T>() -> Result<T, CaseError> {
+    Err(CaseError::Failed("a client thread panicked".into()))
 }
 
 /// An error as a person would say it.
@@ -416,7 +417,7 @@ mod tests {
         Target::new(addr, Options::default(), Instant::now() + Duration::from_secs(10))
     }
 
-    fn exchange(answer: &[u8]) -> Result<(), Trouble> {
+    fn exchange(answer: &[u8]) -> Result<(), CaseError> {
         let mut peer = answering(answer.to_vec()).connect()?;
         peer.round_trip(b"abc")?;
         peer.expect_end()

@@ -8,7 +8,7 @@ use clap::Parser;
 use loadgen::cli::{Cli, Command};
 use loadgen::evidence::environment::Environment;
 use loadgen::evidence::{Conntrack, CpuUse, Evidence, KernelCounters, QueueEvidence};
-use loadgen::generate::aggregation::Totals;
+use loadgen::generate::aggregation::Aggregate;
 use loadgen::generate::recorder::{Interval, Outcome, Phase, Recorder};
 use loadgen::plan::config::{Observe, RunConfig};
 use loadgen::render::terminal;
@@ -28,8 +28,8 @@ fn started_at() -> SystemTime {
 }
 
 /// Ten seconds at 3000/s on two threads: most accepts take 8 to 10 µs, one in 200 milliseconds.
-fn totals() -> Totals {
-    let mut totals = Totals::new(2);
+fn totals() -> Aggregate {
+    let mut totals = Aggregate::new(2);
     let mut threads = [Recorder::new(), Recorder::new()];
     for second in 0..10 {
         for recorder in &mut threads {
@@ -92,7 +92,7 @@ fn evidence() -> Evidence {
     }
 }
 
-fn report_of(config: &RunConfig, totals: &Totals, interrupted: bool) -> Report {
+fn report_of(config: &RunConfig, totals: &Aggregate, interrupted: bool) -> Report {
     Report::of(Finished {
         config,
         argv: vec!["loadgen".into(), "run".into()],

@@ -12,7 +12,7 @@ use std::hint::black_box;
 
 use gungraun::Callgrind;
 use gungraun::prelude::*;
-use loadgen::generate::aggregation::Totals;
+use loadgen::generate::aggregation::Aggregate;
 use loadgen::generate::recorder::{Phase, Recorder};
 use micro::{Crowded, Operation, Worker, codecs};
 use uring_echo::ring::Token;
@@ -63,7 +63,7 @@ fn record(mut recorder: Box<Recorder>) -> Box<Recorder> {
 
 #[library_benchmark]
 #[bench::one_second(Box::new(codecs::second()))]
-fn hlog(totals: Box<Totals>) -> (Box<Totals>, String) {
+fn hlog(totals: Box<Aggregate>) -> (Box<Aggregate>, String) {
     let log = codecs::write_hlog(&totals);
     (totals, log)
 }

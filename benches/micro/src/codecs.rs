@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use loadgen::generate::aggregation::Totals;
+use loadgen::generate::aggregation::Aggregate;
 use loadgen::generate::recorder::{Interval, Phase, Recorder};
 use loadgen::render::hlog;
 use uring_echo::ring::{Op, Token};
@@ -45,12 +45,12 @@ pub fn recorder() -> Recorder {
 
 /// One second of a run: 3,000 samples in each of three phases, absorbed and ready to be written.
 #[must_use]
-pub fn second() -> Totals {
+pub fn second() -> Aggregate {
     let mut recorder = Recorder::new();
     for phase in [Phase::AcceptDelay, Phase::Connect, Phase::EchoRtt] {
         (0..3000).for_each(|n| recorder.record(phase, delay(n)));
     }
-    let mut totals = Totals::new(1);
+    let mut totals = Aggregate::new(1);
     totals.absorb(&recorder.take_interval(1_000_000_000, Interval::new()));
     totals.finish();
     totals
@@ -58,7 +58,7 @@ pub fn second() -> Totals {
 
 /// The log of a run that has one second: a header and three lines.
 #[must_use]
-pub fn write_hlog(totals: &Totals) -> String {
+pub fn write_hlog(totals: &Aggregate) -> String {
     hlog::render(SystemTime::UNIX_EPOCH, totals.rows())
 }
 

@@ -56,11 +56,11 @@ pub struct Evidence {
     /// CPU time of the server, where its process is known.
     pub server_cpu: Option<CpuUse>,
     /// Samples at the instants at which the kernel retries a SYN.
-    pub syn_retry_ladder: Option<SynRetryLadder>,
+    pub retransmit_schedule: Option<RetransmitSchedule>,
     /// Looks of `--observe diag` that the kernel had no memory for (ENOBUFS, ENOMEM, EAGAIN): the
     /// brackets around those accepts are wider.
     #[serde(default)]
-    pub looks_missed: u64,
+    pub samples_missed: u64,
     /// Kernel settings that shape what was measured.
     pub settings: Settings,
     /// What could not be read, and why.
@@ -87,39 +87,39 @@ pub struct QueueEvidence {
 /// Samples that sit where the kernel's own retries put them: the SYN (or the last ACK of the
 /// handshake) was dropped, and the wait is not the server's work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SynRetryLadder {
+pub struct RetransmitSchedule {
     /// Samples of connect on a rung: the SYN was dropped.
     pub connect: u64,
     /// Samples of accept_delay on a rung: the SYN or the last ACK was dropped.
     pub accept_delay: u64,
 }
 
-impl SynRetryLadder {
+impl RetransmitSchedule {
     /// Counts the samples on the rungs.
     pub fn count(interval: &crate::generate::recorder::Interval) -> Self {
         use crate::generate::recorder::Phase;
         Self {
-            connect: on_rungs(interval.histogram(Phase::Connect)),
-            accept_delay: on_rungs(interval.histogram(Phase::AcceptDelay)),
+            connect: near_retransmits(interval.histogram(Phase::Connect)),
+            accept_delay: near_retransmits(interval.histogram(Phase::AcceptDelay)),
         }
     }
 }
 
 /// Seconds after the first SYN at which Linux repeats it (tcp_syn_linear_timeouts = 4, the default
 /// since 6.5). Without linear time-outs the rungs are 1, 3, 7: among these.
-const RUNGS_S: [u64; 7] = [1, 2, 3, 4, 5, 7, 11];
+const RETRANSMITS_S: [u64; 7] = [1, 2, 3, 4, 5, 7, 11];
 
-fn on_rungs(histogram: &hdrhistogram::Histogram<u64>) -> u64 {
-    RUNGS_S.iter().map(|&rung| count_on_rung(histogram, rung * 1_000_000_000)).sum()
+fn near_retransmits(histogram: &hdrhistogram::Histogram<u64>) -> u64 {
+    RETRANSMITS_S.iter().map(|&second| count_near(histogram, second * 1_000_000_000)).sum()
 }
 
 /// Kernel timers fire late, by up to 1/40 of their time here (7.12 s was measured on the 7 s rung),
 /// and the scheduler adds its part; a little below is allowed for the histogram's own width.
-fn count_on_rung(histogram: &hdrhistogram::Histogram<u64>, rung_ns: u64) -> u64 {
+fn count_near(histogram: &hdrhistogram::Histogram<u64>, at_ns: u64) -> u64 {
     const BELOW_NS: u64 = 10_000_000;
     const ABOVE_MIN_NS: u64 = 60_000_000;
-    let above_ns = ABOVE_MIN_NS.max(rung_ns / 40);
-    histogram.count_between(rung_ns - BELOW_NS, rung_ns + above_ns)
+    let above_ns = ABOVE_MIN_NS.max(at_ns / 40);
+    histogram.count_between(at_ns - BELOW_NS, at_ns + above_ns)
 }
 
 #[cfg(test)]
@@ -138,7 +138,7 @@ mod tests {
         }
         recorder.record(Phase::AcceptDelay, 1_050_000_000);
         let interval = recorder.take_interval(1, Interval::new());
-        let ladder = SynRetryLadder::count(&interval);
-        assert_eq!(ladder, SynRetryLadder { connect: 5, accept_delay: 1 });
+        let schedule = RetransmitSchedule::count(&interval);
+        assert_eq!(schedule, RetransmitSchedule { connect: 5, accept_delay: 1 });
     }
 }

@@ -154,8 +154,8 @@ impl Readings {
             conntrack: self.conntrack.map(|c| with_losses(c, self.losses, Losses::read())),
             generator_cpu: self.generator.map(|meter| meter.total(elapsed_ns)),
             server_cpu: self.server.map(|meter| meter.total(elapsed_ns)),
-            syn_retry_ladder: None,
-            looks_missed: 0,
+            retransmit_schedule: None,
+            samples_missed: 0,
             settings: Settings::read(),
             unreadable: self.unreadable,
         }

@@ -14,7 +14,7 @@ use crate::generate::recorder::{Counts, Interval, Phase};
 
 /// The run so far, merged on the main thread.
 #[derive(Debug)]
-pub struct Totals {
+pub struct Aggregate {
     threads: u16,
     all: Interval,
     /// Intervals that some thread has not delivered yet, and how many did.
@@ -71,7 +71,7 @@ pub struct Live {
     pub p99_ns: Option<u64>,
 }
 
-impl Totals {
+impl Aggregate {
     /// Nothing yet, from this many generator threads.
     pub fn new(threads: u16) -> Self {
         Self {
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn threads_merge_interval_by_interval() {
         let (mut a, mut b) = (Recorder::new(), Recorder::new());
-        let mut totals = Totals::new(2);
+        let mut totals = Aggregate::new(2);
         totals.absorb(&second(&mut a, 1000, &[5, 6]));
         totals.absorb(&second(&mut a, 2000, &[7]));
         assert!(totals.rows().is_empty());
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn nothing_recorded_has_no_percentiles() {
-        let totals = Totals::new(1);
+        let totals = Aggregate::new(1);
         assert_eq!(totals.live(), Live::default());
         assert_eq!(totals.primary(), Phase::Connect);
     }

@@ -52,7 +52,7 @@ pub struct AcceptedTooEarly {
 
 /// Writes one thread's attempts into its [`Recorder`].
 #[derive(Debug)]
-pub struct Ledger {
+pub struct AttemptRecorder {
     recorder: Recorder,
     start_ns: u64,
     warmup_ns: u64,
@@ -86,7 +86,7 @@ impl From<Outcome> for Ending {
     }
 }
 
-impl Ledger {
+impl AttemptRecorder {
     /// An empty one; [`Self::begin`] comes before the first attempt.
     #[must_use]
     pub fn new(warmup: Duration, observed: bool) -> Self {
@@ -158,7 +158,7 @@ impl Ledger {
     }
 
     /// Bytes from the server are here; only the first count.
-    pub fn heard(&mut self, times: &mut Timeline, now_ns: u64) {
+    pub fn bytes_arrived(&mut self, times: &mut Timeline, now_ns: u64) {
         if times.first_byte_ns.is_none() {
             times.first_byte_ns = Some(now_ns);
             self.record(times, Phase::FirstByte, now_ns.saturating_sub(times.called_ns));
@@ -196,8 +196,8 @@ impl Ledger {
     }
 
     /// So many looks at waiting connections were not answered.
-    pub fn looks_missed(&mut self, count: u64) {
-        self.recorder.looks_missed(count);
+    pub fn samples_missed(&mut self, count: u64) {
+        self.recorder.samples_missed(count);
     }
 
     /// As [`Recorder::take_interval`], with an instant of the monotonic clock.
@@ -241,10 +241,10 @@ mod tests {
 
     const START: u64 = 1_000_000;
 
-    fn ledger(warmup_ns: u64) -> Ledger {
-        let mut ledger = Ledger::new(Duration::from_nanos(warmup_ns), true);
-        ledger.begin(START);
-        ledger
+    fn recorder(warmup_ns: u64) -> AttemptRecorder {
+        let mut recorder = AttemptRecorder::new(Duration::from_nanos(warmup_ns), true);
+        recorder.begin(START);
+        recorder
     }
 
     fn exact(at_ns: u64) -> Accept {
@@ -253,16 +253,16 @@ mod tests {
 
     #[test]
     fn durations_are_those_of_the_vocabulary() {
-        let mut ledger = ledger(0);
-        let mut times = ledger.called(START + 10, START + 14);
-        ledger.established(&mut times, START + 34);
-        ledger.heard(&mut times, START + 114);
-        ledger.heard(&mut times, START + 999);
+        let mut recorder = recorder(0);
+        let mut times = recorder.called(START + 10, START + 14);
+        recorder.established(&mut times, START + 34);
+        recorder.bytes_arrived(&mut times, START + 114);
+        recorder.bytes_arrived(&mut times, START + 999);
         let accept = Accept { at_ns: START + 64, bracket_ns: Some(7) };
-        ledger.accepted(&mut times, accept).unwrap();
-        ledger.echoed(&times, 80);
-        ledger.ended(&times, Outcome::Completed.into(), START + 200);
-        let done = ledger.take_interval(START + 1000, Interval::new());
+        recorder.accepted(&mut times, accept).unwrap();
+        recorder.echoed(&times, 80);
+        recorder.ended(&times, Outcome::Completed.into(), START + 200);
+        let done = recorder.take_interval(START + 1000, Interval::new());
         let durations = Phase::ALL.map(|phase| done.histogram(phase).max());
         assert_eq!(durations, [50, 54, 20, 30, 4, 100, 80, 7]);
         assert_eq!(done.counts().outcome(Outcome::Completed), 1);
@@ -271,11 +271,11 @@ mod tests {
 
     #[test]
     fn an_accept_before_connect_returned_has_no_wait_after_it() {
-        let mut ledger = ledger(0);
-        let mut times = ledger.called(START, START);
-        ledger.established(&mut times, START + 20);
-        ledger.accepted(&mut times, exact(START + 8)).unwrap();
-        let done = ledger.take_interval(START + 50, Interval::new());
+        let mut recorder = recorder(0);
+        let mut times = recorder.called(START, START);
+        recorder.established(&mut times, START + 20);
+        recorder.accepted(&mut times, exact(START + 8)).unwrap();
+        let done = recorder.take_interval(START + 50, Interval::new());
         assert_eq!(done.histogram(Phase::AcceptDelay).max(), 8);
         assert!(done.histogram(Phase::PostConnectWait).is_empty());
         assert_eq!(done.counts().accepted_before_return, 1);
@@ -283,24 +283,24 @@ mod tests {
 
     #[test]
     fn an_accept_before_connect_is_a_contradiction_and_not_a_zero() {
-        let mut ledger = ledger(0);
-        let mut times = ledger.called(START, START + 5);
-        ledger.established(&mut times, START + 20);
-        let error = ledger.accepted(&mut times, exact(START + 2)).unwrap_err();
+        let mut recorder = recorder(0);
+        let mut times = recorder.called(START, START + 5);
+        recorder.established(&mut times, START + 20);
+        let error = recorder.accepted(&mut times, exact(START + 2)).unwrap_err();
         assert_eq!((error.by_ns, times.is_accepted()), (3, false));
-        let done = ledger.take_interval(START + 50, Interval::new());
+        let done = recorder.take_interval(START + 50, Interval::new());
         assert!(done.histogram(Phase::AcceptDelay).is_empty());
     }
 
     #[test]
     fn waits_in_vain_count_from_the_intended_instant() {
-        let mut ledger = ledger(0);
-        let times = ledger.called(START + 100, START + 150);
-        ledger.ended(&times, Outcome::ConnectTimeout.into(), START + 1100);
-        let refused = ledger.called(START + 100, START + 150);
+        let mut recorder = recorder(0);
+        let times = recorder.called(START + 100, START + 150);
+        recorder.ended(&times, Outcome::ConnectTimeout.into(), START + 1100);
+        let refused = recorder.called(START + 100, START + 150);
         let ending = Ending { outcome: Outcome::Refused, errno: Some(111) };
-        ledger.ended(&refused, ending, START + 1100);
-        let done = ledger.take_interval(START + 2000, Interval::new());
+        recorder.ended(&refused, ending, START + 1100);
+        let done = recorder.take_interval(START + 2000, Interval::new());
         assert_eq!(done.histogram(Phase::AcceptResponse).len(), 1);
         assert_eq!(done.histogram(Phase::AcceptResponse).max(), 1000);
         assert_eq!((done.counts().censored, done.counts().attempted), (1, 2));
@@ -308,18 +308,18 @@ mod tests {
 
     #[test]
     fn the_warm_up_leaves_nothing_but_its_number() {
-        let mut ledger = ledger(100);
-        let mut times = ledger.called(START + 99, START + 150);
-        ledger.established(&mut times, START + 160);
-        ledger.heard(&mut times, START + 170);
-        ledger.accepted(&mut times, exact(START + 155)).unwrap();
-        ledger.sent(&times, 5);
-        ledger.received(&times, 5);
-        ledger.echoed(&times, 5);
-        ledger.ended(&times, Outcome::Unfinished.into(), START + 180);
-        ledger.not_called(START + 99, Outcome::Shed.into());
-        ledger.not_called(START + 100, Outcome::Shed.into());
-        let done = ledger.take_interval(START + 200, Interval::new());
+        let mut recorder = recorder(100);
+        let mut times = recorder.called(START + 99, START + 150);
+        recorder.established(&mut times, START + 160);
+        recorder.bytes_arrived(&mut times, START + 170);
+        recorder.accepted(&mut times, exact(START + 155)).unwrap();
+        recorder.sent(&times, 5);
+        recorder.received(&times, 5);
+        recorder.echoed(&times, 5);
+        recorder.ended(&times, Outcome::Unfinished.into(), START + 180);
+        recorder.not_called(START + 99, Outcome::Shed.into());
+        recorder.not_called(START + 100, Outcome::Shed.into());
+        let done = recorder.take_interval(START + 200, Interval::new());
         assert!(Phase::ALL.iter().all(|&phase| done.histogram(phase).is_empty()));
         let counts = done.counts();
         assert_eq!((counts.warmup_excluded, counts.attempted, counts.finished()), (2, 1, 1));

@@ -8,7 +8,7 @@ use std::fmt;
 
 use uring_echo::stamp::{ClockDomain, Stamp};
 
-use crate::generate::attempt_recorder::{Accept, Ending, Ledger, Timeline};
+use crate::generate::attempt_recorder::{Accept, AttemptRecorder, Ending, Timeline};
 use crate::generate::recorder::Outcome;
 use crate::observe::{Bracket, StampReader, StampReading};
 use crate::plan::payload::{Payload, Window};
@@ -43,7 +43,7 @@ pub struct Context<'a> {
     /// What is to be done.
     pub script: &'a Script,
     /// Where it is written down.
-    pub ledger: &'a mut Ledger,
+    pub recorder: &'a mut AttemptRecorder,
     /// When the event was seen, monotonic nanoseconds.
     pub now_ns: u64,
 }
@@ -136,7 +136,7 @@ impl Connection {
 
     /// connect is complete.
     pub fn established(&mut self, cx: &mut Context<'_>) -> Step {
-        cx.ledger.established(&mut self.times, cx.now_ns);
+        cx.recorder.established(&mut self.times, cx.now_ns);
         match self.early.take().map(|accept| self.accept(accept, cx)) {
             Some(Err(ending)) => Step::End(ending),
             _ => self.proceed(cx),
@@ -164,7 +164,7 @@ impl Connection {
 
     /// Bytes from the server.
     pub fn received(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Step {
-        cx.ledger.heard(&mut self.times, cx.now_ns);
+        cx.recorder.bytes_arrived(&mut self.times, cx.now_ns);
         if let Err(ending) = self.confirm(cx) {
             return Step::End(ending);
         }
@@ -228,7 +228,7 @@ impl Connection {
     }
 
     fn accept(&mut self, accept: Accept, cx: &mut Context<'_>) -> Result<(), Ending> {
-        cx.ledger.accepted(&mut self.times, accept).map_err(|_| Outcome::ClockError.into())
+        cx.recorder.accepted(&mut self.times, accept).map_err(|_| Outcome::ClockError.into())
     }
 
     fn confirm(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
@@ -282,14 +282,14 @@ impl Connection {
         if all_echoed || !script.payload.matches(window, self.echoed_bytes, bytes) {
             return Step::End(Outcome::EchoMismatch.into());
         }
-        cx.ledger.received(&self.times, bytes.len());
+        cx.recorder.received(&self.times, bytes.len());
         #[expect(clippy::cast_possible_truncation, reason = "a match is no longer than a message")]
         let len = bytes.len() as u32;
         self.echoed_bytes += len;
         if self.echoed_bytes < script.payload.size() {
             return Step::Wait;
         }
-        cx.ledger.echoed(&self.times, cx.now_ns.saturating_sub(self.sent_ns));
+        cx.recorder.echoed(&self.times, cx.now_ns.saturating_sub(self.sent_ns));
         self.echoed += 1;
         self.echoed_bytes = 0;
         self.proceed(cx)

@@ -16,12 +16,12 @@ use uring_echo::clock::monotonic_ns;
 use uring_echo::ring::{Completion, Handle, Op, Ring, Token};
 
 use self::watching::queued_from_ns;
-use super::DispatchError;
+use super::GenerateError;
 use super::errnos;
 use super::exchange::Exchange;
 use super::sockets::Sockets;
 use super::table::{Entry, SlotId, Table};
-use crate::generate::attempt_recorder::{Ending, Ledger};
+use crate::generate::attempt_recorder::{AttemptRecorder, Ending};
 use crate::generate::connection::{Connection, Context, Script, Step};
 use crate::generate::recorder::Outcome;
 use crate::observe::{DiagWatch, Observation};
@@ -30,7 +30,7 @@ use crate::plan::payload::Window;
 
 /// A generator thread's state. Made on its thread; everything it needs is allocated here.
 #[derive(Debug)]
-pub(super) struct Dispatcher {
+pub(super) struct EventLoop {
     target: SocketAddr,
     timeout_ns: u64,
     yields: bool,
@@ -46,19 +46,19 @@ pub(super) struct Dispatcher {
     launches_per_turn: u32,
     sockets: Sockets,
     table: Table,
-    ledger: Ledger,
+    recorder: AttemptRecorder,
     exchange: Exchange,
     /// The number of the next connection; those of different threads are far apart.
     number: u64,
     /// When something last happened.
-    stirred_ns: u64,
+    last_activity_ns: u64,
     interrupted: bool,
 }
 
-impl Dispatcher {
+impl EventLoop {
     /// Runs from `start_ns`, monotonic nanoseconds, until every attempt has its outcome.
-    pub(super) fn run(mut self, start_ns: u64) -> Result<(), DispatchError> {
-        self.ledger.begin(start_ns);
+    pub(super) fn run(mut self, start_ns: u64) -> Result<(), GenerateError> {
+        self.recorder.begin(start_ns);
         self.arrivals.begin(start_ns);
         self.exchange.begin(start_ns);
         while self.arrivals.next_ns().is_some() || self.table.taken() > 0 {
@@ -66,19 +66,19 @@ impl Dispatcher {
             self.handle()?;
             let now_ns = monotonic_ns();
             self.give_up_overdue(now_ns);
-            self.exchange.turn(now_ns, &mut self.ledger);
+            self.exchange.turn(now_ns, &mut self.recorder);
             if self.stop.load(Ordering::Relaxed) && !self.interrupted {
                 self.interrupt(now_ns);
             }
             self.use_slack(now_ns)?;
         }
-        self.exchange.finish(monotonic_ns(), &mut self.ledger);
+        self.exchange.finish(monotonic_ns(), &mut self.recorder);
         Ok(())
     }
 
     /// Calls connect for what is due, and sees after each what has happened: when it was complete,
     /// and whether it is accepted. What follows has to wait, each send takes as long as a connect.
-    fn launch_due(&mut self) -> Result<(), DispatchError> {
+    fn launch_due(&mut self) -> Result<(), GenerateError> {
         for _ in 0..self.launches_per_turn {
             let due = self.arrivals.take_due(monotonic_ns());
             if let Some(intended_ns) = due {
@@ -93,9 +93,9 @@ impl Dispatcher {
         Ok(())
     }
 
-    fn launch(&mut self, intended_ns: u64) -> Result<(), DispatchError> {
+    fn launch(&mut self, intended_ns: u64) -> Result<(), GenerateError> {
         let Some(id) = self.table.vacant() else {
-            self.ledger.not_called(intended_ns, Outcome::Shed.into());
+            self.recorder.not_called(intended_ns, Outcome::Shed.into());
             return Ok(());
         };
         let socket = match self.sockets.take() {
@@ -108,28 +108,28 @@ impl Dispatcher {
         let called_ns = monotonic_ns();
         self.ring.poll()?;
         let returned_ns = monotonic_ns();
-        let times = self.ledger.called(intended_ns, called_ns);
+        let times = self.recorder.called(intended_ns, called_ns);
         let connection = Connection::new(self.number, times);
         self.number += 1;
         self.table.insert(Entry::connecting(socket, connection), called_ns);
         self.watch(id, queued_from_ns(called_ns, returned_ns));
-        self.stirred_ns = returned_ns;
+        self.last_activity_ns = returned_ns;
         Ok(())
     }
 
     /// The attempt fails for want of a socket, and a closed loop goes on with the next.
-    fn no_socket(&mut self, intended_ns: u64, error: std::io::Error) -> Result<(), DispatchError> {
+    fn no_socket(&mut self, intended_ns: u64, error: std::io::Error) -> Result<(), GenerateError> {
         let Some(ending) = errnos::of_socket(&error) else {
-            return Err(DispatchError::Socket(error));
+            return Err(GenerateError::Socket(error));
         };
-        self.ledger.not_called(intended_ns, ending);
+        self.recorder.not_called(intended_ns, ending);
         self.arrivals.vacated(monotonic_ns());
         Ok(())
     }
 
     /// Takes what has completed, and the time. Since Linux 6.13 a poll brings 20 of many pending
     /// completions, so it is repeated.
-    fn collect(&mut self) -> Result<(), DispatchError> {
+    fn collect(&mut self) -> Result<(), GenerateError> {
         loop {
             self.ring.poll()?;
             let now_ns = monotonic_ns();
@@ -137,14 +137,14 @@ impl Dispatcher {
             if self.batch.is_empty() {
                 return Ok(());
             }
-            self.stirred_ns = now_ns;
+            self.last_activity_ns = now_ns;
             self.completions.extend(self.batch.drain(..).map(|done| (done, now_ns)));
         }
     }
 
     /// Submits what follows from some of the completions, so that the next arrival does not wait
     /// for long.
-    fn handle(&mut self) -> Result<(), DispatchError> {
+    fn handle(&mut self) -> Result<(), GenerateError> {
         for _ in 0..BATCH {
             let Some((done, at_ns)) = self.completions.pop_front() else { break };
             self.completed(done, at_ns);
@@ -177,7 +177,7 @@ impl Dispatcher {
         if entry.ended {
             return None;
         }
-        let cx = &mut Context { script: &self.script, ledger: &mut self.ledger, now_ns };
+        let cx = &mut Context { script: &self.script, recorder: &mut self.recorder, now_ns };
         let connection = &mut entry.connection;
         Some(match (done.token.op(), done.result) {
             (Op::Connect, Ok(_)) => return self.connected(id, now_ns),
@@ -190,7 +190,7 @@ impl Dispatcher {
             // All buffers were taken for a moment: ask again.
             (Op::Recv, Err(Errno::NOBUFS)) => Step::Wait,
             (Op::Send, Ok(len)) => {
-                cx.ledger.sent(&connection.times, len);
+                cx.recorder.sent(&connection.times, len);
                 Step::Wait
             }
             (_, Err(errno)) => Step::End(errnos::of_established(errno)),
@@ -204,7 +204,7 @@ impl Dispatcher {
             // Without a listener a socket can meet itself: simultaneous open (RFC 9293 §3.5).
             return Some(Step::End(Outcome::Refused.into()));
         }
-        let cx = &mut Context { script: &self.script, ledger: &mut self.ledger, now_ns };
+        let cx = &mut Context { script: &self.script, recorder: &mut self.recorder, now_ns };
         Some(entry.connection.established(cx))
     }
 
@@ -240,7 +240,7 @@ impl Dispatcher {
 
     fn end(&mut self, ending: Ending, id: SlotId, now_ns: u64) {
         let Some(entry) = self.table.get(id) else { return };
-        self.ledger.ended(&entry.connection.times, ending, now_ns);
+        self.recorder.ended(&entry.connection.times, ending, now_ns);
         entry.ended = true;
         if entry.in_flight.any() {
             self.ring.cancel_all(Handle::from(entry.socket()), token(Op::Cancel, id));

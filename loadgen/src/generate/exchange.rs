@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use crate::generate::attempt_recorder::Ledger;
+use crate::generate::attempt_recorder::AttemptRecorder;
 use crate::generate::recorder::Interval;
 
 /// Intervals beside the one being filled, per thread: the main thread may be that many seconds
@@ -37,19 +37,19 @@ impl Exchange {
     }
 
     /// Exchanges the interval if it is over and there is another to go on with.
-    pub(super) fn turn(&mut self, now_ns: u64, ledger: &mut Ledger) {
+    pub(super) fn turn(&mut self, now_ns: u64, recorder: &mut AttemptRecorder) {
         if now_ns < self.next_ns {
             return;
         }
         if let Ok(empty) = self.spares.try_recv() {
             self.next_ns += INTERVAL_NS;
-            self.hand_over(ledger.take_interval(now_ns, empty));
+            self.hand_over(recorder.take_interval(now_ns, empty));
         }
     }
 
     /// Hands over what there is at the end of the run.
-    pub(super) fn finish(&self, now_ns: u64, ledger: &mut Ledger) {
-        self.hand_over(ledger.take_interval(now_ns, Interval::new()));
+    pub(super) fn finish(&self, now_ns: u64, recorder: &mut AttemptRecorder) {
+        self.hand_over(recorder.take_interval(now_ns, Interval::new()));
     }
 
     /// There is room for every interval in the world, so this waits for nobody; it fails only when

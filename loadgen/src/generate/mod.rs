@@ -1,7 +1,7 @@
 //! The generator: threads that open connections as planned and follow each to its outcome.
 //!
 //! Each thread owns a ring, its share of the schedule, a connection table and a recorder; nothing
-//! is shared but the request to stop. A [`Crew`] starts them at one common instant and delivers
+//! is shared but the request to stop. A [`GeneratorThreads`] starts them at one common instant and delivers
 //! what they record, second by second.
 
 pub mod aggregation;
@@ -22,7 +22,7 @@ use uring_echo::ring::RingError;
 use uring_echo::stamp::ClockDomain;
 
 pub use self::sockets::{PREPARED_MAX, prewarm_descriptors};
-pub use self::threads::{Crew, Delivery, Lent};
+pub use self::threads::{BorrowedInterval, Delivery, GeneratorThreads};
 
 use crate::generate::connection::Method;
 use crate::plan::config::RunConfig;
@@ -57,7 +57,7 @@ impl Plan {
 
 /// Why the generator had to give up.
 #[derive(Debug, thiserror::Error)]
-pub enum DispatchError {
+pub enum GenerateError {
     /// io_uring is not to be had, or failed.
     #[error(transparent)]
     Ring(#[from] RingError),

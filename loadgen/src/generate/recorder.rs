@@ -200,8 +200,8 @@ impl Recorder {
     }
 
     /// Looks at waiting connections that the kernel did not answer.
-    pub fn looks_missed(&mut self, count: u64) {
-        self.current.counts.looks_missed += count;
+    pub fn samples_missed(&mut self, count: u64) {
+        self.current.counts.samples_missed += count;
     }
 
     /// Bytes of messages that went out.
@@ -325,7 +325,7 @@ pub struct Counts {
     /// Samples over [`HIGHEST_NS`].
     pub clipped: u64,
     /// Looks at waiting connections that the kernel had no memory for, warm-up included.
-    pub looks_missed: u64,
+    pub samples_missed: u64,
     /// Message bytes out.
     pub bytes_sent: u64,
     /// Echo bytes in.
@@ -356,7 +356,7 @@ impl Counts {
         self.accepted_before_return += other.accepted_before_return;
         self.censored += other.censored;
         self.clipped += other.clipped;
-        self.looks_missed += other.looks_missed;
+        self.samples_missed += other.samples_missed;
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.last_intended_ns = self.last_intended_ns.max(other.last_intended_ns);

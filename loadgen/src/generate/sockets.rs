@@ -23,14 +23,14 @@ pub(super) struct Sockets {
     wanted: usize,
     /// Descriptors that the stock and the connections may take together.
     descriptors: usize,
-    recipe: Recipe,
+    spec: SocketSpec,
     /// Making one ahead failed; the next attempt is left to whoever needs one.
     out_of_stock: bool,
 }
 
 /// How a socket is made.
 #[derive(Debug)]
-pub(super) struct Recipe {
+pub(super) struct SocketSpec {
     /// Of its family.
     pub(super) target: SocketAddr,
     /// How it will end.
@@ -43,10 +43,10 @@ pub(super) struct Recipe {
 
 impl Sockets {
     /// Keeps `wanted` sockets ready beside at most `slots` connections.
-    pub(super) fn new(recipe: Recipe, slots: u32, wanted: u32) -> Self {
+    pub(super) fn new(spec: SocketSpec, slots: u32, wanted: u32) -> Self {
         let descriptors = slots.saturating_add(PREPARED_MAX) as usize;
         let wanted = (wanted as usize).min(slots as usize);
-        Self { ready: Vec::with_capacity(wanted), wanted, descriptors, recipe, out_of_stock: false }
+        Self { ready: Vec::with_capacity(wanted), wanted, descriptors, spec, out_of_stock: false }
     }
 
     /// A socket from the stock, else a new one.
@@ -57,7 +57,7 @@ impl Sockets {
         if let Some(socket) = self.ready.pop() {
             return Ok(socket);
         }
-        let made = self.recipe.make();
+        let made = self.spec.make();
         self.out_of_stock = made.is_err();
         made
     }
@@ -69,7 +69,7 @@ impl Sockets {
         if self.out_of_stock || full {
             return false;
         }
-        match self.recipe.make() {
+        match self.spec.make() {
             Ok(socket) => self.ready.push(socket),
             // Not an attempt yet: the one that needs the socket will report the error.
             Err(_) => self.out_of_stock = true,
@@ -78,7 +78,7 @@ impl Sockets {
     }
 }
 
-impl Recipe {
+impl SocketSpec {
     fn make(&mut self) -> io::Result<OwnedFd> {
         let domain = Domain::for_address(self.target);
         // Blocking on purpose: io_uring hands EAGAIN through on a non-blocking socket.
@@ -125,9 +125,9 @@ mod tests {
 
     use super::*;
 
-    fn recipe(sources: &[&str], close: Close) -> Recipe {
+    fn spec(sources: &[&str], close: Close) -> SocketSpec {
         let networks: Vec<_> = sources.iter().map(|net| net.parse().unwrap()).collect();
-        Recipe {
+        SocketSpec {
             target: "127.0.0.1:7".parse().unwrap(),
             close,
             talks: true,
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_stock_is_filled_and_used_up() {
-        let mut sockets = Sockets::new(recipe(&[], Close::Rst), 10, 2);
+        let mut sockets = Sockets::new(spec(&[], Close::Rst), 10, 2);
         assert!(sockets.prepare_one(0) && sockets.prepare_one(0) && !sockets.prepare_one(0));
         for _ in 0..3 {
             sockets.take().unwrap();
@@ -148,20 +148,20 @@ mod tests {
 
     #[test]
     fn sockets_are_made_to_order() {
-        let mut sockets = Sockets::new(recipe(&["127.0.0.9/32"], Close::Rst), 1, 1);
+        let mut sockets = Sockets::new(spec(&["127.0.0.9/32"], Close::Rst), 1, 1);
         let socket = sockets.take().unwrap();
         let socket = SockRef::from(&socket);
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
         let local = socket.local_addr().unwrap().as_socket().unwrap();
         assert_eq!(local.to_string(), "127.0.0.9:0", "the port is left to connect");
-        let fin = Sockets::new(recipe(&[], Close::Fin), 1, 1).take().unwrap();
+        let fin = Sockets::new(spec(&[], Close::Fin), 1, 1).take().unwrap();
         assert_eq!(SockRef::from(&fin).linger().unwrap(), None);
     }
 
     #[test]
     fn a_source_that_is_not_ours_is_an_error_and_not_tried_ahead_again() {
-        let mut sockets = Sockets::new(recipe(&["192.0.2.1/32"], Close::Rst), 2, 2);
+        let mut sockets = Sockets::new(spec(&["192.0.2.1/32"], Close::Rst), 2, 2);
         assert!(!sockets.prepare_one(0) && sockets.out_of_stock);
         let error = sockets.take().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);

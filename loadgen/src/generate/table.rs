@@ -176,11 +176,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::generate::attempt_recorder::Ledger;
+    use crate::generate::attempt_recorder::AttemptRecorder;
 
     fn entry() -> Entry {
         let socket = std::fs::File::open("/dev/null").unwrap().into();
-        let times = Ledger::new(std::time::Duration::ZERO, true).called(0, 0);
+        let times = AttemptRecorder::new(std::time::Duration::ZERO, true).called(0, 0);
         Entry::connecting(socket, Connection::new(0, times))
     }
 

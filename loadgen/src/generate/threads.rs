@@ -11,26 +11,26 @@ use std::time::Duration;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use uring_echo::clock::monotonic_ns;
 
-use super::event_loop::Dispatcher;
+use super::event_loop::EventLoop;
 use super::exchange::{Exchange, Filled, SPARES};
-use super::{DispatchError, Plan};
+use super::{GenerateError, Plan};
 use crate::generate::recorder::Interval;
 use crate::plan::schedule::ThreadShare;
 
 /// Running generator threads.
 #[derive(Debug)]
-pub struct Crew {
+pub struct GeneratorThreads {
     start_ns: u64,
     filled: Receiver<Filled>,
     spares: Vec<SyncSender<Interval>>,
-    threads: Vec<JoinHandle<Result<(), DispatchError>>>,
+    threads: Vec<JoinHandle<Result<(), GenerateError>>>,
 }
 
-/// What a [`Crew`] has to say.
+/// What a [`GeneratorThreads`] has to say.
 #[derive(Debug)]
 pub enum Delivery {
     /// One thread's measurements over the last second, or over the rest at the end.
-    Interval(Box<Lent>),
+    Interval(Box<BorrowedInterval>),
     /// Nothing within the time given.
     Nothing,
     /// Every thread has ended.
@@ -39,18 +39,18 @@ pub enum Delivery {
 
 /// An interval that goes back to its thread when it has been read.
 #[derive(Debug)]
-pub struct Lent {
+pub struct BorrowedInterval {
     filled: Option<Filled>,
     back: SyncSender<Interval>,
 }
 
-impl Crew {
+impl GeneratorThreads {
     /// Starts the threads; the first arrival is due a moment after all of them are ready. Setting
     /// `stop` ends the run: no more arrivals, and what is open is unfinished.
     ///
     /// # Errors
-    /// [`DispatchError`] of the first thread that could not set itself up; none is left running.
-    pub fn start(plan: &Arc<Plan>, stop: &Arc<AtomicBool>) -> Result<Self, DispatchError> {
+    /// [`GenerateError`] of the first thread that could not set itself up; none is left running.
+    pub fn start(plan: &Arc<Plan>, stop: &Arc<AtomicBool>) -> Result<Self, GenerateError> {
         let of = plan.threads();
         let (filled_in, filled) = mpsc::sync_channel(usize::from(of) * (SPARES + 2));
         let (ready_in, ready) = mpsc::channel();
@@ -67,7 +67,7 @@ impl Crew {
                 Ok(thread) => threads.push(thread),
                 Err(source) => {
                     begin.set(None).expect("only this thread sets it");
-                    return Err(DispatchError::Thread { thread: index, source });
+                    return Err(GenerateError::Thread { thread: index, source });
                 }
             }
             spares.push(spare);
@@ -76,8 +76,8 @@ impl Crew {
         let all_ready = ready.iter().take(of.into()).count() == usize::from(of);
         let start_ns = all_ready.then(|| monotonic_ns() + HEAD_START_NS);
         begin.set(start_ns).expect("only this thread sets it");
-        let crew = Self { start_ns: start_ns.unwrap_or_default(), filled, spares, threads };
-        if all_ready { Ok(crew) } else { Err(crew.join().expect_err("one was not ready")) }
+        let threads = Self { start_ns: start_ns.unwrap_or_default(), filled, spares, threads };
+        if all_ready { Ok(threads) } else { Err(threads.join().expect_err("one was not ready")) }
     }
 
     /// When the run starts, monotonic nanoseconds.
@@ -92,7 +92,7 @@ impl Crew {
         match self.filled.recv_timeout(timeout) {
             Ok(filled) => {
                 let back = self.spares[usize::from(filled.thread)].clone();
-                Delivery::Interval(Box::new(Lent { filled: Some(filled), back }))
+                Delivery::Interval(Box::new(BorrowedInterval { filled: Some(filled), back }))
             }
             Err(RecvTimeoutError::Timeout) => Delivery::Nothing,
             Err(RecvTimeoutError::Disconnected) => Delivery::Over,
@@ -103,17 +103,17 @@ impl Crew {
     ///
     /// # Errors
     /// The first thread that had to give up.
-    pub fn join(self) -> Result<(), DispatchError> {
+    pub fn join(self) -> Result<(), GenerateError> {
         let mut first = Ok(());
         for (thread, handle) in (0..).zip(self.threads) {
-            let ended = handle.join().unwrap_or(Err(DispatchError::Panicked { thread }));
+            let ended = handle.join().unwrap_or(Err(GenerateError::Panicked { thread }));
             first = first.and(ended);
         }
         first
     }
 }
 
-impl Deref for Lent {
+impl Deref for BorrowedInterval {
     type Target = Interval;
 
     fn deref(&self) -> &Interval {
@@ -121,7 +121,7 @@ impl Deref for Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for BorrowedInterval {
     fn drop(&mut self) {
         let Some(Filled { mut interval, .. }) = self.filled.take() else { return };
         interval.clear();
@@ -149,10 +149,10 @@ fn generate(
     stop: Arc<AtomicBool>,
     ready: mpsc::Sender<()>,
     begin: &OnceLock<Option<u64>>,
-) -> Result<(), DispatchError> {
-    let failed = |source| DispatchError::Thread { thread: share.index, source };
+) -> Result<(), GenerateError> {
+    let failed = |source| GenerateError::Thread { thread: share.index, source };
     pin(plan, share.index).map_err(failed)?;
-    let dispatcher = Dispatcher::new(plan, share, exchange, Arc::clone(&stop))?;
+    let dispatcher = EventLoop::new(plan, share, exchange, Arc::clone(&stop))?;
     ready.send(()).map_err(io::Error::other).map_err(failed)?;
     // Who waits for all to be ready learns from the last of these that one never will be.
     drop(ready);

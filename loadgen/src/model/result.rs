@@ -16,7 +16,7 @@ use crate::evidence::{CpuUse, Evidence};
 use crate::generate::aggregation::{self, Row};
 use crate::generate::recorder::{Counts, Outcome};
 use crate::plan::config::{Arrivals, Close, Observe};
-use crate::server::ServerFacts;
+use crate::server::ServerInfo;
 
 /// Version of the schema.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -240,9 +240,9 @@ pub struct VerdictText {
     pub advice: Vec<String>,
 }
 
-impl From<&ServerFacts> for Server {
+impl From<&ServerInfo> for Server {
     /// What the server did not mention is unknown.
-    fn from(facts: &ServerFacts) -> Self {
+    fn from(facts: &ServerInfo) -> Self {
         let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
         let number = |n: u64| Some(n).filter(|&n| n > 0);
         Self {

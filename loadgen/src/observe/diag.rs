@@ -12,7 +12,7 @@ use super::netlink::{HEADER_LEN, NLM_F_DUMP, NetlinkSocket, header, u32_at};
 
 /// What one look at the server's end of a connection shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum SocketSample {
     /// The kernel has not finished the handshake (`SYN_RECV`). The client may be connected all the
     /// same: the last ACK is dropped while the accept queue is full.
     Handshake,
@@ -33,7 +33,7 @@ pub enum Look {
     },
 }
 
-impl Look {
+impl SocketSample {
     /// Whether the server's end exists in this network namespace.
     #[must_use]
     pub const fn is_visible(self) -> bool {
@@ -70,15 +70,15 @@ impl DiagSocket {
     /// # Errors
     /// What the kernel answered, or `EAGAIN` when it did not. That there is no such connection is
     /// not an error.
-    pub fn look(&mut self, server: SocketAddr, client: SocketAddr) -> io::Result<Look> {
+    pub fn look(&mut self, server: SocketAddr, client: SocketAddr) -> io::Result<SocketSample> {
         self.request.aim(server, client);
         let found = self.netlink.ask(&mut self.request.0, SocketState::parse)?;
-        Ok(found.map_or(Look::Absent { listener: false }, SocketState::look))
+        Ok(found.map_or(SocketSample::Absent { listener: false }, SocketState::look))
     }
 
     /// When the last look was over, monotonic nanoseconds: fetching its answer came after that.
     #[must_use]
-    pub fn looked_ns(&self) -> u64 {
+    pub fn sampled_ns(&self) -> u64 {
         self.netlink.asked_ns()
     }
 }
@@ -170,18 +170,18 @@ impl SocketState {
         })
     }
 
-    fn look(self) -> Look {
+    fn look(self) -> SocketSample {
         match (self.state, self.inode) {
             // The kernel's look-up falls back to the listener when no connection matches.
-            (TCP_LISTEN, _) => Look::Absent { listener: true },
-            (TCP_ESTABLISHED | TCP_CLOSE_WAIT, 0) => Look::Queued,
-            (TCP_SYN_RECV | TCP_NEW_SYN_RECV, 0) => Look::Handshake,
+            (TCP_LISTEN, _) => SocketSample::Absent { listener: true },
+            (TCP_ESTABLISHED | TCP_CLOSE_WAIT, 0) => SocketSample::Queued,
+            (TCP_SYN_RECV | TCP_NEW_SYN_RECV, 0) => SocketSample::Handshake,
             (TCP_FIN_WAIT1 | TCP_FIN_WAIT2 | TCP_TIME_WAIT | TCP_LAST_ACK | TCP_CLOSING, 0) => {
-                Look::Ended
+                SocketSample::Ended
             }
             // Closed and on its way out of the table.
-            (_, 0) => Look::Absent { listener: false },
-            (_, inode) => Look::Accepted { inode: Inode(inode) },
+            (_, 0) => SocketSample::Absent { listener: false },
+            (_, inode) => SocketSample::Accepted { inode: Inode(inode) },
         }
     }
 }
@@ -254,7 +254,7 @@ mod tests {
 
     use super::*;
 
-    fn look(diag: &mut DiagSocket, client: &TcpStream) -> Look {
+    fn look(diag: &mut DiagSocket, client: &TcpStream) -> SocketSample {
         diag.look(client.peer_addr().unwrap(), client.local_addr().unwrap()).unwrap()
     }
 
@@ -264,11 +264,11 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let client = TcpStream::connect((connect, port)).unwrap();
         let mut diag = DiagSocket::open().unwrap();
-        assert_eq!(look(&mut diag, &client), Look::Queued);
+        assert_eq!(look(&mut diag, &client), SocketSample::Queued);
         let (server, _) = listener.accept().unwrap();
-        assert!(matches!(look(&mut diag, &client), Look::Accepted { inode: Inode(1..) }));
+        assert!(matches!(look(&mut diag, &client), SocketSample::Accepted { inode: Inode(1..) }));
         drop(server);
-        assert_eq!(look(&mut diag, &client), Look::Ended);
+        assert_eq!(look(&mut diag, &client), SocketSample::Ended);
     }
 
     #[test]
@@ -301,7 +301,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
-        assert_eq!(look(&mut DiagSocket::open().unwrap(), &client), Look::Queued);
+        assert_eq!(look(&mut DiagSocket::open().unwrap(), &client), SocketSample::Queued);
     }
 
     #[test]
@@ -310,9 +310,9 @@ mod tests {
         let server = listener.local_addr().unwrap();
         let stranger = "127.0.0.9:9".parse().unwrap();
         let mut diag = DiagSocket::open().unwrap();
-        assert_eq!(diag.look(server, stranger).unwrap(), Look::Absent { listener: true });
+        assert_eq!(diag.look(server, stranger).unwrap(), SocketSample::Absent { listener: true });
         drop(listener);
-        assert_eq!(diag.look(server, stranger).unwrap(), Look::Absent { listener: false });
+        assert_eq!(diag.look(server, stranger).unwrap(), SocketSample::Absent { listener: false });
     }
 
     #[test]
@@ -322,7 +322,7 @@ mod tests {
         let (server, _) = listener.accept().unwrap();
         server.shutdown(std::net::Shutdown::Write).unwrap();
         let mut diag = DiagSocket::open().unwrap();
-        assert!(matches!(look(&mut diag, &client), Look::Accepted { .. }));
+        assert!(matches!(look(&mut diag, &client), SocketSample::Accepted { .. }));
     }
 
     proptest! {

@@ -15,9 +15,9 @@ mod probe;
 mod stamp;
 mod watch;
 
-pub use diag::{DiagSocket, Inode, Look};
+pub use diag::{DiagSocket, Inode, SocketSample};
 pub use listener::{ListenerQueue, QueueDepth};
 pub use observation::{Bracket, Observation, ObservationKind, VANISHED_AFTER_NS};
 pub use probe::{CONNECT_WITHIN, Found, ProbeError, STAMP_WITHIN, probe};
 pub use stamp::{StampReader, StampReading};
-pub use watch::{DiagWatch, Looker};
+pub use watch::{DiagWatch, SocketSampler};

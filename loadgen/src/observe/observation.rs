@@ -1,6 +1,6 @@
 //! What looks at a connection tell about its accept.
 
-use super::diag::Look;
+use super::diag::SocketSample;
 
 /// The end of one connection's wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,21 +76,21 @@ impl Seen {
     /// What follows from a look that began after `before_ns` and was over at `after_ns`.
     pub(super) fn judge(
         &mut self,
-        look: Look,
+        look: SocketSample,
         before_ns: u64,
         after_ns: u64,
     ) -> Option<(ObservationKind, Bracket)> {
         let (kind, first_with_ns) = match look {
-            Look::Handshake | Look::Queued => {
+            SocketSample::Handshake | SocketSample::Queued => {
                 self.without_ns = self.without_ns.max(before_ns);
-                self.queued |= look == Look::Queued;
+                self.queued |= look == SocketSample::Queued;
                 self.absent_since_ns = None;
                 return None;
             }
-            Look::Accepted { .. } => (ObservationKind::Accepted, after_ns),
-            Look::Ended => (ObservationKind::EndedUnseen, after_ns),
-            Look::Absent { .. } if self.queued => (ObservationKind::EndedUnseen, after_ns),
-            Look::Absent { .. } => {
+            SocketSample::Accepted { .. } => (ObservationKind::Accepted, after_ns),
+            SocketSample::Ended => (ObservationKind::EndedUnseen, after_ns),
+            SocketSample::Absent { .. } if self.queued => (ObservationKind::EndedUnseen, after_ns),
+            SocketSample::Absent { .. } => {
                 // A look can also miss a connection for an instant, while the kernel exchanges the
                 // entry of the handshake for that of the connection.
                 self.absent_ns = self.absent_ns.max(before_ns);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use uring_echo::stamp::{FRAME_LEN, Stamp, StampError};
 
-use super::diag::{DiagSocket, Look};
+use super::diag::{DiagSocket, SocketSample};
 use super::stamp::{StampReader, StampReading};
 
 /// How a server can be observed.
@@ -36,12 +36,12 @@ pub fn probe(server: SocketAddr) -> Result<Found, ProbeError> {
     }
     // A connection that a full queue kept out at first may be here by now.
     let seen = match seen_early {
-        Ok(Look::Absent { .. }) => look(&stream),
+        Ok(SocketSample::Absent { .. }) => look(&stream),
         seen => seen,
     };
     Ok(match seen {
         Ok(look) if look.is_visible() => Found::Diag,
-        Ok(Look::Absent { listener: true }) => Found::Nothing { reason: ELSEWHERE.into() },
+        Ok(SocketSample::Absent { listener: true }) => Found::Nothing { reason: ELSEWHERE.into() },
         Ok(_) => Found::Nothing { reason: NOT_HERE.into() },
         Err(error) => Found::Nothing { reason: format!("sock_diag cannot be used: {error}") },
     })
@@ -112,7 +112,7 @@ fn connect(server: SocketAddr) -> Result<TcpStream, ProbeError> {
     }
 }
 
-fn look(stream: &TcpStream) -> io::Result<Look> {
+fn look(stream: &TcpStream) -> io::Result<SocketSample> {
     DiagSocket::open()?.look(stream.peer_addr()?, stream.local_addr()?)
 }
 

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use rustix::io::Errno;
 
-use super::diag::{DiagSocket, Look};
+use super::diag::{DiagSocket, SocketSample};
 use super::observation::{Observation, Seen};
 
 /// Looks at waiting connections until each is accepted or gone.
@@ -39,7 +39,7 @@ impl DiagWatch {
     }
 }
 
-impl<L: Looker> DiagWatch<L> {
+impl<L: SocketSampler> DiagWatch<L> {
     /// As [`open`](DiagWatch::open), looking through `looker`.
     pub fn with_looker(looker: L, connections: u32) -> Self {
         let keys = connections as usize;
@@ -122,7 +122,7 @@ impl<L: Looker> DiagWatch<L> {
     ///
     /// # Errors
     /// As [`pass`](Self::pass).
-    pub fn rehearse(&mut self, server: SocketAddr) -> io::Result<()> {
+    pub fn prewarm(&mut self, server: SocketAddr) -> io::Result<()> {
         self.looker.look(server, server).map(drop).or_else(|error| self.miss(error))
     }
 
@@ -176,7 +176,7 @@ impl<L: Looker> DiagWatch<L> {
                 return Err(error);
             }
         };
-        let after_ns = self.looker.looked_ns();
+        let after_ns = self.looker.sampled_ns();
         if let Some((kind, bracket)) = connection.seen.judge(look, before_ns, after_ns) {
             let since_ns = connection.since_ns;
             self.remove(turn.key);
@@ -201,24 +201,24 @@ impl<L: Looker> DiagWatch<L> {
 }
 
 /// What a [`DiagWatch`] looks with.
-pub trait Looker {
+pub trait SocketSampler {
     /// One look at the server's end of a connection.
     ///
     /// # Errors
     /// As [`DiagSocket::look`].
-    fn look(&mut self, server: SocketAddr, client: SocketAddr) -> io::Result<Look>;
+    fn look(&mut self, server: SocketAddr, client: SocketAddr) -> io::Result<SocketSample>;
 
     /// When the last look was over, monotonic nanoseconds.
-    fn looked_ns(&self) -> u64;
+    fn sampled_ns(&self) -> u64;
 }
 
-impl Looker for DiagSocket {
-    fn look(&mut self, server: SocketAddr, client: SocketAddr) -> io::Result<Look> {
+impl SocketSampler for DiagSocket {
+    fn look(&mut self, server: SocketAddr, client: SocketAddr) -> io::Result<SocketSample> {
         Self::look(self, server, client)
     }
 
-    fn looked_ns(&self) -> u64 {
-        Self::looked_ns(self)
+    fn sampled_ns(&self) -> u64 {
+        Self::sampled_ns(self)
     }
 }
 
@@ -256,20 +256,20 @@ mod tests {
 
     use super::*;
 
-    const QUEUED: Look = Look::Queued;
-    const ACCEPTED: Look = Look::Accepted { inode: super::super::Inode(1) };
-    const ABSENT: Look = Look::Absent { listener: true };
+    const QUEUED: SocketSample = SocketSample::Queued;
+    const ACCEPTED: SocketSample = SocketSample::Accepted { inode: super::super::Inode(1) };
+    const ABSENT: SocketSample = SocketSample::Absent { listener: true };
 
     /// Answers by the client's port; every look takes a microsecond.
     struct Fake {
         now_ns: u64,
-        answers: [Look; 4],
+        answers: [SocketSample; 4],
         looked_at: Vec<u16>,
         fails: Option<Errno>,
     }
 
-    impl Looker for Fake {
-        fn look(&mut self, _server: SocketAddr, client: SocketAddr) -> io::Result<Look> {
+    impl SocketSampler for Fake {
+        fn look(&mut self, _server: SocketAddr, client: SocketAddr) -> io::Result<SocketSample> {
             if let Some(errno) = self.fails {
                 return Err(errno.into());
             }
@@ -278,7 +278,7 @@ mod tests {
             Ok(self.answers[usize::from(client.port())])
         }
 
-        fn looked_ns(&self) -> u64 {
+        fn sampled_ns(&self) -> u64 {
             self.now_ns
         }
     }
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn closed_after_queued_was_accepted() {
-        for gone in [ABSENT, Look::Ended] {
+        for gone in [ABSENT, SocketSample::Ended] {
             let mut watch = watch();
             add(&mut watch, 1, 0);
             pass(&mut watch, 10_000, 9);
@@ -346,7 +346,7 @@ mod tests {
     fn closed_at_the_first_look_was_accepted() {
         let mut watch = watch();
         add(&mut watch, 1, 0);
-        watch.looker.answers[1] = Look::Ended;
+        watch.looker.answers[1] = SocketSample::Ended;
         assert_eq!(pass(&mut watch, 10_000, 9)[0].kind, ObservationKind::EndedUnseen);
     }
 
@@ -378,7 +378,7 @@ mod tests {
     fn a_missed_look_does_not_end_the_wait() {
         let mut watch = watch();
         add(&mut watch, 1, 0);
-        let steps = [(Look::Handshake, 10_000), (ABSENT, 20_000), (QUEUED, 30_000)];
+        let steps = [(SocketSample::Handshake, 10_000), (ABSENT, 20_000), (QUEUED, 30_000)];
         for (look, now_ns) in steps {
             watch.looker.answers[1] = look;
             assert_eq!(pass(&mut watch, now_ns, 9), []);
@@ -431,7 +431,7 @@ mod tests {
         for errno in [Errno::AGAIN, Errno::NOBUFS, Errno::NOMEM] {
             watch.looker.fails = Some(errno);
             assert_eq!(pass(&mut watch, 10_000, 9), []);
-            watch.rehearse(SocketAddr::from(([127, 0, 0, 1], 1))).unwrap();
+            watch.prewarm(SocketAddr::from(([127, 0, 0, 1], 1))).unwrap();
         }
         assert_eq!((watch.take_missed(), watch.take_missed()), (6, 0));
         watch.looker.fails = None;

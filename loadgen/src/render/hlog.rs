@@ -56,13 +56,13 @@ mod tests {
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
     use super::*;
-    use crate::generate::aggregation::Totals;
+    use crate::generate::aggregation::Aggregate;
     use crate::generate::recorder::{Interval, Recorder};
 
     #[test]
     fn a_reader_finds_the_intervals_and_their_tags() {
         let mut recorder = Recorder::new();
-        let mut totals = Totals::new(1);
+        let mut totals = Aggregate::new(1);
         for second in 1..=2 {
             recorder.record(Phase::AcceptDelay, 8_400);
             recorder.record(Phase::Connect, 7_000);
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn empty_phases_have_no_line() {
-        let mut totals = Totals::new(1);
+        let mut totals = Aggregate::new(1);
         totals.absorb(&Recorder::new().take_interval(1, Interval::new()));
         let empty: Histogram<u64> = crate::generate::recorder::new_histogram();
         assert!(empty.is_empty());

@@ -14,8 +14,8 @@ use std::time::SystemTime;
 
 use crate::analyse::verdict::{Pace, Verdict};
 use crate::evidence::environment::Environment;
-use crate::evidence::{Evidence, SynRetryLadder};
-use crate::generate::aggregation::Totals;
+use crate::evidence::{Evidence, RetransmitSchedule};
+use crate::generate::aggregation::Aggregate;
 use crate::generate::recorder::{Interval, Phase};
 use crate::plan::config::{JsonTarget, RunConfig, Shape, Stop};
 use crate::plan::schedule::nanos;
@@ -44,8 +44,8 @@ pub struct Finished<'a> {
     pub messages: u32,
     /// Where it ran.
     pub environment: Environment,
-    /// What was recorded; [`Totals::finish`] has been called.
-    pub totals: &'a Totals,
+    /// What was recorded; [`Aggregate::finish`] has been called.
+    pub totals: &'a Aggregate,
     /// What the kernel counted.
     pub evidence: Evidence,
     /// Stopped by a signal.
@@ -76,8 +76,8 @@ impl Report {
         let (config, all) = (run.config, run.totals.all());
         let mut evidence = run.evidence;
         let counts = all.counts();
-        evidence.syn_retry_ladder = Some(SynRetryLadder::count(all));
-        evidence.looks_missed = counts.looks_missed;
+        evidence.retransmit_schedule = Some(RetransmitSchedule::count(all));
+        evidence.samples_missed = counts.samples_missed;
         Self {
             schema_version: SCHEMA_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").into(),
@@ -124,7 +124,7 @@ impl Report {
 pub fn deliver(
     report: &Report,
     config: &RunConfig,
-    totals: &Totals,
+    totals: &Aggregate,
     started_at: SystemTime,
 ) -> io::Result<()> {
     let json = serde_json::to_string_pretty(report)? + "\n";
@@ -152,7 +152,7 @@ pub fn deliver(
 pub fn write_folder(
     folder: &Path,
     json: &str,
-    totals: &Totals,
+    totals: &Aggregate,
     started_at: SystemTime,
 ) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(folder).map_err(|error| named(folder, &error))?;

@@ -243,12 +243,12 @@ fn kernel(evidence: &Evidence) -> Vec<String> {
         units::plural(kernel.listen_drops, "listen drop"),
         units::plural(kernel.tcp_syn_retrans, "SYN retransmit"),
     )];
-    let ladder = evidence.syn_retry_ladder.unwrap_or_default();
-    if ladder.connect + ladder.accept_delay > 0 {
+    let schedule = evidence.retransmit_schedule.unwrap_or_default();
+    if schedule.connect + schedule.accept_delay > 0 {
         lines.push(format!(
-            "on the SYN retry ladder: {} of connect, {} of accept_delay",
-            units::plural(ladder.connect, "sample"),
-            units::count(ladder.accept_delay)
+            "on the SYN retransmission schedule: {} of connect, {} of accept_delay",
+            units::plural(schedule.connect, "sample"),
+            units::count(schedule.accept_delay)
         ));
     }
     lines

@@ -16,9 +16,9 @@ type Cpus = BTreeSet<usize>;
 
 /// The CPUs that each thread of the server may run on.
 #[derive(Debug)]
-pub(crate) struct Neighbours(Vec<Cpus>);
+pub(crate) struct CpuContention(Vec<Cpus>);
 
-impl Neighbours {
+impl CpuContention {
     /// Of whoever listens at `addr`, or of process `pid` where that is known. Who cannot be seen
     /// (on another host, in another namespace, somebody else's process) may run on any CPU.
     pub(crate) fn of(addr: SocketAddr, pid: Option<u32>) -> Self {
@@ -73,7 +73,7 @@ mod tests {
 
     fn starve(server: &[&[usize]], own: &[usize], threads: usize) -> bool {
         let cpus = |list: &&[usize]| list.iter().copied().collect();
-        Neighbours(server.iter().map(cpus).collect()).starve(own, threads)
+        CpuContention(server.iter().map(cpus).collect()).starve(own, threads)
     }
 
     #[test]
@@ -104,7 +104,7 @@ mod tests {
             ended.recv().unwrap_err();
         });
         is_pinned.recv().unwrap();
-        let seen = Neighbours::of(listener.local_addr().unwrap(), None);
+        let seen = CpuContention::of(listener.local_addr().unwrap(), None);
         assert!(seen.0.contains(&BTreeSet::from([first])) && seen.0.len() > 1, "{seen:?}");
         assert!(seen.starve(&[first], 1));
         drop(end);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn who_cannot_be_seen_may_run_anywhere() {
-        let elsewhere = Neighbours::of(SocketAddr::from(([192, 0, 2, 1], 7)), None);
+        let elsewhere = CpuContention::of(SocketAddr::from(([192, 0, 2, 1], 7)), None);
         assert_eq!(elsewhere.0, [online()]);
         assert!(!online().is_empty());
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 /// What the server says of itself when it begins to listen; a part of the result file.
 /// A field that it does not mention is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerFacts {
+pub struct ServerInfo {
     /// What drives its workers, such as `uring`.
     pub engine: String,
     /// How workers share the address, such as `reuseport`.
@@ -27,7 +27,7 @@ pub struct ServerFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// The server listens.
-    Listening(SocketAddr, ServerFacts),
+    Listening(SocketAddr, ServerInfo),
     /// For a person to read.
     Tell(String),
     /// Nothing to do.
@@ -69,8 +69,8 @@ fn readable(level: &str, message: &str, fields: &Map<String, Value>) -> String {
     line
 }
 
-fn facts(fields: &Map<String, Value>) -> ServerFacts {
-    ServerFacts {
+fn facts(fields: &Map<String, Value>) -> ServerInfo {
+    ServerInfo {
         engine: text(fields, "engine"),
         accept: text(fields, "accept"),
         workers: number(fields, "workers"),
@@ -113,8 +113,8 @@ mod tests {
         "workers":1,"backlog_effective":4096,"busy_poll":"auto","degraded":""},
         "target":"uring_echo"}"#;
 
-    fn expected() -> ServerFacts {
-        ServerFacts {
+    fn expected() -> ServerInfo {
+        ServerInfo {
             engine: "uring".into(),
             accept: "reuseport".into(),
             workers: 1,
@@ -145,7 +145,7 @@ mod tests {
                 .replace(r#""workers":1"#, r#""workers":"1""#);
             let Line::Listening(_, facts) = parse_line(&line) else { panic!("{line}") };
             let degraded = degraded.into_iter().map(str::to_owned).collect();
-            assert_eq!(facts, ServerFacts { degraded, ..expected() });
+            assert_eq!(facts, ServerInfo { degraded, ..expected() });
         }
     }
 

@@ -21,7 +21,7 @@ use std::{env, iter};
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
 pub use cpus::{cpu_list, split_cpus};
-pub use log::ServerFacts;
+pub use log::ServerInfo;
 use log::{Line, parse_line};
 
 /// The hidden subcommand under which this program is the server.
@@ -39,7 +39,7 @@ pub struct EmbeddedServer {
     child: Child,
     log: Option<JoinHandle<()>>,
     listening: SocketAddr,
-    facts: ServerFacts,
+    facts: ServerInfo,
 }
 
 impl EmbeddedServer {
@@ -72,7 +72,7 @@ impl EmbeddedServer {
 
     /// What the server said of itself when it began to listen.
     #[must_use]
-    pub fn facts(&self) -> &ServerFacts {
+    pub fn facts(&self) -> &ServerInfo {
         &self.facts
     }
 
@@ -117,7 +117,7 @@ impl EmbeddedServer {
             thread::Builder::new().name("server-log".into()).spawn(move || follow(stderr, &sender));
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let mut server =
-            Self { child, log: None, listening: nowhere, facts: ServerFacts::default() };
+            Self { child, log: None, listening: nowhere, facts: ServerInfo::default() };
         server.log = Some(log.map_err(EmbeddedError::Spawn)?);
         (server.listening, server.facts) = server.await_ready(&receiver, within)?;
         Ok(server)
@@ -127,7 +127,7 @@ impl EmbeddedServer {
         &mut self,
         news: &Receiver<News>,
         within: Duration,
-    ) -> Result<(SocketAddr, ServerFacts), EmbeddedError> {
+    ) -> Result<(SocketAddr, ServerInfo), EmbeddedError> {
         match news.recv_timeout(within) {
             Ok(News::Ready(addr, facts)) => Ok((addr, facts)),
             Ok(News::Ended(last_words)) => {
@@ -268,7 +268,7 @@ fn reachable(listening: SocketAddr) -> SocketAddr {
 /// What the thread that follows the log tells.
 #[derive(Debug)]
 enum News {
-    Ready(SocketAddr, ServerFacts),
+    Ready(SocketAddr, ServerInfo),
     Ended(Vec<String>),
 }
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use loadgen::cli::{Cli, Command};
-use loadgen::generate::aggregation::Totals;
+use loadgen::generate::aggregation::Aggregate;
 use loadgen::generate::connection::Method;
 use loadgen::generate::recorder::{Interval, Outcome, Phase};
-use loadgen::generate::{Crew, Delivery, DispatchError, Plan};
+use loadgen::generate::{Delivery, GenerateError, GeneratorThreads, Plan};
 use loadgen::observe::ListenerQueue;
 use loadgen::plan::config::RunConfig;
 use uring_echo::stamp::ClockDomain;
@@ -44,18 +44,18 @@ fn run(plan: Plan, stop_when: impl Fn() -> bool) -> Option<Interval> {
 }
 
 /// Runs a plan to its end or until it fails; `None`, loudly, where there is no io_uring.
-fn try_to_run(plan: Plan, stop_when: impl Fn() -> bool) -> Option<Result<Interval, DispatchError>> {
+fn try_to_run(plan: Plan, stop_when: impl Fn() -> bool) -> Option<Result<Interval, GenerateError>> {
     let (plan, stop) = (Arc::new(plan), Arc::new(AtomicBool::new(false)));
-    let crew = match Crew::start(&plan, &stop) {
-        Err(DispatchError::Ring(error)) if std::env::var_os("REQUIRE_URING").is_none() => {
+    let threads = match GeneratorThreads::start(&plan, &stop) {
+        Err(GenerateError::Ring(error)) if std::env::var_os("REQUIRE_URING").is_none() => {
             eprintln!("SKIPPED, io_uring is not available: {error}");
             return None;
         }
-        crew => crew.unwrap(),
+        threads => threads.unwrap(),
     };
-    let mut totals = Totals::new(plan.threads());
+    let mut totals = Aggregate::new(plan.threads());
     loop {
-        match crew.next(Duration::from_millis(5)) {
+        match threads.next(Duration::from_millis(5)) {
             Delivery::Interval(interval) => totals.absorb(&interval),
             Delivery::Nothing => {}
             Delivery::Over => break,
@@ -63,7 +63,7 @@ fn try_to_run(plan: Plan, stop_when: impl Fn() -> bool) -> Option<Result<Interva
         stop.fetch_or(stop_when(), Ordering::Relaxed);
     }
     totals.finish();
-    Some(crew.join().map(|()| totals.all().clone()))
+    Some(threads.join().map(|()| totals.all().clone()))
 }
 
 /// The outcomes that occurred.
@@ -258,7 +258,7 @@ fn a_source_that_is_not_ours_is_no_want_of_ports_and_ends_the_run() {
     let plan = plan(server.addr(), Method::None, 0, args);
     let Some(ended) = try_to_run(plan, || false) else { return };
     let error = ended.unwrap_err();
-    assert!(matches!(error, DispatchError::Socket(_)), "{error:?}");
+    assert!(matches!(error, GenerateError::Socket(_)), "{error:?}");
     assert!(error.to_string().contains("--source"), "{error}");
 }
 

@@ -17,7 +17,7 @@ pub enum Advice {
         somaxconn: Option<u64>,
     },
     /// Samples at the instants of SYN retries.
-    OnRetryLadder {
+    OnRetransmitSchedule {
         /// How many.
         count: u64,
     },
@@ -71,7 +71,7 @@ pub enum Advice {
         count: u64,
     },
     /// The kernel had no memory to answer looks at waiting connections.
-    LooksMissed {
+    SamplesMissed {
         /// How many.
         count: u64,
     },
@@ -84,7 +84,7 @@ impl Advice {
     pub fn code(&self) -> &'static str {
         match self {
             Self::QueueOverflowed { .. } => "accept_queue_overflowed",
-            Self::OnRetryLadder { .. } => "syn_retry_ladder",
+            Self::OnRetransmitSchedule { .. } => "syn_retry_ladder",
             Self::SynQueueFull { .. } => "syn_queue_full",
             Self::ConntrackLost { .. } => "conntrack_lost",
             Self::ConntrackNearlyFull { .. } => "conntrack_nearly_full",
@@ -94,7 +94,7 @@ impl Advice {
             Self::PortsExhausted { .. } => "local_port_exhausted",
             Self::DescriptorsExhausted { .. } => "fd_limit",
             Self::NoStamp { .. } => "stamp_invalid",
-            Self::LooksMissed { .. } => "looks_missed",
+            Self::SamplesMissed { .. } => "looks_missed",
             Self::NotObserved => "accept_not_observed",
         }
     }
@@ -106,7 +106,7 @@ impl fmt::Display for Advice {
             Self::QueueOverflowed { count, limit, somaxconn } => {
                 (overflow(count, limit, somaxconn), "raise the server's backlog, or accept faster")
             }
-            Self::OnRetryLadder { count } => (
+            Self::OnRetransmitSchedule { count } => (
                 format!("{} at 1, 2, 3, 4, 5, 7 or 11 s", sit(count, "sample")),
                 "there the kernel repeats a dropped SYN or handshake; that wait is its retry \
                  timer, not the server's work",
@@ -151,7 +151,7 @@ impl fmt::Display for Advice {
                 format!("{} did not begin with a stamp", units::plural(count, "connection")),
                 "start uring-echo serve with --stamp, or use --observe diag",
             ),
-            Self::LooksMissed { count } => (
+            Self::SamplesMissed { count } => (
                 format!("the kernel had no memory for {}", units::plural(count, "look")),
                 "the brackets around those accepts are wider, as diag_resolution shows; free some \
                  memory, or use --observe stamp with uring-echo",

@@ -124,9 +124,9 @@ fn advice(all: &Interval, evidence: &Evidence) -> Vec<Advice> {
     let outcome = |outcome| some(all.counts().outcome(outcome));
     let mut advice = Vec::new();
     advice.extend(queue_advice(evidence));
-    let ladder = evidence.syn_retry_ladder.unwrap_or_default();
-    let on_ladder = some(ladder.connect.max(ladder.accept_delay));
-    advice.extend(on_ladder.map(|count| Advice::OnRetryLadder { count }));
+    let schedule = evidence.retransmit_schedule.unwrap_or_default();
+    let on_schedule = some(schedule.connect.max(schedule.accept_delay));
+    advice.extend(on_schedule.map(|count| Advice::OnRetransmitSchedule { count }));
     advice.extend(conntrack_advice(evidence));
     advice.extend(outcome(Outcome::Refused).map(|count| Advice::Refused { count }));
     advice.extend(outcome(Outcome::NeverAccepted).map(|count| Advice::NeverAccepted { count }));
@@ -136,7 +136,7 @@ fn advice(all: &Interval, evidence: &Evidence) -> Vec<Advice> {
     let descriptors = outcome(Outcome::FdLimit);
     advice.extend(descriptors.map(|count| Advice::DescriptorsExhausted { count }));
     advice.extend(some(all.counts().censored).map(|count| Advice::Unfinished { count }));
-    advice.extend(some(evidence.looks_missed).map(|count| Advice::LooksMissed { count }));
+    advice.extend(some(evidence.samples_missed).map(|count| Advice::SamplesMissed { count }));
     if all.histogram(Phase::AcceptDelay).is_empty() && !all.histogram(Phase::Connect).is_empty() {
         advice.push(Advice::NotObserved);
     }
@@ -189,7 +189,7 @@ fn approx(n: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::{Conntrack, KernelCounters, SynRetryLadder};
+    use crate::evidence::{Conntrack, KernelCounters, RetransmitSchedule};
     use crate::generate::recorder::Recorder;
     use crate::plan::config::typed;
 
@@ -279,8 +279,8 @@ mod tests {
                 ..KernelCounters::default()
             }),
             conntrack: Some(Conntrack { count_peak: 95, limit: 100, ..Conntrack::default() }),
-            syn_retry_ladder: Some(SynRetryLadder { connect: 1, accept_delay: 0 }),
-            looks_missed: 3,
+            retransmit_schedule: Some(RetransmitSchedule { connect: 1, accept_delay: 0 }),
+            samples_missed: 3,
             ..Evidence::default()
         };
         let mut recorder = Recorder::new();
@@ -293,7 +293,7 @@ mod tests {
         let expected = [
             "accept_queue_overflowed",
             "syn_queue_full",
-            "syn_retry_ladder",
+            "retransmit_schedule",
             "conntrack_nearly_full",
             "refused",
             "unfinished",

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{HoldError, target};
-use crate::commands::torture::{Peer, Target, Trouble};
+use crate::commands::torture::{CaseError, Peer, Target};
 use crate::echo_client::pattern;
 use crate::plan::sources::Sources;
 use crate::server::die_with_parent;
@@ -40,7 +40,7 @@ pub fn holder(args: impl Iterator<Item = OsString>) -> Result<(), HoldError> {
     let quiet = peers.iter().filter(|peer| peer.is_quiet()).count();
     let lost = u32::try_from(peers.len() - quiet).unwrap_or(u32::MAX);
     tell(&Ended { lost })?;
-    let ended: Result<(), Trouble> = peers.into_iter().try_for_each(Peer::reset);
+    let ended: Result<(), CaseError> = peers.into_iter().try_for_each(Peer::reset);
     ended.map_err(|trouble| HoldError::Holder(io::Error::other(trouble.to_string())))
 }
 
@@ -160,7 +160,7 @@ impl Share {
     }
 }
 
-fn connect(target: &Target, sources: &mut Sources) -> Result<Peer, Trouble> {
+fn connect(target: &Target, sources: &mut Sources) -> Result<Peer, CaseError> {
     match sources.next_source() {
         None => target.connect(),
         source => target.connect_from(source),

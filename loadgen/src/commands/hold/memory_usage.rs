@@ -8,7 +8,7 @@ use crate::sys::processes::{ServerProcess, kib_of};
 
 /// What is in use at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) struct Weight {
+pub(crate) struct MemoryUsage {
     /// Resident memory of the server's process; `None` if that is not on this machine.
     pub(super) rss_kib: Option<u64>,
     /// `Slab` of /proc/meminfo, the whole machine.
@@ -19,7 +19,7 @@ pub(crate) struct Weight {
     pub(super) tcp_kib: u64,
 }
 
-impl Weight {
+impl MemoryUsage {
     pub(super) fn take(server: Option<&ServerProcess>) -> io::Result<Self> {
         Ok(Self {
             rss_kib: server.map(ServerProcess::rss_kib).transpose()?,

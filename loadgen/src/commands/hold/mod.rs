@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::cli::HoldArgs;
-use crate::commands::torture::{Options, Target, Trouble};
+use crate::commands::torture::{CaseError, Options, Target};
 use crate::plan::config::{ConfigError, lookup};
 use crate::plan::sources::{Sources, UnusableSource};
 use crate::server::{EmbeddedError, EmbeddedServer};
@@ -23,7 +23,7 @@ use crate::sys::processes::{ServerProcess, open_connections};
 
 use holder::Holder;
 pub use holder::{HOLD, holder};
-use memory_usage::Weight;
+use memory_usage::MemoryUsage;
 use probe::Probes;
 
 /// Why connections could not be held.
@@ -40,13 +40,13 @@ pub enum HoldError {
     Server(#[from] EmbeddedError),
     /// The server does not echo even before anything is held.
     #[error("warming up: {0}")]
-    WarmUp(Trouble),
+    WarmUp(CaseError),
     /// A process that holds could not be started or talked to.
     #[error("a process that holds connections: {0}")]
     Holder(io::Error),
     /// Memory could not be read.
     #[error("reading memory use: {0}")]
-    Weight(io::Error),
+    MemoryUsage(io::Error),
     /// This process has too few descriptors to do anything.
     #[error("RLIMIT_NOFILE is only {0}")]
     Descriptors(u64),
@@ -72,8 +72,8 @@ pub(crate) struct Held {
     held_s: f64,
     /// By the kernel's socket table, once all were open; the server's side.
     seen_by_kernel: Option<usize>,
-    before: Weight,
-    after: Weight,
+    before: MemoryUsage,
+    after: MemoryUsage,
     probes: Option<Probes>,
 }
 
@@ -92,7 +92,7 @@ pub fn execute(args: &HoldArgs) -> Result<bool, HoldError> {
     };
     let addr = embedded.as_ref().map(EmbeddedServer::addr).or(given).expect("one of the two");
     let pid = embedded.as_ref().map(EmbeddedServer::pid);
-    let server = ServerProcess::find(addr, pid).map_err(HoldError::Weight)?;
+    let server = ServerProcess::find(addr, pid).map_err(HoldError::MemoryUsage)?;
     let held = hold(args, addr, server.as_ref())?;
     if let Some(server) = embedded {
         server.stop().map_err(EmbeddedError::Spawn)?;
@@ -107,7 +107,7 @@ fn hold(
     server: Option<&ServerProcess>,
 ) -> Result<Held, HoldError> {
     warm_up(addr).map_err(HoldError::WarmUp)?;
-    let before = Weight::take(server).map_err(HoldError::Weight)?;
+    let before = MemoryUsage::take(server).map_err(HoldError::MemoryUsage)?;
     let start = Instant::now();
     let mut holders = holder::start(addr, args.connections, &args.source)?;
     let (mut opened, mut echoed, mut trouble) = (0, 0, None);
@@ -119,8 +119,8 @@ fn hold(
     }
     let opening = start.elapsed();
     let seen = server.map(|_| open_connections(addr.port())).transpose();
-    let seen_by_kernel = seen.map_err(HoldError::Weight)?;
-    let after = Weight::take(server).map_err(HoldError::Weight)?;
+    let seen_by_kernel = seen.map_err(HoldError::MemoryUsage)?;
+    let after = MemoryUsage::take(server).map_err(HoldError::MemoryUsage)?;
     let probes = probe::probe(addr, args.probe_rate, args.duration);
     let processes = holders.len();
     let lost = holders.into_iter().map(Holder::end).sum::<io::Result<u32>>();
@@ -144,7 +144,7 @@ fn hold(
 
 /// Few connections with much to echo: the server touches its pools, which are the same however many
 /// connections there are, and hardly any of what it keeps per connection.
-fn warm_up(addr: SocketAddr) -> Result<(), Trouble> {
+fn warm_up(addr: SocketAddr) -> Result<(), CaseError> {
     let target = target(addr, WARM_UP_WITHIN);
     let bytes = crate::echo_client::pattern(61, WARM_UP_BYTES);
     for _ in 0..WARM_UP_CONNECTIONS {

@@ -48,7 +48,7 @@ fn text(held: &Held) -> String {
         let shown = units::count(seen as u64);
         line(&mut text, "Kernel", &format!("shows {shown} connections at the server's port"));
     }
-    weights(&mut text, held);
+    memory_lines(&mut text, held);
     if let Some(probes) = &held.probes {
         let took = [probes.p50_ns, probes.p99_ns, probes.max_ns].map(units::duration);
         let [p50, p99, max] = took;
@@ -61,7 +61,7 @@ fn text(held: &Held) -> String {
     text
 }
 
-fn weights(text: &mut String, held: &Held) {
+fn memory_lines(text: &mut String, held: &Held) {
     let (before, after) = (held.before, held.after);
     match (before.rss_kib, after.rss_kib, held.server_pid) {
         (Some(from), Some(to), Some(pid)) => {

@@ -14,11 +14,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use uring_echo::stamp::ClockDomain;
 
 use self::observing::Observing;
-use self::target_server::Host;
+use self::target_server::TargetServer;
 use crate::evidence::environment::Environment;
 use crate::evidence::{ListenerProbe, Sampler, SamplerOptions};
-use crate::generate::aggregation::Totals;
-use crate::generate::{Crew, Delivery, DispatchError, PREPARED_MAX, Plan, prewarm_descriptors};
+use crate::generate::aggregation::Aggregate;
+use crate::generate::{
+    Delivery, GenerateError, GeneratorThreads, PREPARED_MAX, Plan, prewarm_descriptors,
+};
 use crate::observe::ListenerQueue;
 use crate::plan::config::RunConfig;
 use crate::plan::preflight::{Budget, DESCRIPTORS_APART, Facts, PreflightError};
@@ -62,7 +64,7 @@ pub enum RunError {
     },
     /// The generator gave up.
     #[error(transparent)]
-    Dispatch(#[from] DispatchError),
+    Dispatch(#[from] GenerateError),
 }
 
 /// Runs what `config` asks for and delivers the report. Call it from the main thread, before there
@@ -77,14 +79,14 @@ pub fn run(config: RunConfig, argv: Vec<String>) -> Result<ExitStatus, RunError>
     if !config.quiet {
         progress.note(&budget.to_string());
     }
-    let mut host = Host::find(&config)?;
+    let mut host = TargetServer::find(&config)?;
     let observing = Observing::choose(&config, &host, &progress)?;
     let plan = Arc::new(plan(config, &host, &observing)?);
     let started_at = SystemTime::now();
     let sampler = start_sampler(&plan, &host)?;
-    let crew = Crew::start(&plan, &stop)?;
+    let threads = GeneratorThreads::start(&plan, &stop)?;
     stand_back(&plan)?;
-    let totals = follow(crew, &plan, &mut host, &stop, progress)?;
+    let totals = follow(threads, &plan, &mut host, &stop, progress)?;
     let evidence = sampler.finish().map_err(refused("reading the evidence"))?;
     let interrupted = stop.load(Ordering::Relaxed);
     let server = host.into_report()?;
@@ -131,7 +133,7 @@ fn preflight(config: &RunConfig) -> Result<Budget, RunError> {
     Ok(budget)
 }
 
-fn plan(config: RunConfig, host: &Host, observing: &Observing) -> Result<Plan, RunError> {
+fn plan(config: RunConfig, host: &TargetServer, observing: &Observing) -> Result<Plan, RunError> {
     let mut plan = Plan {
         target: host.addr(),
         method: observing.method(),
@@ -145,7 +147,7 @@ fn plan(config: RunConfig, host: &Host, observing: &Observing) -> Result<Plan, R
     Ok(plan)
 }
 
-fn start_sampler(plan: &Plan, host: &Host) -> Result<Sampler, RunError> {
+fn start_sampler(plan: &Plan, host: &TargetServer) -> Result<Sampler, RunError> {
     let cpus = (!plan.cpus.is_empty()).then(|| plan.cpus.clone());
     let options = SamplerOptions {
         server_pid: host.pid(),
@@ -169,17 +171,17 @@ fn stand_back(plan: &Plan) -> Result<(), RunError> {
 
 /// Merges what the generator delivers until it has ended.
 fn follow(
-    crew: Crew,
+    threads: GeneratorThreads,
     plan: &Plan,
-    host: &mut Host,
+    host: &mut TargetServer,
     stop: &AtomicBool,
     mut progress: Progress,
-) -> Result<Totals, RunError> {
-    let mut totals = Totals::new(plan.threads());
+) -> Result<Aggregate, RunError> {
+    let mut totals = Aggregate::new(plan.threads());
     let (start, mut seconds) = (Instant::now(), 0);
     let mut died = None;
     loop {
-        match crew.next(TICK) {
+        match threads.next(TICK) {
             Delivery::Interval(interval) => totals.absorb(&interval),
             Delivery::Nothing => {}
             Delivery::Over => break,
@@ -197,7 +199,7 @@ fn follow(
         }
     }
     progress.finish();
-    crew.join()?;
+    threads.join()?;
     totals.finish();
     match died {
         Some(status) => Err(RunError::ServerDied { status }),

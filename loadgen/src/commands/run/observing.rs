@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use uring_echo::stamp::ClockDomain;
 
-use super::target_server::Host;
+use super::target_server::TargetServer;
 use super::{RunError, refused};
 use crate::generate::connection::Method;
 use crate::observe::{Found, ListenerQueue, ProbeError, probe};
@@ -24,7 +24,7 @@ impl Observing {
     /// Decides: the embedded server is known, any other is asked with one connection.
     pub(super) fn choose(
         config: &RunConfig,
-        host: &Host,
+        host: &TargetServer,
         progress: &Progress,
     ) -> Result<Self, RunError> {
         if host.is_embedded() {

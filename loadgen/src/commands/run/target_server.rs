@@ -11,22 +11,22 @@ use super::{RunError, refused};
 use crate::cli::parse_cpus;
 use crate::plan::config::{Observe, RunConfig};
 use crate::render::Server;
-use crate::server::cpu_contention::Neighbours;
+use crate::server::cpu_contention::CpuContention;
 use crate::server::{EmbeddedServer, cpu_list, split_cpus};
 
 /// The server of a run and how the CPUs are divided.
 #[derive(Debug)]
-pub(super) struct Host {
+pub(super) struct TargetServer {
     addr: SocketAddr,
     embedded: Option<EmbeddedServer>,
     /// CPUs this process may use.
     allowed: Vec<usize>,
     /// CPUs of the generator; empty leaves it to the scheduler.
     generator_cpus: Vec<usize>,
-    neighbours: Neighbours,
+    neighbours: CpuContention,
 }
 
-impl Host {
+impl TargetServer {
     /// The server named by the configuration; without one it is started.
     pub(super) fn find(config: &RunConfig) -> Result<Self, RunError> {
         let allowed = allowed_cpus()?;
@@ -39,7 +39,7 @@ impl Host {
         };
         let started = embedded.as_ref().map(EmbeddedServer::addr);
         let addr = started.or(config.target).expect("one of the two");
-        let neighbours = Neighbours::of(addr, embedded.as_ref().map(EmbeddedServer::pid));
+        let neighbours = CpuContention::of(addr, embedded.as_ref().map(EmbeddedServer::pid));
         Ok(Self { addr, embedded, allowed, generator_cpus, neighbours })
     }
 

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 
-use super::{Outcome, Target, Trouble};
-use crate::echo_client::{Begun, Peer, on_threads, pattern};
+use super::{CaseError, Outcome, Target};
+use crate::echo_client::{Peer, PendingConnect, on_threads, pattern};
 use crate::render::units;
 
 /// Connections that send and do not read, beside others that do: those keep their round trips, and
@@ -17,11 +17,11 @@ pub(super) fn slow_beside_normal(target: &Target) -> Outcome {
     let mut slow = slow.by_ref().collect::<Result<Vec<_>, _>>()?;
     stuff(&mut slow, target)?;
     let worst = normal_round_trips(target, count)
-        .map_err(|trouble| Trouble::Failed(format!("a normal connection: {trouble}")))?;
+        .map_err(|trouble| CaseError::Failed(format!("a normal connection: {trouble}")))?;
     let owed: usize = slow.iter().map(|slow| slow.sent).sum();
     for slow in &mut slow {
         slow.finish()
-            .map_err(|trouble| Trouble::Failed(format!("a slow reader at last: {trouble}")))?;
+            .map_err(|trouble| CaseError::Failed(format!("a slow reader at last: {trouble}")))?;
     }
     Ok(format!(
         "{count} normal connections: worst round trip {}; then {count} slow readers got {} MiB",
@@ -39,7 +39,7 @@ pub(super) fn burst(target: &Target) -> Outcome {
     while left > 0 {
         let now = wave.min(left);
         echo_all(target, now, &message).map_err(|trouble| {
-            Trouble::Failed(format!("of {now} begun at once, one: {trouble}"))
+            CaseError::Failed(format!("of {now} begun at once, one: {trouble}"))
         })?;
         left -= now;
     }
@@ -60,18 +60,18 @@ struct Slow<'a> {
 }
 
 impl<'a> Slow<'a> {
-    fn start(target: &Target, bytes: &'a [u8]) -> Result<Self, Trouble> {
+    fn start(target: &Target, bytes: &'a [u8]) -> Result<Self, CaseError> {
         Ok(Self { peer: target.begin(Some(SMALL_BUFFER))?.complete()?, bytes, sent: 0 })
     }
 
-    fn send_some(&mut self) -> Result<usize, Trouble> {
+    fn send_some(&mut self) -> Result<usize, CaseError> {
         let until = self.bytes.len().min(self.sent + PIECE);
         let taken = self.peer.send_some(&self.bytes[self.sent..until])?;
         self.sent += taken;
         Ok(taken)
     }
 
-    fn finish(&mut self) -> Result<(), Trouble> {
+    fn finish(&mut self) -> Result<(), CaseError> {
         self.peer.read_fast()?;
         self.peer.half_close()?;
         self.peer.expect(&self.bytes[..self.sent])?;
@@ -80,7 +80,7 @@ impl<'a> Slow<'a> {
 }
 
 /// Sends on all until none takes any more for a while.
-fn stuff(slow: &mut [Slow<'_>], target: &Target) -> Result<(), Trouble> {
+fn stuff(slow: &mut [Slow<'_>], target: &Target) -> Result<(), CaseError> {
     let mut quiet_since = Instant::now();
     while quiet_since.elapsed() < QUIET && Instant::now() < target.deadline {
         let mut taken = 0;
@@ -97,7 +97,7 @@ fn stuff(slow: &mut [Slow<'_>], target: &Target) -> Result<(), Trouble> {
 }
 
 /// `count` connections of some round trips each; returns the longest.
-fn normal_round_trips(target: &Target, count: usize) -> Result<Duration, Trouble> {
+fn normal_round_trips(target: &Target, count: usize) -> Result<Duration, CaseError> {
     let patient = Target { deadline: target.deadline.min(Instant::now() + PATIENCE), ..*target };
     let worsts = on_threads(THREADS, |i| {
         let share = (0..count).skip(i).step_by(THREADS);
@@ -106,7 +106,7 @@ fn normal_round_trips(target: &Target, count: usize) -> Result<Duration, Trouble
     Ok(worsts.into_iter().max().unwrap_or_default())
 }
 
-fn one_normal(target: &Target) -> Result<Duration, Trouble> {
+fn one_normal(target: &Target) -> Result<Duration, CaseError> {
     let message = pattern(23, 1000);
     let mut peer = target.connect()?;
     let mut worst = Duration::ZERO;
@@ -118,9 +118,9 @@ fn one_normal(target: &Target) -> Result<Duration, Trouble> {
     Ok(worst)
 }
 
-fn echo_all(target: &Target, count: usize, message: &[u8]) -> Result<(), Trouble> {
+fn echo_all(target: &Target, count: usize, message: &[u8]) -> Result<(), CaseError> {
     let begun = (0..count).map(|_| target.begin(None)).collect::<Result<Vec<_>, _>>()?;
-    let peers = begun.into_iter().map(Begun::complete);
+    let peers = begun.into_iter().map(PendingConnect::complete);
     let mut peers = peers.collect::<Result<Vec<Peer>, _>>()?;
     peers.iter_mut().try_for_each(|peer| peer.send(message))?;
     peers.iter_mut().try_for_each(|peer| peer.expect(message))?;
@@ -129,11 +129,11 @@ fn echo_all(target: &Target, count: usize, message: &[u8]) -> Result<(), Trouble
 }
 
 /// How many connections this process can hold besides what it has open.
-fn descriptors_left() -> Result<usize, Trouble> {
+fn descriptors_left() -> Result<usize, CaseError> {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     match limit.saturating_sub(RESERVE) {
-        0 => Err(Trouble::Skipped(format!("RLIMIT_NOFILE is only {limit}"))),
+        0 => Err(CaseError::Skipped(format!("RLIMIT_NOFILE is only {limit}"))),
         left => Ok(left),
     }
 }

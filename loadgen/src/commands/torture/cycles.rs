@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Outcome, Target, Trouble};
+use super::{CaseError, Outcome, Target};
 use crate::echo_client::{failed, pattern};
 use crate::render::units;
 use crate::sys::processes::{ServerProcess, open_connections};
@@ -37,7 +37,7 @@ struct Footprint {
 }
 
 impl Footprint {
-    fn take(target: &Target, server: Option<&ServerProcess>) -> Result<Self, Trouble> {
+    fn take(target: &Target, server: Option<&ServerProcess>) -> Result<Self, CaseError> {
         let Some(server) = server else { return Ok(Self::default()) };
         Ok(Self {
             descriptors: server.descriptors().map_err(failed("its descriptors"))?,
@@ -52,7 +52,7 @@ fn settled(
     target: &Target,
     server: Option<&ServerProcess>,
     before: Footprint,
-) -> Result<Footprint, Trouble> {
+) -> Result<Footprint, CaseError> {
     let until = target.deadline.min(Instant::now() + SETTLE);
     loop {
         let now = Footprint::take(target, server)?;
@@ -65,9 +65,9 @@ fn settled(
     }
 }
 
-fn compare(before: Footprint, after: Footprint) -> Result<(), Trouble> {
+fn compare(before: Footprint, after: Footprint) -> Result<(), CaseError> {
     let grown = |what: &str, from: u64, to: u64| {
-        Err(Trouble::Failed(format!("afterwards {what}: {from} before, {to} after")))
+        Err(CaseError::Failed(format!("afterwards {what}: {from} before, {to} after")))
     };
     if after.descriptors > before.descriptors {
         return grown("descriptors", before.descriptors as u64, after.descriptors as u64);
@@ -82,7 +82,7 @@ fn compare(before: Footprint, after: Footprint) -> Result<(), Trouble> {
 }
 
 /// Every second connection is reset, the others end in order.
-fn repeat(target: &Target, times: usize, message: &[u8]) -> Result<(), Trouble> {
+fn repeat(target: &Target, times: usize, message: &[u8]) -> Result<(), CaseError> {
     for number in 0..times {
         let mut peer = target.connect()?;
         peer.round_trip(message)?;

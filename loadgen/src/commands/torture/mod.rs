@@ -63,7 +63,7 @@ pub enum Verdict {
 
 /// Why a case did not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum CaseError {
     /// The server did something else than echo; what, in words.
     Failed(String),
     /// It cannot be tried here; why not, in words.
@@ -71,9 +71,9 @@ pub enum Trouble {
 }
 
 /// What a case returns: what happened in words, or why it did not pass.
-pub type Outcome = Result<String, Trouble>;
+pub type Outcome = Result<String, CaseError>;
 
-impl fmt::Display for Trouble {
+impl fmt::Display for CaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::Failed(words) | Self::Skipped(words)) = self;
         f.write_str(words)
@@ -127,9 +127,9 @@ fn attempt(case: &Case, addr: SocketAddr, options: Options) -> CaseResult {
         drop(sender.send(run(&target)));
     });
     let outcome = match spawned {
-        Err(error) => Err(Trouble::Skipped(format!("no thread to run it on: {error}"))),
+        Err(error) => Err(CaseError::Skipped(format!("no thread to run it on: {error}"))),
         Ok(_) => receiver.recv_timeout(case.limit + GRACE).unwrap_or_else(|error| {
-            Err(Trouble::Failed(match error {
+            Err(CaseError::Failed(match error {
                 RecvTimeoutError::Timeout => format!("no end after {:?}", case.limit + GRACE),
                 RecvTimeoutError::Disconnected => "the case itself panicked".into(),
             }))
@@ -137,8 +137,8 @@ fn attempt(case: &Case, addr: SocketAddr, options: Options) -> CaseResult {
     };
     let (verdict, words) = match outcome {
         Ok(words) => (Verdict::Passed, words),
-        Err(Trouble::Failed(words)) => (Verdict::Failed, words),
-        Err(Trouble::Skipped(words)) => (Verdict::Skipped, words),
+        Err(CaseError::Failed(words)) => (Verdict::Failed, words),
+        Err(CaseError::Skipped(words)) => (Verdict::Skipped, words),
     };
     CaseResult { name: case.name, verdict, words, took: start.elapsed() }
 }

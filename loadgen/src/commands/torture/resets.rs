@@ -1,7 +1,7 @@
 //! Clients that go away at every moment. A bystander connected before keeps its echo, and the
 //! server serves on.
 
-use super::{Outcome, Target, Trouble};
+use super::{CaseError, Outcome, Target};
 use crate::echo_client::{Peer, pattern};
 
 /// Before anything is sent.
@@ -58,7 +58,7 @@ pub(super) fn vanish(target: &Target) -> Outcome {
 fn repeatedly(
     target: &Target,
     times: usize,
-    go_away: impl Fn(Peer) -> Result<(), Trouble>,
+    go_away: impl Fn(Peer) -> Result<(), CaseError>,
 ) -> Outcome {
     let mut bystander = target.connect()?;
     let message = pattern(35, 1000);
@@ -68,7 +68,7 @@ fn repeatedly(
     }
     bystander
         .round_trip(&message)
-        .map_err(|trouble| Trouble::Failed(format!("a bystander: {trouble}")))?;
+        .map_err(|trouble| CaseError::Failed(format!("a bystander: {trouble}")))?;
     target.still_serves()?;
     Ok(format!("{times} times; a bystander and a new connection are served"))
 }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Outcome, Target, Trouble};
-use crate::echo_client::{Begun, Peer, pattern};
+use super::{CaseError, Outcome, Target};
+use crate::echo_client::{Peer, PendingConnect, pattern};
 
 /// Connects and sends while the server is held; everything is echoed once it goes on.
 pub(super) fn stop_continue(target: &Target) -> Outcome {
     let Some(pid) = target.options.pid else {
-        return Err(Trouble::Skipped("only with --pid: it stops that process for a second".into()));
+        return Err(CaseError::Skipped(
+            "only with --pid: it stops that process for a second".into(),
+        ));
     };
     let message = pattern(41, 10_000);
     let mut old = target.connect()?;
@@ -18,7 +20,7 @@ pub(super) fn stop_continue(target: &Target) -> Outcome {
     let held = Held::hold(pid)?;
     old.send(&message)?;
     let begun = (0..WAITING).map(|_| target.begin(None)).collect::<Result<Vec<_>, _>>()?;
-    let new = begun.into_iter().map(Begun::complete);
+    let new = begun.into_iter().map(PendingConnect::complete);
     let mut new = new.collect::<Result<Vec<Peer>, _>>()?;
     new.iter_mut().try_for_each(|peer| peer.send(&message))?;
     target.pause(Duration::from_secs(1));
@@ -33,11 +35,11 @@ pub(super) fn stop_continue(target: &Target) -> Outcome {
 struct Held(Pid);
 
 impl Held {
-    fn hold(pid: u32) -> Result<Self, Trouble> {
+    fn hold(pid: u32) -> Result<Self, CaseError> {
         let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let process = process.ok_or_else(|| Trouble::Skipped(format!("{pid} is no process")))?;
+        let process = process.ok_or_else(|| CaseError::Skipped(format!("{pid} is no process")))?;
         kill_process(process, Signal::STOP)
-            .map_err(|errno| Trouble::Skipped(format!("holding process {pid}: {errno}")))?;
+            .map_err(|errno| CaseError::Skipped(format!("holding process {pid}: {errno}")))?;
         Ok(Self(process))
     }
 }

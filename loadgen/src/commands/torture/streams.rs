@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use super::{Outcome, Target, Trouble};
+use super::{CaseError, Outcome, Target};
 use crate::echo_client::{Peer, pattern};
 
 /// Sends `len` bytes with the end of the stream right behind them; reads meanwhile.
@@ -60,7 +60,7 @@ impl<'a> Sender<'a> {
         Self { bytes, pieces: |_| usize::MAX }
     }
 
-    fn send(self, peer: &mut Peer) -> Result<(), Trouble> {
+    fn send(self, peer: &mut Peer) -> Result<(), CaseError> {
         let mut rest = self.bytes;
         for number in 1.. {
             let (piece, behind) = rest.split_at((self.pieces)(number).min(rest.len()));
@@ -80,7 +80,7 @@ fn send_beside(
     sender: Sender<'_>,
     stop: Duration,
     target: &Target,
-) -> Result<(), Trouble> {
+) -> Result<(), CaseError> {
     let mut sending = peer.sender()?;
     thread::scope(|scope| {
         let sent = scope.spawn(move || sender.send(&mut sending));
@@ -90,7 +90,7 @@ fn send_beside(
             // Nobody reads any more, so the sender might wait for ever.
             peer.abandon();
         }
-        let sent = sent.join().unwrap_or_else(|_| Err(Trouble::Failed("sender panicked".into())));
+        let sent = sent.join().unwrap_or_else(|_| Err(CaseError::Failed("sender panicked".into())));
         // What was read says more than that nobody took the rest.
         read.and(sent)
     })

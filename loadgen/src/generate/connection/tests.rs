@@ -11,18 +11,18 @@ const CALLED: u64 = 1_000;
 /// A connection, what it is to do, and what it left in the ledger.
 struct Stage {
     script: Script,
-    ledger: Ledger,
+    recorder: AttemptRecorder,
     connection: Connection,
     now_ns: u64,
 }
 
 impl Stage {
     fn new(method: Method, messages: u32) -> Self {
-        let mut ledger = Ledger::new(Duration::ZERO, true);
-        let connection = Connection::new(3, ledger.called(CALLED, CALLED));
+        let mut recorder = AttemptRecorder::new(Duration::ZERO, true);
+        let connection = Connection::new(3, recorder.called(CALLED, CALLED));
         let payload = Payload::new(100, 1);
         let script = Script { payload, messages, method, clock_domain: HERE };
-        Self { script, ledger, connection, now_ns: CALLED + 20 }
+        Self { script, recorder, connection, now_ns: CALLED + 20 }
     }
 
     /// Established, with whatever step that is.
@@ -33,8 +33,8 @@ impl Stage {
     }
 
     fn tell(&mut self, event: impl FnOnce(&mut Connection, &mut Context<'_>) -> Step) -> Step {
-        let Self { script, ledger, connection, now_ns } = self;
-        event(connection, &mut Context { script, ledger, now_ns: *now_ns })
+        let Self { script, recorder, connection, now_ns } = self;
+        event(connection, &mut Context { script, recorder, now_ns: *now_ns })
     }
 
     fn receive(&mut self, bytes: &[u8]) -> Step {
@@ -49,7 +49,7 @@ impl Stage {
     }
 
     fn samples(&mut self, phase: Phase) -> Vec<u64> {
-        let done = self.ledger.take_interval(self.now_ns, Interval::new());
+        let done = self.recorder.take_interval(self.now_ns, Interval::new());
         done.histogram(phase).iter_recorded().map(|step| step.value_iterated_to()).collect()
     }
 }

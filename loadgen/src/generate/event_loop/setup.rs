@@ -7,12 +7,12 @@ use std::sync::atomic::AtomicBool;
 use uring_echo::ring::{Ring, Setup};
 
 use super::super::exchange::Exchange;
-use super::super::sockets::{PREPARED_MAX, Recipe, Sockets};
+use super::super::sockets::{PREPARED_MAX, SocketSpec, Sockets};
 use super::super::table::Table;
-use super::super::{DispatchError, Plan};
-use super::watching::LOOKS_PER_TURN;
-use super::{BATCH, Dispatcher};
-use crate::generate::attempt_recorder::Ledger;
+use super::super::{GenerateError, Plan};
+use super::watching::SAMPLES_PER_TURN;
+use super::{BATCH, EventLoop};
+use crate::generate::attempt_recorder::AttemptRecorder;
 use crate::generate::connection::{Method, Script};
 use crate::observe::DiagWatch;
 use crate::plan::arrivals::Arrivals;
@@ -21,30 +21,30 @@ use crate::plan::payload::Payload;
 use crate::plan::schedule::{ThreadShare, nanos};
 use crate::plan::sources::Sources;
 
-impl Dispatcher {
+impl EventLoop {
     /// For the thread `share` of `plan`, on the thread that will run it.
     pub(in crate::generate) fn new(
         plan: &Plan,
         share: ThreadShare,
         exchange: Exchange,
         stop: Arc<AtomicBool>,
-    ) -> Result<Self, DispatchError> {
+    ) -> Result<Self, GenerateError> {
         let config = &plan.config;
         let slots = slots(plan, share);
         let payload = Payload::new(config.size, config.seed);
         let mut ring = Ring::new(&setup(slots, &payload))?;
         ring.stage(0, payload.block());
         let watch = match plan.method {
-            Method::Diag => Some(DiagWatch::open(slots).map_err(DispatchError::Diag)?),
+            Method::Diag => Some(DiagWatch::open(slots).map_err(GenerateError::Diag)?),
             Method::Stamp | Method::None => None,
         };
-        let recipe = Recipe {
+        let spec = SocketSpec {
             target: plan.target,
             close: config.close,
             talks: plan.messages > 0,
             sources: Sources::expand(&config.sources).starting_at(share.index.into()),
         };
-        let mut sockets = Sockets::new(recipe, slots, stock(plan, share));
+        let mut sockets = Sockets::new(spec, slots, stock(plan, share));
         while sockets.prepare_one(0) {}
         let (messages, method, clock_domain) = (plan.messages, plan.method, plan.clock_domain);
         Ok(Self {
@@ -57,7 +57,7 @@ impl Dispatcher {
             batch: Vec::with_capacity(BATCH),
             completions: VecDeque::with_capacity(slots as usize * COMPLETIONS_EACH),
             watch,
-            seen: Vec::with_capacity(LOOKS_PER_TURN as usize),
+            seen: Vec::with_capacity(SAMPLES_PER_TURN as usize),
             arrivals: Arrivals::new(config, share, slots),
             launches_per_turn: match config.shape {
                 Shape::Burst { .. } => BURST_PER_TURN,
@@ -65,10 +65,10 @@ impl Dispatcher {
             },
             sockets,
             table: Table::new(slots),
-            ledger: Ledger::new(config.warmup, plan.method != Method::None),
+            recorder: AttemptRecorder::new(config.warmup, plan.method != Method::None),
             exchange,
             number: u64::from(share.index) << 48,
-            stirred_ns: 0,
+            last_activity_ns: 0,
             interrupted: false,
         })
     }

@@ -4,11 +4,11 @@ use std::mem;
 
 use uring_echo::clock::monotonic_ns;
 
-use super::{DispatchError, Dispatcher, SlotId, local_addr};
+use super::{EventLoop, GenerateError, SlotId, local_addr};
 use crate::generate::connection::Context;
 use crate::observe::{Observation, ObservationKind};
 
-impl Dispatcher {
+impl EventLoop {
     /// Begins to look at the server's end of a connection. By the time the call of connect is over
     /// the client has its address; over loopback the server may have accepted already.
     pub(super) fn watch(&mut self, id: SlotId, since_ns: u64) {
@@ -19,24 +19,24 @@ impl Dispatcher {
     }
 
     /// Looks at connections whose accept is not yet seen.
-    pub(super) fn look(&mut self) -> Result<(), DispatchError> {
+    pub(super) fn look(&mut self) -> Result<(), GenerateError> {
         let Some(watch) = &mut self.watch else { return Ok(()) };
         let mut seen = mem::take(&mut self.seen);
         let note = &mut |observation| seen.push(observation);
-        let looked = watch.pass(monotonic_ns(), LOOKS_PER_TURN, note);
-        self.ledger.looks_missed(watch.take_missed());
+        let looked = watch.pass(monotonic_ns(), SAMPLES_PER_TURN, note);
+        self.recorder.samples_missed(watch.take_missed());
         for observation in seen.drain(..) {
             self.observed(observation);
         }
         self.seen = seen;
-        looked.map(drop).map_err(DispatchError::Diag)
+        looked.map(drop).map_err(GenerateError::Diag)
     }
 
     fn observed(&mut self, observation: Observation) {
         let Observation { key, since_ns, bracket, kind } = observation;
         let (id, now_ns) = (self.table.owner(key), bracket.first_with_ns);
         let Some(entry) = self.table.get(id) else { return };
-        let cx = &mut Context { script: &self.script, ledger: &mut self.ledger, now_ns };
+        let cx = &mut Context { script: &self.script, recorder: &mut self.recorder, now_ns };
         let step = match kind {
             ObservationKind::Accepted => entry.connection.seen_accepted(bracket, cx),
             ObservationKind::EndedUnseen => entry.connection.seen_ended(bracket, cx),
@@ -62,6 +62,6 @@ pub(super) fn queued_from_ns(called_ns: u64, returned_ns: u64) -> u64 {
 }
 
 /// Looks at waiting connections per turn, about a microsecond each.
-pub(super) const LOOKS_PER_TURN: u32 = 8;
+pub(super) const SAMPLES_PER_TURN: u32 = 8;
 /// A connect that takes longer was interrupted; it usually takes 10 to 40 microseconds.
 const CALL_MAX_NS: u64 = 100_000;
