@@ -23,7 +23,7 @@ def main(folder):
     logged_delay = logged.pop("accept_delay")
     attempted, outcomes = split_outcomes(result["outcomes"])
     checks = [
-        ("schema_version", result["schema_version"], 1),
+        ("schema_version", result["schema_version"], 2),
         ("sum of outcomes", sum(outcomes.values()), attempted),
         ("completed", outcomes["completed"], attempted),
         ("attempts, not none", attempted > 0, True),

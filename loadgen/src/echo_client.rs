@@ -7,35 +7,44 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use uring_echo::stamp::{FRAME_LEN, MAGIC, Stamp};
 
-use crate::commands::torture::{CaseError, Options};
-use crate::plan::payload::Payload;
+/// What a server did instead of echoing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct EchoError(pub String);
 
-/// The server under test, and until when a case may take.
+impl EchoError {
+    /// A system call failed while something was being done.
+    pub fn during(what: &str, error: &io::Error) -> Self {
+        Self(format!("{what}: {}", described(error)))
+    }
+}
+
+/// A server, and until when everything with it may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Target {
+pub struct EchoServer {
     /// Its address.
     pub addr: SocketAddr,
-    /// How the suite is run.
-    pub options: Options,
     /// When everything has to have ended.
     pub deadline: Instant,
 }
 
-impl Target {
+impl EchoServer {
     /// A server to be tried until `deadline`.
     #[must_use]
-    pub const fn new(addr: SocketAddr, options: Options, deadline: Instant) -> Self {
-        Self { addr, options, deadline }
+    pub const fn new(addr: SocketAddr, deadline: Instant) -> Self {
+        Self { addr, deadline }
     }
 
     /// Connects.
     ///
     /// # Errors
-    /// [`Trouble::Failed`] if that fails or takes too long.
-    pub fn connect(&self) -> Result<Peer, CaseError> {
+    /// [`EchoError`] if that fails or takes too long.
+    pub fn connect(&self) -> Result<EchoClient, EchoError> {
         self.connect_from(next_source(self.addr))
     }
 
@@ -43,13 +52,13 @@ impl Target {
     ///
     /// # Errors
     /// As [`Target::connect`].
-    pub fn connect_from(&self, source: Option<IpAddr>) -> Result<Peer, CaseError> {
+    pub fn connect_from(&self, source: Option<IpAddr>) -> Result<EchoClient, EchoError> {
         self.begin_from(source, None)?.complete()
     }
 
     /// Begins to connect and does not wait; `kernel_buffers` bytes bound what the kernel keeps on
     /// the client's side in each direction.
-    pub(crate) fn begin(&self, kernel_buffers: Option<usize>) -> Result<PendingConnect, CaseError> {
+    pub(crate) fn begin(&self, kernel_buffers: Option<usize>) -> Result<PendingConnect, EchoError> {
         self.begin_from(next_source(self.addr), kernel_buffers)
     }
 
@@ -57,7 +66,7 @@ impl Target {
         &self,
         source: Option<IpAddr>,
         kernel_buffers: Option<usize>,
-    ) -> Result<PendingConnect, CaseError> {
+    ) -> Result<PendingConnect, EchoError> {
         let socket = socket(self.addr, source, kernel_buffers).map_err(failed("connect"))?;
         match socket.connect(&self.addr.into()) {
             Err(error) if !in_progress(&error) => Err(failed("connect")(error)),
@@ -65,21 +74,9 @@ impl Target {
         }
     }
 
-    /// The larger number, or the smaller one for a quick run.
-    pub(crate) const fn scaled(&self, full: usize, quick: usize) -> usize {
-        if self.options.quick { quick } else { full }
-    }
-
     /// Sleeps, but not beyond the deadline.
     pub(crate) fn pause(&self, time: Duration) {
         std::thread::sleep(time.min(self.deadline.saturating_duration_since(Instant::now())));
-    }
-
-    /// A new connection is served.
-    pub(crate) fn still_serves(&self) -> Result<(), CaseError> {
-        let served = self.connect().and_then(|mut peer| peer.round_trip(&pattern(7, 1000)));
-        served
-            .map_err(|trouble| CaseError::Failed(format!("afterwards a new connection: {trouble}")))
     }
 }
 
@@ -92,7 +89,7 @@ pub(crate) struct PendingConnect {
 
 impl PendingConnect {
     /// Waits until it is there.
-    pub(crate) fn complete(self) -> Result<Peer, CaseError> {
+    pub(crate) fn complete(self) -> Result<EchoClient, EchoError> {
         let left = time_left(self.deadline).map_err(failed("connect"))?;
         wait_writable(&self.socket, left).map_err(failed("connect"))?;
         if let Some(error) = self.socket.take_error().map_err(failed("connect"))? {
@@ -100,14 +97,14 @@ impl PendingConnect {
         }
         self.socket.set_nonblocking(false).map_err(failed("connect"))?;
         let stream = TcpStream::from(self.socket);
-        Ok(Peer { stream, deadline: self.deadline, greeted: false, sent: 0, got: 0 })
+        Ok(EchoClient { stream, deadline: self.deadline, greeted: false, sent: 0, got: 0 })
     }
 }
 
 /// A connection whose every echoed byte is checked. The stamp of a server that sends one is read
 /// and left out.
 #[derive(Debug)]
-pub struct Peer {
+pub struct EchoClient {
     stream: TcpStream,
     deadline: Instant,
     greeted: bool,
@@ -115,17 +112,17 @@ pub struct Peer {
     got: u64,
 }
 
-impl Peer {
+impl EchoClient {
     /// Sends all of `bytes`.
     ///
     /// # Errors
-    /// [`Trouble::Failed`] if the server ends the connection or does not take them in time.
-    pub fn send(&mut self, bytes: &[u8]) -> Result<(), CaseError> {
+    /// [`EchoError`] if the server ends the connection or does not take them in time.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), EchoError> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let wrote = self.bounded().and_then(|()| again(|| self.stream.write(rest)));
             let wrote = wrote.map_err(|error| {
-                CaseError::Failed(format!("sending after {} bytes: {}", self.sent, words(&error)))
+                EchoError(format!("sending after {} bytes: {}", self.sent, described(&error)))
             })?;
             rest = &rest[wrote..];
             self.sent += wrote as u64;
@@ -136,8 +133,8 @@ impl Peer {
     /// Reads exactly `bytes`.
     ///
     /// # Errors
-    /// [`Trouble::Failed`] if anything else comes, too little, or not in time.
-    pub fn expect(&mut self, bytes: &[u8]) -> Result<(), CaseError> {
+    /// [`EchoError`] if anything else comes, too little, or not in time.
+    pub fn expect(&mut self, bytes: &[u8]) -> Result<(), EchoError> {
         let mut rest = bytes;
         let mut buffer = vec![0; rest.len().min(CHUNK)];
         while !rest.is_empty() {
@@ -159,8 +156,8 @@ impl Peer {
     /// Reads the end of the stream.
     ///
     /// # Errors
-    /// [`Trouble::Failed`] if anything else comes, or nothing in time.
-    pub fn expect_end(&mut self) -> Result<(), CaseError> {
+    /// [`EchoError`] if anything else comes, or nothing in time.
+    pub fn expect_end(&mut self) -> Result<(), EchoError> {
         match self.read(&mut [0; 1])? {
             0 => Ok(()),
             _ => self.wrong("more comes than was sent".into()),
@@ -170,8 +167,8 @@ impl Peer {
     /// Sends `bytes` and expects them back.
     ///
     /// # Errors
-    /// As [`Peer::send`] and [`Peer::expect`].
-    pub fn round_trip(&mut self, bytes: &[u8]) -> Result<(), CaseError> {
+    /// As [`EchoClient::send`] and [`EchoClient::expect`].
+    pub fn round_trip(&mut self, bytes: &[u8]) -> Result<(), EchoError> {
         self.send(bytes)?;
         self.expect(bytes)
     }
@@ -179,8 +176,8 @@ impl Peer {
     /// Sends `bytes` and the end of the stream from another thread and reads them back meanwhile.
     ///
     /// # Errors
-    /// As [`Peer::send`] and [`Peer::expect`].
-    pub fn stream_through(&mut self, bytes: &[u8]) -> Result<(), CaseError> {
+    /// As [`EchoClient::send`] and [`EchoClient::expect`].
+    pub fn stream_through(&mut self, bytes: &[u8]) -> Result<(), EchoError> {
         let mut sender = self.sender()?;
         std::thread::scope(|scope| {
             let sent = scope.spawn(move || sender.send(bytes).and_then(|()| sender.half_close()));
@@ -197,16 +194,16 @@ impl Peer {
     /// Ends the own direction: nothing more will be sent.
     ///
     /// # Errors
-    /// [`Trouble::Failed`] if the connection is gone.
-    pub fn half_close(&self) -> Result<(), CaseError> {
+    /// [`EchoError`] if the connection is gone.
+    pub fn half_close(&self) -> Result<(), EchoError> {
         self.stream.shutdown(Shutdown::Write).map_err(failed("half-close"))
     }
 
     /// Ends it with a reset: `SO_LINGER` 0 (socket(7)) and close.
     ///
     /// # Errors
-    /// [`Trouble::Failed`] if the option was refused.
-    pub fn reset(self) -> Result<(), CaseError> {
+    /// [`EchoError`] if the option was refused.
+    pub fn reset(self) -> Result<(), EchoError> {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).map_err(failed("reset"))
     }
 
@@ -217,13 +214,13 @@ impl Peer {
     }
 
     /// The same connection, to send from another thread.
-    pub(crate) fn sender(&self) -> Result<Self, CaseError> {
+    pub(crate) fn sender(&self) -> Result<Self, EchoError> {
         let stream = self.stream.try_clone().map_err(failed("dup"))?;
         Ok(Self { stream, ..*self })
     }
 
     /// Sends as much of `bytes` as is taken at once; returns how much.
-    pub(crate) fn send_some(&mut self, bytes: &[u8]) -> Result<usize, CaseError> {
+    pub(crate) fn send_some(&mut self, bytes: &[u8]) -> Result<usize, EchoError> {
         self.stream.set_nonblocking(true).map_err(failed("send"))?;
         let taken = match self.stream.write(bytes) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
@@ -235,7 +232,7 @@ impl Peer {
     }
 
     /// Takes more at once from now on.
-    pub(crate) fn read_fast(&self) -> Result<(), CaseError> {
+    pub(crate) fn read_fast(&self) -> Result<(), EchoError> {
         SockRef::from(&self.stream).set_recv_buffer_size(1 << 20).map_err(failed("SO_RCVBUF"))
     }
 
@@ -246,7 +243,7 @@ impl Peer {
     }
 
     /// Takes the stamp, if there is one, as part of the first read.
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, CaseError> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, EchoError> {
         let got = self.read_bounded(buffer)?;
         if self.greeted || got == 0 {
             return Ok(got);
@@ -275,9 +272,9 @@ impl Peer {
         self.read_bounded(buffer)
     }
 
-    fn read_bounded(&mut self, buffer: &mut [u8]) -> Result<usize, CaseError> {
+    fn read_bounded(&mut self, buffer: &mut [u8]) -> Result<usize, EchoError> {
         let read = self.bounded().and_then(|()| again(|| self.stream.read(buffer)));
-        read.or_else(|error| self.wrong(words(&error)))
+        read.or_else(|error| self.wrong(described(&error)))
     }
 
     /// No operation waits beyond the deadline.
@@ -287,40 +284,33 @@ impl Peer {
         self.stream.set_write_timeout(left)
     }
 
-    fn wrong<T>(&self, words: String) -> Result<T, CaseError> {
-        Err(CaseError::Failed(format!("after {} bytes of echo: {words}", self.got)))
+    fn wrong<T>(&self, message: String) -> Result<T, EchoError> {
+        Err(EchoError(format!("after {} bytes of echo: {message}", self.got)))
     }
 }
 
-/// Bytes that follow from `seed` and do not contain the first byte of a stamp.
-pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
-    let payload = Payload::new(u32::try_from(len).expect("less than 4 GiB"), seed);
-    payload.block()[..len].to_vec()
-}
-
-/// Runs `client` on `count` threads with their numbers; the first trouble is what happened.
-pub(crate) fn on_threads<T: Send>(
-    count: usize,
-    client: impl Fn(usize) -> Result<T, CaseError> + Sync,
-) -> Result<Vec<T>, CaseError> {
-    std::thread::scope(|scope| {
-        let client = &client;
-        let threads: Vec<_> = (0..count).map(|i| scope.spawn(move || client(i))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
-    })
+/// Bytes that follow from `seed` and do not contain the first byte of a stamp, so that an echo is
+/// never taken for the beginning of one.
+pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    Pcg64::seed_from_u64(seed).fill_bytes(&mut bytes);
+    for byte in bytes.iter_mut().filter(|byte| **byte == MAGIC[0]) {
+        *byte = !MAGIC[0];
+    }
+    bytes
 }
 
 /// Says what was being done when a system call failed.
-pub(crate) fn failed(what: &str) -> impl Fn(io::Error) -> CaseError {
-    move |error| CaseError::Failed(format!("{what}: {}", words(&error)))
+fn failed(what: &str) -> impl Fn(io::Error) -> EchoError {
+    move |error| EchoError::during(what, &error)
 }
 
-fn panicked<T>() -> Result<T, CaseError> {
-    Err(CaseError::Failed("a client thread panicked".into()))
+fn panicked<T>() -> Result<T, EchoError> {
+    Err(EchoError("a client thread panicked".into()))
 }
 
 /// An error as a person would say it.
-fn words(error: &io::Error) -> String {
+fn described(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => "nothing happens any more".into(),
         ErrorKind::ConnectionReset => "the server resets the connection".into(),
@@ -406,7 +396,7 @@ mod tests {
     use super::*;
 
     /// A server that answers the first bytes it gets with `answer` and closes.
-    fn answering(answer: Vec<u8>) -> Target {
+    fn answering(answer: Vec<u8>) -> EchoServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         thread::spawn(move || {
@@ -414,10 +404,10 @@ mod tests {
             stream.read_exact(&mut [0; 3]).unwrap();
             stream.write_all(&answer).unwrap();
         });
-        Target::new(addr, Options::default(), Instant::now() + Duration::from_secs(10))
+        EchoServer::new(addr, Instant::now() + Duration::from_secs(10))
     }
 
-    fn exchange(answer: &[u8]) -> Result<(), CaseError> {
+    fn exchange(answer: &[u8]) -> Result<(), EchoError> {
         let mut peer = answering(answer.to_vec()).connect()?;
         peer.round_trip(b"abc")?;
         peer.expect_end()
@@ -454,8 +444,8 @@ mod tests {
             (&damaged, "begins like a stamp"),
         ];
         for (answer, expected) in cases {
-            let trouble = exchange(answer).unwrap_err().to_string();
-            assert!(trouble.contains(expected), "{trouble}");
+            let error = exchange(answer).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
         }
     }
 
@@ -464,8 +454,8 @@ mod tests {
         let mut target = answering(Vec::new());
         target.deadline = Instant::now() + Duration::from_millis(50);
         let mut peer = target.connect().unwrap();
-        let trouble = peer.round_trip(b"a").unwrap_err().to_string();
-        assert!(trouble.contains("nothing happens any more"), "{trouble}");
+        let error = peer.round_trip(b"a").unwrap_err().to_string();
+        assert!(error.contains("nothing happens any more"), "{error}");
     }
 
     #[test]

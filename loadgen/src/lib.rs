@@ -19,3 +19,5 @@ pub mod plan;
 pub mod render;
 pub mod server;
 pub mod sys;
+#[cfg(test)]
+mod testing;

@@ -6,43 +6,40 @@ use std::process::ExitCode;
 
 use anyhow::{Error, Result};
 use clap::Parser;
-use loadgen::cli::{Cli, Command, RunArgs};
-use loadgen::commands::{hold, run, torture};
-use loadgen::plan::config::RunConfig;
+use loadgen::cli::{Cli, Command};
+use loadgen::commands::exit::ExitStatus;
+use loadgen::commands::report::ReportError;
+use loadgen::commands::run::RunError;
+use loadgen::commands::{hold, report, run, torture};
 use loadgen::server;
 
 fn main() -> ExitCode {
     let mut args = env::args_os();
     match args.nth(1) {
         Some(first) if first == server::SERVE => return serve(args),
-        Some(first) if first == hold::HOLD => return done(hold::holder(args).map(|()| true)),
+        Some(first) if first == hold::HOLD => {
+            return done(hold::holder(args).map(|()| ExitStatus::Fine));
+        }
         _ => {}
     }
     match Cli::parse().command {
-        Command::Run(args) => measure(*args),
+        Command::Run(args) => match run::execute(&args) {
+            Err(error @ RunError::Config(_)) => complain(&error.into(), USAGE),
+            other => done(other),
+        },
         Command::Torture(args) => done(torture::execute(&args)),
         Command::Hold(args) => done(hold::execute(&args)),
+        Command::Report(args) => match report::execute(&args) {
+            Err(error @ ReportError::Load(_)) => complain(&error.into(), USAGE),
+            other => done(other.map(|()| ExitStatus::Fine)),
+        },
     }
 }
 
-fn measure(args: RunArgs) -> ExitCode {
-    let config = match RunConfig::resolve(args) {
-        Ok(config) => config,
-        Err(error) => return complain(&error.into(), USAGE),
-    };
-    let argv = env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    match run::run(config, argv) {
+fn done(ended: Result<ExitStatus, impl Into<Error>>) -> ExitCode {
+    match ended {
         Ok(status) => status.into(),
-        Err(error) => complain(&error.into(), FAILURE),
-    }
-}
-
-/// What was found, good or bad, as an exit status.
-fn done(found: Result<bool, impl Into<Error>>) -> ExitCode {
-    match found {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => FAILURE.into(),
-        Err(error) => complain(&error.into(), FAILURE),
+        Err(error) => complain(&error.into(), ExitStatus::Failed as u8),
     }
 }
 
@@ -50,7 +47,7 @@ fn done(found: Result<bool, impl Into<Error>>) -> ExitCode {
 fn serve(args: impl Iterator<Item = OsString>) -> ExitCode {
     let bound: Result<()> = server::die_with_parent().map_err(Into::into);
     if let Err(error) = bound {
-        return complain(&error, FAILURE);
+        return complain(&error, ExitStatus::Failed as u8);
     }
     uring_echo::cli::main(["uring-echo", "serve"].map(OsString::from).into_iter().chain(args))
 }
@@ -60,5 +57,4 @@ fn complain(error: &Error, status: u8) -> ExitCode {
     status.into()
 }
 
-const FAILURE: u8 = 1;
 const USAGE: u8 = 2;

@@ -5,40 +5,42 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use serde_json::Value;
+use loadgen::model::result::{Kind, RunResult};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Runs it where a process may have 1,000 descriptors; `None`, loudly, where there is no io_uring.
-fn hold(args: &str) -> Option<(Output, Value)> {
+fn hold(args: &str) -> Option<(Output, RunResult)> {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 1000; exec \"$0\" hold --json - \"$@\""]);
     command.arg(env!("CARGO_BIN_EXE_loadgen")).args(args.split_whitespace());
     let output = command.stdin(Stdio::null()).output().expect("started");
-    let words = String::from_utf8_lossy(&output.stderr);
-    if words.contains("io_uring_setup failed") && std::env::var_os("REQUIRE_URING").is_none() {
-        eprintln!("SKIPPED, io_uring is not available: {words}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if stderr.contains("io_uring_setup failed") && std::env::var_os("REQUIRE_URING").is_none() {
+        eprintln!("SKIPPED, io_uring is not available: {stderr}");
         return None;
     }
-    let held = serde_json::from_slice(&output.stdout);
-    let held = held.unwrap_or_else(|error| panic!("{error}: {words}"));
-    Some((output, held))
+    let result = RunResult::parse(&output.stdout);
+    let result = result.unwrap_or_else(|error| panic!("{error}: {stderr}"));
+    assert_eq!(result.kind, Kind::Hold);
+    Some((output, result))
 }
 
 #[test]
-fn two_thousand_are_held_by_several_processes_and_weighed() {
+fn two_thousand_are_held_by_several_processes_and_measured() {
     let args = "--connections 2000 --probe-rate 100 --duration 300ms -- --workers 4";
-    let Some((output, held)) = hold(args) else { return };
-    assert_eq!(output.status.code(), Some(0), "{held:#}");
-    for (count, expected) in [("wanted", 2000), ("opened", 2000), ("echoed", 2000), ("lost", 0)] {
-        assert_eq!(held[count], expected, "{count}: {held:#}");
-    }
-    assert_eq!(held["processes"], 3, "800 fit one: {held:#}");
-    assert!(held["seen_by_kernel"].as_u64() >= Some(2000), "{held:#}");
-    assert_eq!(
-        (held["probes"]["echoed"].as_u64(), held["probes"]["failed"].as_u64()),
-        (Some(30), Some(0))
-    );
-    assert!(held["before"]["rss_kib"].as_u64() > Some(0), "{held:#}");
-    assert!(held["bytes_per_connection"]["user_space"].is_number(), "{held:#}");
+    let Some((output, result)) = hold(args) else { return };
+    assert_eq!(output.status.code(), Some(0), "{result:#?}");
+    let hold = result.hold.as_ref().expect("the part of hold");
+    let counts = (hold.wanted, hold.opened, hold.echoed, hold.lost);
+    assert_eq!(counts, (2000, 2000, 2000, 0), "{hold:#?}");
+    assert_eq!(hold.processes, 3, "800 fit one: {hold:#?}");
+    assert!(hold.seen_by_kernel >= Some(2000), "{hold:#?}");
+    assert_eq!((result.histograms["probe"].count, hold.probes_failed), (30, 0));
+    assert!(hold.before.rss_kib > Some(0), "{hold:#?}");
+    assert!(hold.bytes_per_connection.user_space.is_some(), "{hold:#?}");
+    assert_eq!((result.outcomes.attempted, result.outcomes.finished()), (2000, 2000));
+    assert_eq!(result.server.workers, Some(4));
+    assert!(result.verdict.valid);
 }
 
 /// Echoes, but closes a connection whose first words were few: those of one that is to be held.
@@ -66,10 +68,43 @@ fn forgetful_server() -> SocketAddr {
 #[test]
 fn connections_that_the_server_gives_up_are_lost_and_a_failure() {
     let addr = forgetful_server();
-    let Some((output, held)) = hold(&format!("{addr} --connections 50 --duration 1s")) else {
+    let Some((output, result)) = hold(&format!("{addr} --connections 50 --duration 1s")) else {
         return;
     };
-    assert_eq!(output.status.code(), Some(1), "{held:#}");
-    assert_eq!((held["echoed"].as_u64(), held["lost"].as_u64()), (Some(50), Some(50)), "{held:#}");
-    assert_eq!(held["probes"], Value::Null, "none were asked for");
+    assert_eq!(output.status.code(), Some(1), "{result:#?}");
+    let hold = result.hold.as_ref().expect("the part of hold");
+    assert_eq!((hold.echoed, hold.lost), (50, 50), "{hold:#?}");
+    assert!(!result.histograms.contains_key("probe"), "none were asked for");
+}
+
+/// Echoes, and never ends a connection.
+fn patient_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let addr = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut reader = stream.try_clone().expect("cloned");
+                std::io::copy(&mut reader, &mut stream)
+            });
+        }
+    });
+    addr
+}
+
+#[test]
+fn an_interrupted_hold_reports_what_it_has() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["hold", &patient_server().to_string(), "--connections", "20"]);
+    command.args(["--duration", "10m", "--json", "-"]).stdout(Stdio::piped());
+    let child = command.stdin(Stdio::null()).spawn().expect("started");
+    // Long enough for the warm-up of some; whenever it comes, the result is there.
+    thread::sleep(std::time::Duration::from_secs(4));
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+    let output = child.wait_with_output().expect("a child of ours");
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    let result = RunResult::parse(&output.stdout).expect("a result");
+    assert!(result.interrupted && !result.verdict.valid);
+    let hold = result.hold.expect("the part of hold");
+    assert_eq!((hold.wanted, hold.lost), (20, 0), "{hold:#?}");
 }

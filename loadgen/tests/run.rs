@@ -1,11 +1,14 @@
 //! The program as a person runs it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 
+use loadgen::model::result::RunResult;
+use loadgen::server::SERVE;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use uring_echo::stamp::{AcceptMode, ClockDomain, Engine, Stamp};
 
 fn loadgen(args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
@@ -17,17 +20,17 @@ fn loadgen(args: &str) -> Command {
 /// What it did; `None`, loudly, where there is no io_uring.
 fn run(args: &str) -> Option<Output> {
     let output = loadgen(args).output().unwrap();
-    let words = String::from_utf8_lossy(&output.stderr);
-    if words.contains("io_uring_setup failed") && std::env::var_os("REQUIRE_URING").is_none() {
-        eprintln!("SKIPPED, io_uring is not available: {words}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if stderr.contains("io_uring_setup failed") && std::env::var_os("REQUIRE_URING").is_none() {
+        eprintln!("SKIPPED, io_uring is not available: {stderr}");
         return None;
     }
     Some(output)
 }
 
 fn json(output: &Output) -> Value {
-    let words = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {words}"))
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"))
 }
 
 /// Judged by a machine that may be busy: the numbers count here, not the punctuality.
@@ -116,9 +119,9 @@ fn a_source_of_somebody_else_is_refused_before_anything_is_started() {
         loadgen.args(command.split_whitespace()).args(["--source", "203.0.113.0/24"]);
         let refused = loadgen.output().unwrap();
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-        let words = String::from_utf8_lossy(&refused.stderr);
-        assert!(words.contains("203.0.113.1") && words.contains("--source"), "{words}");
-        assert!(refused.stdout.is_empty() && words.lines().count() == 1, "{refused:?}");
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert!(stderr.contains("203.0.113.1") && stderr.contains("--source"), "{stderr}");
+        assert!(refused.stdout.is_empty() && stderr.lines().count() == 1, "{refused:?}");
     }
 }
 
@@ -155,13 +158,153 @@ fn an_interrupted_run_reports_what_it_has() {
     assert_eq!(sum, 2 * count("attempted"), "the outcomes add up to the attempts");
 }
 
+/// The terminal is closed: whoever reads the files still wants them.
 #[test]
-fn a_server_that_dies_ends_the_run() {
+fn a_hangup_reports_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = format!("--rate 100 --duration 10m --out {}", folder.path().display());
+    let Some(child) = going(&args) else { return };
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("interrupted"), "{output:?}");
+    assert!(RunResult::load(folder.path()).unwrap().interrupted);
+}
+
+#[test]
+fn a_server_that_dies_ends_the_run_and_what_was_measured_is_reported() {
     let Some(child) = going("--rate 100 --duration 10m") else { return };
     let children = format!("/proc/{0}/task/{0}/children", child.id());
     let server: i32 = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
     kill_process(Pid::from_raw(server).unwrap(), Signal::KILL).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("ended during the run"));
+    let report = String::from_utf8_lossy(&output.stdout);
+    for part in ["accept_delay", "INVALID", "server_ended", "ended during the run (signal: 9"] {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+}
+
+#[test]
+fn a_server_that_drains_for_long_costs_neither_report_nor_status() {
+    let Some(output) = run("--rate 300 --duration 500ms -- --drain-delay 60s") else { return };
+    assert_reported(&output);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("150 completed"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("still draining"), "{output:?}");
+}
+
+#[test]
+fn files_that_cannot_be_written_are_noticed_before_the_run() {
+    for place in ["--out /proc/nothing", "--json /nowhere/at/all.json"] {
+        let refused = loadgen(&format!("{place} --duration 1h")).output().unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        let path = place.split(' ').next_back().unwrap();
+        assert!(stderr.contains(path) && stderr.contains("cannot be written"), "{stderr}");
+        assert!(refused.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_full_disk_costs_the_file_and_not_the_report() {
+    let Some(output) = run("--burst 150 --json /dev/full") else { return };
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(report.contains("150 attempted: 150 completed"), "{report}");
+    assert!(report.contains("/dev/full was not written"), "{report}");
+}
+
+#[test]
+fn an_older_result_is_replaced_and_that_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = format!("--burst 150 --out {}", folder.path().display());
+    let Some(first) = run(&args) else { return };
+    assert!(!String::from_utf8_lossy(&first.stderr).contains("replaced"));
+    let before = RunResult::load(folder.path()).unwrap();
+    let second = run(&args).unwrap();
+    assert!(String::from_utf8_lossy(&second.stderr).contains("result.json is there already"));
+    assert_ne!(RunResult::load(folder.path()).unwrap().run_id, before.run_id);
+}
+
+#[test]
+fn a_file_gives_the_report_that_the_run_gave() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = format!("--rate 300 --duration 1s --observe diag --out {}", folder.path().display());
+    let Some(ran) = run(&args) else { return };
+    let printed = String::from_utf8(ran.stdout).unwrap();
+    let mut report = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    let again = report.arg("report").arg(folder.path()).output().unwrap().stdout;
+    let again = String::from_utf8(again).unwrap();
+    let (report, files) = printed.split_at(printed.find("\nfiles ").unwrap() + 1);
+    assert_eq!(again, report);
+    assert!(files.contains("result.json"), "{files}");
+}
+
+#[test]
+fn what_is_no_result_is_a_usage_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("half.json");
+    std::fs::write(&file, "{\"schema_version\": 2, ").unwrap();
+    for (path, expected) in [(file.as_path(), "cut off"), (folder.path(), "without a result.json")]
+    {
+        let mut report = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        let refused = report.arg("report").arg(path).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(expected), "{refused:?}");
+    }
+}
+
+/// As docker/run does it: the server is somebody else's child, and its log is at hand.
+#[test]
+fn a_log_tells_what_the_server_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("server.log");
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    serve.args([SERVE, "--listen", "127.0.0.1:0", "--workers", "1", "--backlog", "77"]);
+    serve.args(["--stall", "1ms/1h", "--stamp"]).stderr(std::fs::File::create(&log).unwrap());
+    let mut server = serve.spawn().unwrap();
+    let ready =
+        |text: String| Some(text.split_once("listening addr=")?.1.split_once(' ')?.0.to_owned());
+    let addr = (0..100).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        ready(std::fs::read_to_string(&log).unwrap())
+    });
+    let result = addr.and_then(|addr| {
+        run(&format!("{addr} --burst 150 --json - --server-log {}", log.display()))
+    });
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let Some(output) = result else { return };
+    let result = json(&output);
+    assert_eq!(result["server"]["backlog_effective"], 77, "{:#}", result["server"]);
+    let argv = result["server"]["argv"].as_array().unwrap();
+    assert!(argv.contains(&"1ms/1h".into()), "{argv:?}");
+    let elsewhere = run(&format!("127.0.0.1:1 --burst 1 --server-log {}", log.display())).unwrap();
+    assert_eq!(elsewhere.status.code(), Some(1), "{elsewhere:?}");
+}
+
+#[test]
+fn a_stamp_tells_what_the_server_is() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let stamp = Stamp {
+                worker: 0,
+                engine: Engine::Epoll,
+                accept: AcceptMode::Shared,
+                accepted_monotonic_ns: uring_echo::clock::monotonic_ns(),
+                accepted_realtime_ns: 1,
+                sequence: 1,
+                clock_domain: ClockDomain::current().unwrap(),
+                queue_residency_ms: None,
+            };
+            // A client that is gone needs no stamp.
+            drop(stream.write_all(&stamp.encode()));
+        }
+    });
+    let args = format!("{addr} --burst 150 --messages 0 --json -");
+    let Some(output) = run(&args) else { return };
+    let server = &json(&output)["server"];
+    assert_eq!((&server["engine"], &server["accept"]), (&"epoll".into(), &"shared".into()));
 }

@@ -5,8 +5,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use loadgen::commands::torture::{self, CaseResult, Options, Verdict};
+use loadgen::commands::torture::Options;
+use loadgen::commands::torture::suite::{self, results, select};
+use loadgen::model::torture::{CaseResult, CaseStatus};
 use loadgen::server::SERVE;
+use loadgen::sys::signals::StopFlag;
 use serde_json::Value;
 
 /// A server in a process of its own, gone with this value.
@@ -48,7 +51,7 @@ impl Drop for Server {
 }
 
 fn assert_all_passed(results: &[CaseResult]) {
-    let failed: Vec<_> = results.iter().filter(|case| case.verdict != Verdict::Passed).collect();
+    let failed: Vec<_> = results.iter().filter(|case| case.status != CaseStatus::Passed).collect();
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
@@ -78,8 +81,8 @@ fn the_server_passes_every_case() {
     for args in [["--accept", "reuseport"], ["--accept", "shared"]] {
         let Some(server) = Server::start(&args) else { return };
         let options = Options { quick: true, pid: Some(server.child.id()) };
-        let results = torture::run(server.addr, options);
-        assert_eq!(results.iter().map(|case| case.name).collect::<Vec<_>>(), CASES);
+        let results = suite::run(server.addr, options);
+        assert_eq!(results.iter().map(|case| case.name.as_str()).collect::<Vec<_>>(), CASES);
         assert_all_passed(&results);
     }
 }
@@ -95,9 +98,9 @@ fn the_command_prints_a_row_for_every_case() {
     assert_eq!(output.status.code(), Some(0), "{text}");
     let mut rows = text.lines();
     for case in CASES {
-        let verdict = if case == "stop-continue" { "skip" } else { "PASS" };
+        let status = if case == "stop-continue" { "skip" } else { "PASS" };
         let row: Vec<_> = rows.next().unwrap_or_default().split_whitespace().take(2).collect();
-        assert_eq!(row, [verdict, case], "{text}");
+        assert_eq!(row, [status, case], "{text}");
     }
     assert!(text.ends_with("16 passed, 0 failed, 1 skipped\n"), "{text}");
 }
@@ -106,8 +109,8 @@ fn the_command_prints_a_row_for_every_case() {
 fn a_stamp_is_left_out_of_the_comparison() {
     let Some(server) = Server::start(&["--stamp"]) else { return };
     let options = Options { quick: true, pid: None };
-    let cases = torture::select(&["half-close".into(), "pipelined".into()]).expect("they exist");
-    let results: Vec<_> = torture::results(server.addr, options, cases).collect();
+    let cases = select(&["half-close".into(), "pipelined".into()]).expect("they exist");
+    let results: Vec<_> = results(server.addr, options, cases, &StopFlag::default()).collect();
     assert_all_passed(&results);
 }
 
@@ -133,11 +136,11 @@ fn wrong_server() -> SocketAddr {
 
 #[test]
 fn a_wrong_byte_is_found_and_a_right_one_is_not() {
-    let cases = torture::select(&["half-close-1".into(), "pipelined".into()]).expect("they exist");
+    let cases = select(&["half-close-1".into(), "pipelined".into()]).expect("they exist");
     let options = Options { quick: true, pid: None };
-    let results: Vec<_> = torture::results(wrong_server(), options, cases).collect();
-    let verdicts = results.iter().map(|case| (case.name, case.verdict)).collect::<Vec<_>>();
-    let expected = [("half-close-1", Verdict::Passed), ("pipelined", Verdict::Failed)];
-    assert_eq!(verdicts, expected, "{results:#?}");
-    assert!(results[1].words.contains("wrong one"), "{results:#?}");
+    let results: Vec<_> = results(wrong_server(), options, cases, &StopFlag::default()).collect();
+    let statuses = results.iter().map(|case| (case.name.as_str(), case.status)).collect::<Vec<_>>();
+    let expected = [("half-close-1", CaseStatus::Passed), ("pipelined", CaseStatus::Failed)];
+    assert_eq!(statuses, expected, "{results:#?}");
+    assert!(results[1].message.contains("wrong one"), "{results:#?}");
 }

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use loadgen::generate::recorder::Phase;
+use loadgen::model::outcome::Phase;
 use micro::{Crowded, Operation, Worker, codecs};
 use uring_echo::stamp::Stamp;
 

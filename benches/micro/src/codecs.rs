@@ -1,9 +1,9 @@
 //! What is written and read as bytes, and what is counted on the way.
 
-use std::time::SystemTime;
-
 use loadgen::generate::aggregation::Aggregate;
-use loadgen::generate::recorder::{Interval, Phase, Recorder};
+use loadgen::generate::recorder::{Recorder, Recording};
+use loadgen::model::outcome::Phase;
+use loadgen::model::result::RunResult;
 use loadgen::render::hlog;
 use uring_echo::ring::{Op, Token};
 use uring_echo::stamp::{AcceptMode, ClockDomain, Engine, FRAME_LEN, Stamp};
@@ -51,7 +51,7 @@ pub fn second() -> Aggregate {
         (0..3000).for_each(|n| recorder.record(phase, delay(n)));
     }
     let mut totals = Aggregate::new(1);
-    totals.absorb(&recorder.take_interval(1_000_000_000, Interval::new()));
+    totals.absorb(&recorder.take_interval(1_000_000_000, Recording::new()));
     totals.finish();
     totals
 }
@@ -59,7 +59,9 @@ pub fn second() -> Aggregate {
 /// The log of a run that has one second: a header and three lines.
 #[must_use]
 pub fn write_hlog(totals: &Aggregate) -> String {
-    hlog::render(SystemTime::UNIX_EPOCH, totals.rows())
+    let mut result = RunResult::default();
+    totals.write_into(&mut result);
+    hlog::render(&result).expect("histograms of this program")
 }
 
 /// Microseconds, most of them few, some of them many; always the same.

@@ -1,3 +1,5 @@
-//! What follows from a result: pure functions.
+//! What follows from a result: pure functions over [`RunResult`](crate::model::result::RunResult).
 
+pub mod pace;
+pub mod retransmission;
 pub mod verdict;

@@ -1,5 +1,9 @@
 //! One module per subcommand: each wires the layers below and computes nothing itself.
 
+mod envelope;
+pub mod exit;
 pub mod hold;
+pub mod report;
 pub mod run;
+mod target;
 pub mod torture;

@@ -2,34 +2,6 @@
 
 use std::fs;
 
-use serde::{Deserialize, Serialize};
-
-/// Connection tracking over the run. A count of 0 throughout means that nothing is tracked here.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conntrack {
-    /// Entries before the run.
-    pub count_start: u64,
-    /// Most entries seen.
-    pub count_peak: u64,
-    /// Entries after the run.
-    pub count_end: u64,
-    /// `nf_conntrack_max`.
-    pub limit: u64,
-    /// Packets dropped over the run because no entry could be made.
-    pub drop: u64,
-    /// Entries that could not be inserted over the run.
-    pub insert_failed: u64,
-    /// Entries thrown out over the run to make room.
-    pub early_drop: u64,
-}
-
-impl Conntrack {
-    /// Whether connections of this network namespace are tracked.
-    pub fn active(&self) -> bool {
-        self.count_peak > 0
-    }
-}
-
 /// Losses summed over the CPUs of `/proc/net/stat/nf_conntrack`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Losses {

@@ -3,20 +3,7 @@
 use std::collections::BTreeMap;
 use std::{fs, io};
 
-use serde::{Deserialize, Serialize};
-
-/// CPU time of one process over the run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct CpuUse {
-    /// Time on a CPU, over all threads.
-    pub cpu_ns: u64,
-    /// The same as a number of fully used cores.
-    pub cores: f64,
-    /// The busiest thread, in cores: at most 1.
-    pub busiest_thread_cores: f64,
-    /// Threads seen.
-    pub threads: u32,
-}
+use crate::model::evidence::CpuUse;
 
 /// Follows the threads of one process. A thread that ends keeps the last time it was seen with.
 #[derive(Debug)]
@@ -39,7 +26,7 @@ impl CpuMeter {
         Ok(meter)
     }
 
-    /// Looks again. Threads that began after the start count from zero.
+    /// Reads the times again. Threads that began after the start count from zero.
     pub(crate) fn sample(&mut self) -> io::Result<()> {
         let first_look = self.threads.is_empty();
         for entry in fs::read_dir(format!("/proc/{}/task", self.pid))? {

@@ -4,61 +4,24 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use super::sysctl;
+use crate::model::environment::{Environment, Limit};
 use rustix::process::{Resource, getrlimit};
-use serde::{Deserialize, Serialize};
 
-use crate::evidence::sysctl;
-
-/// The machine and its limits; absent where unreadable.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Environment {
-    /// Release of the kernel (`uname -r`).
-    pub kernel: Option<String>,
-    /// Model of the first CPU.
-    pub cpu: Option<String>,
-    /// CPUs this process may use, in cpulist form (cpuset(7)).
-    pub cpus_used: Option<String>,
-    /// Frequency governor of the first CPU.
-    pub governor: Option<String>,
-    /// Vulnerabilities that concern this CPU, and what the kernel does about each.
-    pub mitigations: Option<BTreeMap<String, String>>,
-    /// `net.core.somaxconn`: upper bound of every listen backlog.
-    pub somaxconn: Option<u64>,
-    /// Memory that may be locked, bytes.
-    pub memlock: Limit,
-    /// Open descriptors.
-    pub nofile: Limit,
-    /// `disabled`, `strict` or `filter` (proc(5), `Seccomp`).
-    pub seccomp: Option<String>,
-    /// Which engine's container this is; absent outside of one.
-    pub container: Option<String>,
-}
-
-/// A resource limit; absent is unlimited (getrlimit(2)).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limit {
-    /// What is enforced.
-    pub soft: Option<u64>,
-    /// What the process may raise it to.
-    pub hard: Option<u64>,
-}
-
-impl Environment {
-    /// Looks around.
-    pub fn read() -> Self {
-        let status = text("/proc/self/status").unwrap_or_default();
-        Self {
-            kernel: line("/proc/sys/kernel/osrelease"),
-            cpu: text("/proc/cpuinfo").and_then(|t| field(&t, "model name")),
-            cpus_used: field(&status, "Cpus_allowed_list"),
-            governor: line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-            mitigations: mitigations(Path::new("/sys/devices/system/cpu/vulnerabilities")),
-            somaxconn: sysctl("core/somaxconn").and_then(|t| t.trim().parse().ok()),
-            memlock: limit(Resource::Memlock),
-            nofile: limit(Resource::Nofile),
-            seccomp: field(&status, "Seccomp").and_then(|mode| seccomp(&mode)),
-            container: container(),
-        }
+/// Reads it from /proc and /sys.
+pub fn read() -> Environment {
+    let status = text("/proc/self/status").unwrap_or_default();
+    Environment {
+        kernel: line("/proc/sys/kernel/osrelease"),
+        cpu: text("/proc/cpuinfo").and_then(|t| field(&t, "model name")),
+        cpus_used: field(&status, "Cpus_allowed_list"),
+        governor: line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        mitigations: mitigations(Path::new("/sys/devices/system/cpu/vulnerabilities")),
+        somaxconn: sysctl("core/somaxconn").and_then(|t| t.trim().parse().ok()),
+        memlock: limit(Resource::Memlock),
+        nofile: limit(Resource::Nofile),
+        seccomp: field(&status, "Seccomp").and_then(|mode| seccomp(&mode)),
+        container: container(),
     }
 }
 
@@ -139,7 +102,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_a_kernel() {
-        let environment = Environment::read();
+        let environment = read();
         assert!(environment.kernel.is_some());
         assert!(environment.cpus_used.is_some());
     }

@@ -5,9 +5,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use super::conntrack::{self, Conntrack, Losses};
+use super::conntrack::{self, Losses};
 use super::cpu::CpuMeter;
-use super::{Evidence, KernelCounters, ListenerProbe, QueueEvidence, Settings};
+use super::{ListenerProbe, counters, settings};
+use crate::model::evidence::{Conntrack, Evidence, KernelCounters, QueueEvidence};
 
 /// What a [`Sampler`] looks at.
 pub struct SamplerOptions {
@@ -113,13 +114,13 @@ impl Readings {
     }
 
     fn sample_until(&mut self, stopped: &mpsc::Receiver<()>) {
-        let mut looks: u32 = 0;
+        let mut samples: u32 = 0;
         while stopped.recv_timeout(self.period) == Err(RecvTimeoutError::Timeout) {
-            looks = looks.wrapping_add(1);
+            samples = samples.wrapping_add(1);
             if let Some(queue) = &mut self.queue {
                 queue.sample();
             }
-            if looks.is_multiple_of(SLOW_EVERY) {
+            if samples.is_multiple_of(SLOW_EVERY) {
                 self.sample_slow();
             }
         }
@@ -154,9 +155,9 @@ impl Readings {
             conntrack: self.conntrack.map(|c| with_losses(c, self.losses, Losses::read())),
             generator_cpu: self.generator.map(|meter| meter.total(elapsed_ns)),
             server_cpu: self.server.map(|meter| meter.total(elapsed_ns)),
-            retransmit_schedule: None,
+            retransmission_schedule: None,
             samples_missed: 0,
-            settings: Settings::read(),
+            settings: settings::read(),
             unreadable: self.unreadable,
         }
     }
@@ -224,7 +225,7 @@ fn note<T>(read: io::Result<T>, what: &str, unreadable: &mut Vec<String>) -> Opt
 fn read_counters() -> io::Result<KernelCounters> {
     let netstat = fs::read_to_string("/proc/net/netstat")?;
     let snmp = fs::read_to_string("/proc/net/snmp")?;
-    KernelCounters::parse(&netstat, &snmp)
+    counters::parse(&netstat, &snmp)
         .ok_or_else(|| io::Error::other("/proc/net/netstat has an unknown form"))
 }
 
@@ -253,7 +254,7 @@ fn with_losses(table: Conntrack, before: Option<Losses>, after: Option<Losses>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::QueueDepth;
+    use crate::evidence::QueueDepth;
 
     struct Script(Vec<io::Result<QueueDepth>>);
 

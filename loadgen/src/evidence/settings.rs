@@ -2,43 +2,20 @@
 
 use std::fs;
 
-use serde::{Deserialize, Serialize};
+use crate::model::evidence::Settings;
 
-/// Settings under `/proc/sys/net`; absent where they cannot be read.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Upper bound of every listen backlog.
-    pub somaxconn: Option<u64>,
-    /// Bound of the SYN queue where cookies are off.
-    pub tcp_max_syn_backlog: Option<u64>,
-    /// 1: cookies when the SYN queue is full.
-    pub tcp_syncookies: Option<u64>,
-    /// How often a SYN is repeated.
-    pub tcp_syn_retries: Option<u64>,
-    /// Repeats at equal distances before they double (Linux 6.5).
-    pub tcp_syn_linear_timeouts: Option<u64>,
-    /// 1: a full accept queue resets instead of dropping the last ACK.
-    pub tcp_abort_on_overflow: Option<u64>,
-    /// 2: on loopback a port in TIME_WAIT may be used again after a second.
-    pub tcp_tw_reuse: Option<u64>,
-    /// First and last local port.
-    pub ip_local_port_range: Option<(u16, u16)>,
-}
-
-impl Settings {
-    /// Reads them all.
-    pub fn read() -> Self {
-        let number = |path: &str| sysctl(path)?.trim().parse().ok();
-        Self {
-            somaxconn: number("core/somaxconn"),
-            tcp_max_syn_backlog: number("ipv4/tcp_max_syn_backlog"),
-            tcp_syncookies: number("ipv4/tcp_syncookies"),
-            tcp_syn_retries: number("ipv4/tcp_syn_retries"),
-            tcp_syn_linear_timeouts: number("ipv4/tcp_syn_linear_timeouts"),
-            tcp_abort_on_overflow: number("ipv4/tcp_abort_on_overflow"),
-            tcp_tw_reuse: number("ipv4/tcp_tw_reuse"),
-            ip_local_port_range: sysctl("ipv4/ip_local_port_range").and_then(|t| port_range(&t)),
-        }
+/// Reads them all.
+pub(super) fn read() -> Settings {
+    let number = |path: &str| sysctl(path)?.trim().parse().ok();
+    Settings {
+        somaxconn: number("core/somaxconn"),
+        tcp_max_syn_backlog: number("ipv4/tcp_max_syn_backlog"),
+        tcp_syncookies: number("ipv4/tcp_syncookies"),
+        tcp_syn_retries: number("ipv4/tcp_syn_retries"),
+        tcp_syn_linear_timeouts: number("ipv4/tcp_syn_linear_timeouts"),
+        tcp_abort_on_overflow: number("ipv4/tcp_abort_on_overflow"),
+        tcp_tw_reuse: number("ipv4/tcp_tw_reuse"),
+        ip_local_port_range: sysctl("ipv4/ip_local_port_range").and_then(|t| port_range(&t)),
     }
 }
 

@@ -1,74 +1,38 @@
-//! Merges what the generator threads recorded: over the run, and second by second.
+//! Merges what the generator threads recorded: over the run, and interval by interval.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use flate2::Compression;
-use flate2::write::ZlibEncoder;
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer, V2DeflateSerializer, V2Serializer};
-
-use crate::generate::recorder::{Counts, Interval, Phase};
+use super::recorder::{Counts, Recording};
+use crate::model::histogram::{PackedHistogram, quantile};
+use crate::model::interval::INTERVALS_MAX;
+use crate::model::live::Live;
+use crate::model::outcome::{Outcome, Phase};
 
 /// The run so far, merged on the main thread.
 #[derive(Debug)]
 pub struct Aggregate {
     threads: u16,
-    all: Interval,
+    all: Recording,
     /// Intervals that some thread has not delivered yet, and how many did.
-    open: BTreeMap<u64, (Interval, u16)>,
+    open: BTreeMap<u64, (Recording, u16)>,
     rows: Vec<Row>,
-    spare: Vec<Interval>,
+    /// Recorded intervals in one row: doubles when there are too many rows.
+    intervals_per_row: u32,
+    spare: Vec<Recording>,
 }
 
-/// One interval of all threads, small enough to keep for hours.
+/// One or more intervals of all threads, small enough to keep.
 #[derive(Debug, Clone)]
-pub struct Row {
-    /// Number of the interval, from 0.
-    pub index: u64,
+pub(super) struct Row {
     /// Begin, nanoseconds from the start of the run.
-    pub start_ns: u64,
+    pub(super) start_ns: u64,
     /// End, nanoseconds from the start of the run.
-    pub end_ns: u64,
+    pub(super) end_ns: u64,
     /// What was counted in it.
-    pub counts: Counts,
-    /// p50 of accept_delay, nanoseconds.
-    pub p50_ns: Option<u64>,
-    /// p99 of accept_delay, nanoseconds.
-    pub p99_ns: Option<u64>,
-    /// Maximum of accept_delay, nanoseconds.
-    pub max_ns: Option<u64>,
+    pub(super) counts: Counts,
     /// The phases that have samples.
-    pub histograms: Vec<EncodedHistogram>,
-}
-
-/// A histogram on its way into an interval log. While the run goes on it is only made small; that
-/// takes a tenth of the time of compressing it, which the generator might miss.
-#[derive(Debug, Clone)]
-pub struct EncodedHistogram {
-    /// What it measures.
-    pub phase: Phase,
-    /// Largest sample, nanoseconds.
-    pub max_ns: u64,
-    /// HdrHistogram V2.
-    v2: Vec<u8>,
-}
-
-/// What progress shows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Live {
-    /// Attempts begun, without the warm-up.
-    pub started: u64,
-    /// Attempts that ended well.
-    pub completed: u64,
-    /// Attempts that ended in any way.
-    pub finished: u64,
-    /// p50 so far of accept_delay, or of connect where accepts are not seen, nanoseconds.
-    pub p50_ns: Option<u64>,
-    /// p99 of the same.
-    pub p99_ns: Option<u64>,
+    pub(super) histograms: BTreeMap<Phase, PackedHistogram>,
+    intervals: u32,
 }
 
 impl Aggregate {
@@ -76,18 +40,19 @@ impl Aggregate {
     pub fn new(threads: u16) -> Self {
         Self {
             threads,
-            all: Interval::new(),
+            all: Recording::new(),
             open: BTreeMap::new(),
             rows: Vec::new(),
+            intervals_per_row: 1,
             spare: Vec::new(),
         }
     }
 
     /// Adds one thread's interval; the caller may clear and reuse it afterwards.
-    pub fn absorb(&mut self, interval: &Interval) {
+    pub fn absorb(&mut self, interval: &Recording) {
         self.all.add(interval);
         if self.threads == 1 {
-            self.rows.push(Row::of(interval));
+            self.keep(Row::of(interval));
             return;
         }
         let (sum, delivered) = self.open.entry(interval.index).or_insert_with(|| {
@@ -106,16 +71,19 @@ impl Aggregate {
     pub fn finish(&mut self) {
         let open: Vec<u64> = self.open.keys().copied().collect();
         open.into_iter().for_each(|index| self.close(index));
-        self.rows.sort_by_key(|row| (row.start_ns, row.index));
+        self.rows.sort_by_key(|row| row.start_ns);
+        while self.rows.len() > INTERVALS_MAX {
+            self.halve();
+        }
     }
 
     /// Everything recorded so far.
-    pub fn all(&self) -> &Interval {
+    pub fn all(&self) -> &Recording {
         &self.all
     }
 
-    /// The closed intervals; ascending after [`Self::finish`].
-    pub fn rows(&self) -> &[Row] {
+    /// The rows; ascending and at most [`INTERVALS_MAX`] after [`Self::finish`].
+    pub(super) fn rows(&self) -> &[Row] {
         &self.rows
     }
 
@@ -125,7 +93,7 @@ impl Aggregate {
         let seen = self.all.histogram(self.primary());
         Live {
             started: counts.attempted,
-            completed: counts.outcome(crate::generate::recorder::Outcome::Completed),
+            completed: counts.outcome(Outcome::Completed),
             finished: counts.finished(),
             p50_ns: quantile(seen, 0.5),
             p99_ns: quantile(seen, 0.99),
@@ -133,123 +101,136 @@ impl Aggregate {
     }
 
     /// accept_delay, or connect while no accept has been seen.
-    pub fn primary(&self) -> Phase {
+    fn primary(&self) -> Phase {
         let unseen = self.all.histogram(Phase::AcceptDelay).is_empty();
         if unseen { Phase::Connect } else { Phase::AcceptDelay }
     }
 
     fn close(&mut self, index: u64) {
         let Some((mut interval, _)) = self.open.remove(&index) else { return };
-        self.rows.push(Row::of(&interval));
+        self.keep(Row::of(&interval));
         interval.clear();
         self.spare.push(interval);
+    }
+
+    /// Adds an interval to the last row as long as that is to hold more.
+    fn keep(&mut self, row: Row) {
+        match self.rows.last_mut() {
+            Some(last) if last.intervals < self.intervals_per_row => last.add(&row),
+            _ => self.rows.push(row),
+        }
+        // Twice as many rows as a result has: at its end a run has at least half of what it may.
+        if self.rows.len() >= 2 * INTERVALS_MAX {
+            self.halve();
+        }
+    }
+
+    /// Merges neighbours; exact.
+    fn halve(&mut self) {
+        self.intervals_per_row *= 2;
+        let pairs = self.rows.chunks(2).map(|pair| {
+            let mut sum = pair[0].clone();
+            pair[1..].iter().for_each(|row| sum.add(row));
+            sum
+        });
+        self.rows = pairs.collect();
     }
 }
 
 impl Row {
-    fn of(interval: &Interval) -> Self {
-        let delay = interval.histogram(Phase::AcceptDelay);
+    fn of(interval: &Recording) -> Self {
         let sampled = Phase::ALL.into_iter().filter(|&p| !interval.histogram(p).is_empty());
+        let packed = sampled.map(|p| (p, PackedHistogram::of(interval.histogram(p))));
         Self {
-            index: interval.index,
             start_ns: interval.start_ns,
             end_ns: interval.end_ns,
             counts: *interval.counts(),
-            p50_ns: quantile(delay, 0.5),
-            p99_ns: quantile(delay, 0.99),
-            max_ns: (!delay.is_empty()).then(|| delay.max()),
-            histograms: sampled.map(|p| EncodedHistogram::of(p, interval.histogram(p))).collect(),
+            histograms: packed.collect(),
+            intervals: 1,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.start_ns = self.start_ns.min(other.start_ns);
+        self.end_ns = self.end_ns.max(other.end_ns);
+        self.counts.add(&other.counts);
+        self.intervals += other.intervals;
+        for (&phase, theirs) in &other.histograms {
+            let sum = self.histograms.remove(&phase).map_or_else(
+                || theirs.clone(),
+                |mine| {
+                    let mut sum = mine.unpack();
+                    sum.add(theirs.unpack()).expect("all histograms have the same bounds");
+                    PackedHistogram::of(&sum)
+                },
+            );
+            self.histograms.insert(phase, sum);
         }
     }
 }
 
-impl EncodedHistogram {
-    /// Encodes the samples of a phase.
-    pub fn of(phase: Phase, histogram: &Histogram<u64>) -> Self {
-        let mut v2 = Vec::new();
-        V2Serializer::new().serialize(histogram, &mut v2).expect(NEVER_FAILS);
-        Self { phase, max_ns: histogram.max(), v2 }
-    }
-
-    /// HdrHistogram V2, DEFLATE, base64: the payload that all readers of interval logs take.
-    pub fn hdr_v2_deflate_base64(&self) -> String {
-        let mut compressor = ZlibEncoder::new(Vec::new(), Compression::default());
-        let deflated = compressor.write_all(&self.v2).and_then(|()| compressor.finish());
-        let deflated = deflated.expect("a vector takes every write");
-        let len = u32::try_from(deflated.len()).expect("an encoded histogram is small");
-        let head = [V2_COMPRESSED_COOKIE.to_be_bytes(), len.to_be_bytes()].concat();
-        STANDARD.encode([head, deflated].concat())
-    }
-}
-
-/// A quantile of a histogram that has samples.
-pub fn quantile(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
-    (!histogram.is_empty()).then(|| histogram.value_at_quantile(quantile))
-}
-
-/// HdrHistogram V2, DEFLATE, base64: the payload that all readers of interval logs take.
-pub fn encode(histogram: &Histogram<u64>) -> String {
-    let mut bytes = Vec::new();
-    V2DeflateSerializer::new().serialize(histogram, &mut bytes).expect(NEVER_FAILS);
-    STANDARD.encode(bytes)
-}
-
-const NEVER_FAILS: &str = "a vector takes every write and the bounds fit the format";
-
-/// What a compressed histogram begins with (AbstractHistogram.java of HdrHistogram).
-const V2_COMPRESSED_COOKIE: u32 = 0x1c84_9314;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::recorder::{Outcome, Recorder};
+    use crate::generate::recorder::Recorder;
 
-    fn second(recorder: &mut Recorder, end_ns: u64, delays: &[u64]) -> Interval {
+    fn second(recorder: &mut Recorder, end_ns: u64, delays: &[u64]) -> Recording {
         for &ns in delays {
             recorder.attempt();
             recorder.record(Phase::AcceptDelay, ns);
             recorder.outcome(Outcome::Completed, None);
         }
-        recorder.take_interval(end_ns, Interval::new())
+        recorder.take_interval(end_ns, Recording::new())
     }
 
     #[test]
     fn threads_merge_interval_by_interval() {
         let (mut a, mut b) = (Recorder::new(), Recorder::new());
-        let mut totals = Aggregate::new(2);
-        totals.absorb(&second(&mut a, 1000, &[5, 6]));
-        totals.absorb(&second(&mut a, 2000, &[7]));
-        assert!(totals.rows().is_empty());
-        totals.absorb(&second(&mut b, 1001, &[9]));
-        assert_eq!(totals.rows().len(), 1);
-        totals.finish();
+        let mut aggregate = Aggregate::new(2);
+        aggregate.absorb(&second(&mut a, 1000, &[5, 6]));
+        aggregate.absorb(&second(&mut a, 2000, &[7]));
+        assert!(aggregate.rows().is_empty());
+        aggregate.absorb(&second(&mut b, 1001, &[9]));
+        assert_eq!(aggregate.rows().len(), 1);
+        aggregate.finish();
 
-        let rows = totals.rows();
+        let rows = aggregate.rows();
         assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].start_ns, rows[0].end_ns), (0, 1001));
-        assert_eq!((rows[0].counts.attempted, rows[0].max_ns), (3, Some(9)));
+        let first = rows[0].histograms[&Phase::AcceptDelay].unpack();
+        assert_eq!((rows[0].counts.attempted, first.max()), (3, 9));
         assert_eq!((rows[1].start_ns, rows[1].end_ns), (1000, 2000));
-        assert_eq!(rows[1].p50_ns, Some(7));
-        assert_eq!(totals.all().histogram(Phase::AcceptDelay).len(), 4);
-        assert_eq!(totals.live().completed, 4);
+        assert_eq!(aggregate.all().histogram(Phase::AcceptDelay).len(), 4);
+        assert_eq!(aggregate.live().completed, 4);
     }
 
     #[test]
-    fn encoded_histograms_decode_to_themselves() {
-        let mut histogram = crate::generate::recorder::new_histogram();
-        [3, 4_000, 5_000_000].iter().for_each(|&ns| histogram.saturating_record(ns));
-        let bytes = STANDARD.decode(encode(&histogram)).unwrap();
-        let decoded: Histogram<u64> =
-            hdrhistogram::serialization::Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
-        assert_eq!(decoded, histogram);
-        let later = EncodedHistogram::of(Phase::Connect, &histogram);
-        assert_eq!(later.hdr_v2_deflate_base64(), encode(&histogram));
+    fn a_long_run_keeps_a_bounded_number_of_exact_rows() {
+        let mut recorder = Recorder::new();
+        let mut aggregate = Aggregate::new(1);
+        let seconds = 5 * INTERVALS_MAX as u64 + 7;
+        for end in 1..=seconds {
+            aggregate.absorb(&second(&mut recorder, end, &[end]));
+            assert!(aggregate.rows().len() < 2 * INTERVALS_MAX);
+        }
+        aggregate.finish();
+        let rows = aggregate.rows();
+        assert!((INTERVALS_MAX / 2..=INTERVALS_MAX).contains(&rows.len()), "{}", rows.len());
+        assert!(rows.windows(2).all(|pair| pair[0].end_ns == pair[1].start_ns));
+        let mut sum = rows[0].clone();
+        rows[1..].iter().for_each(|row| sum.add(row));
+        assert_eq!(sum.counts, *aggregate.all().counts());
+        let delays = sum.histograms[&Phase::AcceptDelay].unpack();
+        assert_eq!(&delays, aggregate.all().histogram(Phase::AcceptDelay));
+        let lengths: std::collections::BTreeSet<u32> =
+            rows[..rows.len() - 1].iter().map(|row| row.intervals).collect();
+        assert_eq!(lengths.len(), 1, "rows are equally long: {lengths:?}");
     }
 
     #[test]
     fn nothing_recorded_has_no_percentiles() {
-        let totals = Aggregate::new(1);
-        assert_eq!(totals.live(), Live::default());
-        assert_eq!(totals.primary(), Phase::Connect);
+        let aggregate = Aggregate::new(1);
+        assert_eq!(aggregate.live(), Live::default());
+        assert_eq!(aggregate.primary(), Phase::Connect);
     }
 }

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use crate::generate::recorder::{Interval, Outcome, Phase, Recorder};
-use crate::plan::schedule::nanos;
+use crate::generate::recorder::{Recorder, Recording};
+use crate::model::outcome::{Outcome, Phase};
+use crate::sys::time::nanos;
 
 /// The instants of one attempt, monotonic nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -201,7 +202,7 @@ impl AttemptRecorder {
     }
 
     /// As [`Recorder::take_interval`], with an instant of the monotonic clock.
-    pub fn take_interval(&mut self, now_ns: u64, into: Interval) -> Interval {
+    pub fn take_interval(&mut self, now_ns: u64, into: Recording) -> Recording {
         self.recorder.take_interval(now_ns.saturating_sub(self.start_ns), into)
     }
 
@@ -262,7 +263,7 @@ mod tests {
         recorder.accepted(&mut times, accept).unwrap();
         recorder.echoed(&times, 80);
         recorder.ended(&times, Outcome::Completed.into(), START + 200);
-        let done = recorder.take_interval(START + 1000, Interval::new());
+        let done = recorder.take_interval(START + 1000, Recording::new());
         let durations = Phase::ALL.map(|phase| done.histogram(phase).max());
         assert_eq!(durations, [50, 54, 20, 30, 4, 100, 80, 7]);
         assert_eq!(done.counts().outcome(Outcome::Completed), 1);
@@ -275,7 +276,7 @@ mod tests {
         let mut times = recorder.called(START, START);
         recorder.established(&mut times, START + 20);
         recorder.accepted(&mut times, exact(START + 8)).unwrap();
-        let done = recorder.take_interval(START + 50, Interval::new());
+        let done = recorder.take_interval(START + 50, Recording::new());
         assert_eq!(done.histogram(Phase::AcceptDelay).max(), 8);
         assert!(done.histogram(Phase::PostConnectWait).is_empty());
         assert_eq!(done.counts().accepted_before_return, 1);
@@ -288,7 +289,7 @@ mod tests {
         recorder.established(&mut times, START + 20);
         let error = recorder.accepted(&mut times, exact(START + 2)).unwrap_err();
         assert_eq!((error.by_ns, times.is_accepted()), (3, false));
-        let done = recorder.take_interval(START + 50, Interval::new());
+        let done = recorder.take_interval(START + 50, Recording::new());
         assert!(done.histogram(Phase::AcceptDelay).is_empty());
     }
 
@@ -300,7 +301,7 @@ mod tests {
         let refused = recorder.called(START + 100, START + 150);
         let ending = Ending { outcome: Outcome::Refused, errno: Some(111) };
         recorder.ended(&refused, ending, START + 1100);
-        let done = recorder.take_interval(START + 2000, Interval::new());
+        let done = recorder.take_interval(START + 2000, Recording::new());
         assert_eq!(done.histogram(Phase::AcceptResponse).len(), 1);
         assert_eq!(done.histogram(Phase::AcceptResponse).max(), 1000);
         assert_eq!((done.counts().censored, done.counts().attempted), (1, 2));
@@ -319,7 +320,7 @@ mod tests {
         recorder.ended(&times, Outcome::Unfinished.into(), START + 180);
         recorder.not_called(START + 99, Outcome::Shed.into());
         recorder.not_called(START + 100, Outcome::Shed.into());
-        let done = recorder.take_interval(START + 200, Interval::new());
+        let done = recorder.take_interval(START + 200, Recording::new());
         assert!(Phase::ALL.iter().all(|&phase| done.histogram(phase).is_empty()));
         let counts = done.counts();
         assert_eq!((counts.warmup_excluded, counts.attempted, counts.finished()), (2, 1, 1));

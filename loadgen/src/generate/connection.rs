@@ -9,7 +9,7 @@ use std::fmt;
 use uring_echo::stamp::{ClockDomain, Stamp};
 
 use crate::generate::attempt_recorder::{Accept, AttemptRecorder, Ending, Timeline};
-use crate::generate::recorder::Outcome;
+use crate::model::outcome::Outcome;
 use crate::observe::{Bracket, StampReader, StampReading};
 use crate::plan::payload::{Payload, Window};
 

@@ -5,7 +5,7 @@ use std::io;
 use rustix::io::Errno;
 
 use crate::generate::attempt_recorder::Ending;
-use crate::generate::recorder::Outcome;
+use crate::model::outcome::Outcome;
 
 /// Of a connect that failed (connect(2), tcp(7)).
 pub(super) fn of_connect(errno: Errno) -> Ending {

@@ -23,7 +23,7 @@ use super::sockets::Sockets;
 use super::table::{Entry, SlotId, Table};
 use crate::generate::attempt_recorder::{AttemptRecorder, Ending};
 use crate::generate::connection::{Connection, Context, Script, Step};
-use crate::generate::recorder::Outcome;
+use crate::model::outcome::Outcome;
 use crate::observe::{DiagWatch, Observation};
 use crate::plan::arrivals::Arrivals;
 use crate::plan::payload::Window;

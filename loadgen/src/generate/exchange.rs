@@ -2,8 +2,8 @@
 
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use crate::generate::attempt_recorder::AttemptRecorder;
-use crate::generate::recorder::Interval;
+use super::attempt_recorder::AttemptRecorder;
+use super::recorder::Recording;
 
 /// Intervals beside the one being filled, per thread: the main thread may be that many seconds
 /// late before an interval becomes longer than the others.
@@ -13,7 +13,7 @@ pub(super) const SPARES: usize = 4;
 #[derive(Debug)]
 pub(super) struct Filled {
     pub(super) thread: u16,
-    pub(super) interval: Interval,
+    pub(super) interval: Recording,
 }
 
 /// One thread's end of the exchange.
@@ -21,7 +21,7 @@ pub(super) struct Filled {
 pub(super) struct Exchange {
     pub(super) thread: u16,
     pub(super) filled: SyncSender<Filled>,
-    pub(super) spares: Receiver<Interval>,
+    pub(super) spares: Receiver<Recording>,
     pub(super) next_ns: u64,
 }
 
@@ -49,12 +49,12 @@ impl Exchange {
 
     /// Hands over what there is at the end of the run.
     pub(super) fn finish(&self, now_ns: u64, recorder: &mut AttemptRecorder) {
-        self.hand_over(recorder.take_interval(now_ns, Interval::new()));
+        self.hand_over(recorder.take_interval(now_ns, Recording::new()));
     }
 
     /// There is room for every interval in the world, so this waits for nobody; it fails only when
     /// the main thread has given up, and then nobody wants the numbers.
-    fn hand_over(&self, interval: Interval) {
+    fn hand_over(&self, interval: Recording) {
         if let Err(unwanted) = self.filled.send(Filled { thread: self.thread, interval }) {
             drop(unwanted);
         }

@@ -1,7 +1,7 @@
 //! The generator: threads that open connections as planned and follow each to its outcome.
 //!
 //! Each thread owns a ring, its share of the schedule, a connection table and a recorder; nothing
-//! is shared but the request to stop. A [`GeneratorThreads`] starts them at one common instant and delivers
+//! is shared but the request to stop. [`GeneratorThreads`] starts them at one common instant and delivers
 //! what they record, second by second.
 
 pub mod aggregation;
@@ -12,6 +12,7 @@ mod event_loop;
 mod exchange;
 pub mod recorder;
 mod sockets;
+mod summary;
 mod table;
 mod threads;
 
@@ -22,14 +23,14 @@ use uring_echo::ring::RingError;
 use uring_echo::stamp::ClockDomain;
 
 pub use self::sockets::{PREPARED_MAX, prewarm_descriptors};
-pub use self::threads::{BorrowedInterval, Delivery, GeneratorThreads};
+pub use self::threads::{BorrowedRecording, Delivery, GeneratorThreads};
 
-use crate::generate::connection::Method;
+use self::connection::Method;
 use crate::plan::config::RunConfig;
 
 /// What the generator threads are to do, resolved.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct GeneratorPlan {
     /// What was asked for.
     pub config: RunConfig,
     /// The server.
@@ -46,7 +47,7 @@ pub struct Plan {
     pub yields: bool,
 }
 
-impl Plan {
+impl GeneratorPlan {
     /// Generator threads: not more than there may be connections.
     #[must_use]
     pub fn threads(&self) -> u16 {

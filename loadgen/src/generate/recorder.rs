@@ -1,154 +1,24 @@
 //! What one run measured: outcomes and histograms, per thread and merged.
 //!
 //! A [`Recorder`] belongs to one generator thread and never allocates. Once per second the thread
-//! swaps its filled [`Interval`] for an empty one ([`Recorder::take_interval`]) and sends it to
+//! swaps its filled [`Recording`] for an empty one ([`Recorder::take_interval`]) and sends it to
 //! the main thread, which adds it to the totals and returns it cleared.
 
 use hdrhistogram::Histogram;
-use serde::{Deserialize, Serialize};
 
-/// Smallest value of every histogram, nanoseconds.
-pub const LOWEST_NS: u64 = 1;
-/// Largest value of every histogram, nanoseconds: 300 s. What is larger is clipped and counted.
-pub const HIGHEST_NS: u64 = 300_000_000_000;
-/// Significant digits of every histogram.
-pub const DIGITS: u8 = 3;
-
-/// How an attempt ended. Every attempt has exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// Accepted as far as observed, all messages echoed.
-    Completed,
-    /// The peer answered the SYN with RST (ECONNREFUSED).
-    Refused,
-    /// No connection within the timeout: the SYN or its answer was dropped.
-    ConnectTimeout,
-    /// Established, then reset by the peer.
-    ResetAfterConnect,
-    /// Established, but no sign of an accept within the timeout.
-    NeverAccepted,
-    /// The first bytes were not a stamp although one was required.
-    StampInvalid,
-    /// Echoed bytes differ from those sent.
-    EchoMismatch,
-    /// The echo did not come back within the timeout.
-    EchoTimeout,
-    /// No free port for this source and destination (EADDRNOTAVAIL).
-    LocalPortExhausted,
-    /// No descriptor (EMFILE, ENFILE) or no kernel memory (ENOBUFS, ENOMEM) left for a socket at
-    /// this end: its own machine is short of something, and the server has nothing to do with it.
-    FdLimit,
-    /// No route (ENETUNREACH, EHOSTUNREACH).
-    Unreachable,
-    /// Clocks contradict each other: accepted before connect was called, or after the answer.
-    ClockError,
-    /// Not attempted: `--max-in-flight` connections were open already.
-    Shed,
-    /// Still going when the run ended.
-    Unfinished,
-}
-
-impl Outcome {
-    /// All, in the order of the result file.
-    pub const ALL: [Self; 14] = [
-        Self::Completed,
-        Self::Refused,
-        Self::ConnectTimeout,
-        Self::ResetAfterConnect,
-        Self::NeverAccepted,
-        Self::StampInvalid,
-        Self::EchoMismatch,
-        Self::EchoTimeout,
-        Self::LocalPortExhausted,
-        Self::FdLimit,
-        Self::Unreachable,
-        Self::ClockError,
-        Self::Shed,
-        Self::Unfinished,
-    ];
-
-    /// The name in results and logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Refused => "refused",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::ResetAfterConnect => "reset_after_connect",
-            Self::NeverAccepted => "never_accepted",
-            Self::StampInvalid => "stamp_invalid",
-            Self::EchoMismatch => "echo_mismatch",
-            Self::EchoTimeout => "echo_timeout",
-            Self::LocalPortExhausted => "local_port_exhausted",
-            Self::FdLimit => "fd_limit",
-            Self::Unreachable => "unreachable",
-            Self::ClockError => "clock_error",
-            Self::Shed => "shed",
-            Self::Unfinished => "unfinished",
-        }
-    }
-}
-
-/// A measured duration with a histogram of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// connect called → accepted: the primary histogram.
-    AcceptDelay,
-    /// intended → accepted: what a caller experienced who wanted in at the intended instant.
-    AcceptResponse,
-    /// connect called → established.
-    Connect,
-    /// established → accepted, where positive.
-    PostConnectWait,
-    /// intended → connect called: the generator's own lateness.
-    GeneratorLag,
-    /// connect called → first byte from the server.
-    FirstByte,
-    /// Send of a message → its last byte is back.
-    EchoRtt,
-    /// Width of the bracket in which a diag observation saw the accept.
-    DiagResolution,
-}
-
-impl Phase {
-    /// All, in the order of the report.
-    pub const ALL: [Self; 8] = [
-        Self::AcceptDelay,
-        Self::AcceptResponse,
-        Self::Connect,
-        Self::PostConnectWait,
-        Self::GeneratorLag,
-        Self::FirstByte,
-        Self::EchoRtt,
-        Self::DiagResolution,
-    ];
-
-    /// The name in results and logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::AcceptDelay => "accept_delay",
-            Self::AcceptResponse => "accept_response",
-            Self::Connect => "connect",
-            Self::PostConnectWait => "post_connect_wait",
-            Self::GeneratorLag => "generator_lag",
-            Self::FirstByte => "first_byte",
-            Self::EchoRtt => "echo_rtt",
-            Self::DiagResolution => "diag_resolution",
-        }
-    }
-}
+use crate::model::histogram::{HIGHEST_NS, LOWEST_NS, new_histogram};
+use crate::model::outcome::{Outcome, Phase};
 
 /// One thread's measurements since the last [`Recorder::take_interval`].
 #[derive(Debug)]
 pub struct Recorder {
-    current: Interval,
+    current: Recording,
 }
 
 impl Recorder {
     /// Starts with the interval of number 0, which begins with the run.
     pub fn new() -> Self {
-        Self { current: Interval::new() }
+        Self { current: Recording::new() }
     }
 
     /// One arrival of the schedule, whatever becomes of it. Exactly one [`Self::outcome`] follows.
@@ -216,7 +86,7 @@ impl Recorder {
 
     /// Ends the interval at `now_ns` from the start of the run and goes on with `into`, which must
     /// be clear. The next one begins where this one ends.
-    pub fn take_interval(&mut self, now_ns: u64, into: Interval) -> Interval {
+    pub fn take_interval(&mut self, now_ns: u64, into: Recording) -> Recording {
         debug_assert!(into.is_clear(), "a recycled interval is cleared first");
         let mut done = std::mem::replace(&mut self.current, into);
         done.end_ns = now_ns;
@@ -234,7 +104,7 @@ impl Default for Recorder {
 
 /// Counters and histograms of one thread over one stretch of time (about 2 MB).
 #[derive(Debug, Clone)]
-pub struct Interval {
+pub struct Recording {
     /// Number of the interval, from 0; the same on every thread.
     pub index: u64,
     /// Begin, nanoseconds from the start of the run.
@@ -246,7 +116,7 @@ pub struct Interval {
     histograms: Vec<Histogram<u64>>,
 }
 
-impl Interval {
+impl Recording {
     /// An empty interval whose memory has been touched, so that recording takes no page fault.
     pub fn new() -> Self {
         let mut histograms: Vec<_> = Phase::ALL.iter().map(|_| new_histogram()).collect();
@@ -303,7 +173,7 @@ impl Interval {
     }
 }
 
-impl Default for Interval {
+impl Default for Recording {
     fn default() -> Self {
         Self::new()
     }
@@ -347,7 +217,8 @@ impl Counts {
         self.outcomes.iter().sum()
     }
 
-    fn add(&mut self, other: &Self) {
+    /// Adds what was counted elsewhere.
+    pub(super) fn add(&mut self, other: &Self) {
         self.attempted += other.attempted;
         for (mine, theirs) in self.outcomes.iter_mut().zip(other.outcomes) {
             *mine += theirs;
@@ -409,27 +280,9 @@ impl ErrnoCounts {
     }
 }
 
-/// An empty histogram of the bounds that all results share, so that any of them merge exactly.
-pub fn new_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, DIGITS).expect("constant bounds are valid")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn enums_index_their_own_tables() {
-        for (i, outcome) in Outcome::ALL.into_iter().enumerate() {
-            assert_eq!(outcome as usize, i);
-            let serialised = serde_json::to_value(outcome).unwrap();
-            assert_eq!(serialised, outcome.name());
-        }
-        for (i, phase) in Phase::ALL.into_iter().enumerate() {
-            assert_eq!(phase as usize, i);
-            assert_eq!(serde_json::to_value(phase).unwrap(), phase.name());
-        }
-    }
 
     #[test]
     fn extremes_are_kept_and_counted() {
@@ -437,7 +290,7 @@ mod tests {
         recorder.record(Phase::Connect, 0);
         recorder.record(Phase::Connect, HIGHEST_NS);
         recorder.record(Phase::Connect, u64::MAX);
-        let done = recorder.take_interval(5, Interval::new());
+        let done = recorder.take_interval(5, Recording::new());
         assert_eq!(done.histogram(Phase::Connect).len(), 3);
         assert_eq!(done.histogram(Phase::Connect).min(), 1);
         assert_eq!(done.counts().clipped, 1);
@@ -448,11 +301,11 @@ mod tests {
         let mut recorder = Recorder::new();
         recorder.attempt();
         recorder.outcome(Outcome::Refused, Some(111));
-        let mut first = recorder.take_interval(10, Interval::new());
+        let mut first = recorder.take_interval(10, Recording::new());
         recorder.attempt();
         recorder.censored(77);
         recorder.outcome(Outcome::Refused, Some(111));
-        let second = recorder.take_interval(20, Interval::new());
+        let second = recorder.take_interval(20, Recording::new());
         assert_eq!((second.index, second.start_ns, second.end_ns), (1, 10, 20));
         first.add(&second);
         assert_eq!(first.counts().outcome(Outcome::Refused), 2);
@@ -469,7 +322,7 @@ mod tests {
         let mut recorder = Recorder::new();
         recorder.connect_called(100, 150);
         recorder.connect_called(90, 80);
-        let done = recorder.take_interval(200, Interval::new());
+        let done = recorder.take_interval(200, Recording::new());
         assert_eq!(done.histogram(Phase::GeneratorLag).max(), 50);
         assert_eq!((done.counts().last_intended_ns, done.counts().last_called_ns), (100, 150));
     }

@@ -10,7 +10,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::plan::config::Close;
+use crate::model::load::Close;
 use crate::plan::sources::Sources;
 
 /// Sockets that one thread keeps ready beyond those it may have open.

@@ -13,8 +13,8 @@ use uring_echo::clock::monotonic_ns;
 
 use super::event_loop::EventLoop;
 use super::exchange::{Exchange, Filled, SPARES};
-use super::{GenerateError, Plan};
-use crate::generate::recorder::Interval;
+use super::recorder::Recording;
+use super::{GenerateError, GeneratorPlan};
 use crate::plan::schedule::ThreadShare;
 
 /// Running generator threads.
@@ -22,7 +22,7 @@ use crate::plan::schedule::ThreadShare;
 pub struct GeneratorThreads {
     start_ns: u64,
     filled: Receiver<Filled>,
-    spares: Vec<SyncSender<Interval>>,
+    spares: Vec<SyncSender<Recording>>,
     threads: Vec<JoinHandle<Result<(), GenerateError>>>,
 }
 
@@ -30,7 +30,7 @@ pub struct GeneratorThreads {
 #[derive(Debug)]
 pub enum Delivery {
     /// One thread's measurements over the last second, or over the rest at the end.
-    Interval(Box<BorrowedInterval>),
+    Interval(Box<BorrowedRecording>),
     /// Nothing within the time given.
     Nothing,
     /// Every thread has ended.
@@ -39,9 +39,9 @@ pub enum Delivery {
 
 /// An interval that goes back to its thread when it has been read.
 #[derive(Debug)]
-pub struct BorrowedInterval {
+pub struct BorrowedRecording {
     filled: Option<Filled>,
-    back: SyncSender<Interval>,
+    back: SyncSender<Recording>,
 }
 
 impl GeneratorThreads {
@@ -50,7 +50,7 @@ impl GeneratorThreads {
     ///
     /// # Errors
     /// [`GenerateError`] of the first thread that could not set itself up; none is left running.
-    pub fn start(plan: &Arc<Plan>, stop: &Arc<AtomicBool>) -> Result<Self, GenerateError> {
+    pub fn start(plan: &Arc<GeneratorPlan>, stop: &Arc<AtomicBool>) -> Result<Self, GenerateError> {
         let of = plan.threads();
         let (filled_in, filled) = mpsc::sync_channel(usize::from(of) * (SPARES + 2));
         let (ready_in, ready) = mpsc::channel();
@@ -92,7 +92,7 @@ impl GeneratorThreads {
         match self.filled.recv_timeout(timeout) {
             Ok(filled) => {
                 let back = self.spares[usize::from(filled.thread)].clone();
-                Delivery::Interval(Box::new(BorrowedInterval { filled: Some(filled), back }))
+                Delivery::Interval(Box::new(BorrowedRecording { filled: Some(filled), back }))
             }
             Err(RecvTimeoutError::Timeout) => Delivery::Nothing,
             Err(RecvTimeoutError::Disconnected) => Delivery::Over,
@@ -113,15 +113,15 @@ impl GeneratorThreads {
     }
 }
 
-impl Deref for BorrowedInterval {
-    type Target = Interval;
+impl Deref for BorrowedRecording {
+    type Target = Recording;
 
-    fn deref(&self) -> &Interval {
+    fn deref(&self) -> &Recording {
         &self.filled.as_ref().expect("taken only by drop").interval
     }
 }
 
-impl Drop for BorrowedInterval {
+impl Drop for BorrowedRecording {
     fn drop(&mut self) {
         let Some(Filled { mut interval, .. }) = self.filled.take() else { return };
         interval.clear();
@@ -133,17 +133,17 @@ impl Drop for BorrowedInterval {
 }
 
 /// A thread's end of the exchange, stocked with spare intervals, and the way to return them.
-fn exchange(thread: u16, filled: SyncSender<Filled>) -> (Exchange, SyncSender<Interval>) {
+fn exchange(thread: u16, filled: SyncSender<Filled>) -> (Exchange, SyncSender<Recording>) {
     let (spare, spares) = mpsc::sync_channel(SPARES + 1);
     for _ in 0..SPARES {
-        spare.try_send(Interval::new()).expect("there is room for all spares");
+        spare.try_send(Recording::new()).expect("there is room for all spares");
     }
     (Exchange { thread, filled, spares, next_ns: 0 }, spare)
 }
 
 /// The life of one thread. If it fails, the others are stopped.
 fn generate(
-    plan: &Plan,
+    plan: &GeneratorPlan,
     share: ThreadShare,
     exchange: Exchange,
     stop: Arc<AtomicBool>,
@@ -160,7 +160,7 @@ fn generate(
     dispatcher.run(start_ns).inspect_err(|_| stop.store(true, Ordering::Relaxed))
 }
 
-fn pin(plan: &Plan, index: u16) -> io::Result<()> {
+fn pin(plan: &GeneratorPlan, index: u16) -> io::Result<()> {
     let Some(nth) = usize::from(index).checked_rem(plan.cpus.len()) else { return Ok(()) };
     let mut cpu = CpuSet::new();
     cpu.set(plan.cpus[nth]);

@@ -1,3 +1,20 @@
-//! What a run leaves as data, and pure functions over it.
+//! What a run leaves as data, and pure functions over it. Loading and saving are the only I/O.
+//!
+//! [`result::RunResult`] is the schema of `result.json`; the other modules are its parts.
+//! [`file`](mod@file) reads every version and writes the newest, [`migrate`] leads from one to the
+//! next.
 
+pub mod environment;
+pub mod evidence;
+pub mod file;
+pub mod histogram;
+pub mod hold;
+pub mod interval;
+pub mod live;
+pub mod load;
+pub mod migrate;
+pub mod outcome;
 pub mod result;
+pub mod server;
+pub mod torture;
+pub mod verdict;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::diag::{AF_INET, AF_INET6, Request, SocketState};
 use super::netlink::NetlinkSocket;
+use crate::evidence::{ListenerProbe, QueueDepth};
 
 /// Samples the accept queues behind one address: one, or one per listener of an `SO_REUSEPORT`
 /// group. A sample walks the kernel's table of listeners (tens of microseconds): not for a hot
@@ -44,7 +45,7 @@ impl ListenerQueue {
                     (best, depth) = (how, None);
                 }
                 if how == best {
-                    depth.get_or_insert_default().add(&socket);
+                    add(depth.get_or_insert_default(), &socket);
                 }
             })?;
         }
@@ -52,28 +53,21 @@ impl ListenerQueue {
     }
 }
 
-/// The accept queues of an address at one instant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QueueDepth {
-    /// How many listeners share the address.
-    pub listeners: u32,
-    /// Connections that wait, all queues together.
-    pub queued: u32,
-    /// Connections that wait in the longest queue.
-    pub queued_max: u32,
-    /// The limit of each queue: the smaller of `listen`'s backlog and `net.core.somaxconn`
-    /// (listen(2)). Linux queues one more than this. The smallest, where listeners differ.
-    pub limit: u32,
+impl ListenerProbe for ListenerQueue {
+    fn sample(&mut self) -> io::Result<QueueDepth> {
+        let depth = Self::sample(self)?;
+        depth
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no listener in this namespace"))
+    }
 }
 
-impl QueueDepth {
-    fn add(&mut self, listener: &SocketState) {
-        let limit = listener.write_queue;
-        self.limit = if self.listeners == 0 { limit } else { self.limit.min(limit) };
-        self.listeners += 1;
-        self.queued += listener.receive_queue;
-        self.queued_max = self.queued_max.max(listener.receive_queue);
-    }
+/// Adds the queue of another listener of the same address.
+fn add(depth: &mut QueueDepth, listener: &SocketState) {
+    let limit = listener.write_queue;
+    depth.limit = if depth.listeners == 0 { limit } else { depth.limit.min(limit) };
+    depth.listeners += 1;
+    depth.queued += listener.receive_queue;
+    depth.queued_max = depth.queued_max.max(listener.receive_queue);
 }
 
 /// How a listener comes to serve an address. The kernel prefers the closest, so sockets that match

@@ -16,7 +16,7 @@ mod stamp;
 mod watch;
 
 pub use diag::{DiagSocket, Inode, SocketSample};
-pub use listener::{ListenerQueue, QueueDepth};
+pub use listener::ListenerQueue;
 pub use observation::{Bracket, Observation, ObservationKind, VANISHED_AFTER_NS};
 pub use probe::{CONNECT_WITHIN, Found, ProbeError, STAMP_WITHIN, probe};
 pub use stamp::{StampReader, StampReading};

@@ -3,17 +3,18 @@
 use std::collections::VecDeque;
 
 use crate::plan::config::{RunConfig, Shape, Stop};
-use crate::plan::schedule::{Schedule, ThreadShare, nanos};
+use crate::plan::schedule::{Schedule, ThreadShare};
+use crate::sys::time::nanos;
 
 /// The arrivals of one thread, as instants of the monotonic clock.
 #[derive(Debug)]
 pub(crate) struct Arrivals {
     start_ns: u64,
-    plan: Plan,
+    mode: Mode,
 }
 
 #[derive(Debug)]
-enum Plan {
+enum Mode {
     /// Open loop: drawn beforehand.
     Drawn { schedule: Schedule, next: Option<u64> },
     /// Closed loop: each end is the next beginning.
@@ -36,31 +37,31 @@ struct Chain {
 impl Arrivals {
     /// The arrivals of a thread that has `slots` connections at most; [`Self::begin`] comes first.
     pub(crate) fn new(config: &RunConfig, thread: ThreadShare, slots: u32) -> Self {
-        let plan = match (Schedule::for_thread(config, thread), config.shape) {
-            (Some(schedule), _) => Plan::Drawn { schedule, next: None },
+        let mode = match (Schedule::for_thread(config, thread), config.shape) {
+            (Some(schedule), _) => Mode::Drawn { schedule, next: None },
             (None, Shape::Closed { concurrency }) => {
                 let chains = thread.of_total(concurrency.get().into()).min(slots.into());
-                Plan::Chained(Chain::new(config, thread, chains))
+                Mode::Chained(Chain::new(config, thread, chains))
             }
-            (None, _) => Plan::Over,
+            (None, _) => Mode::Over,
         };
-        Self { start_ns: 0, plan }
+        Self { start_ns: 0, mode }
     }
 
     /// The run starts at this instant.
     pub(crate) fn begin(&mut self, start_ns: u64) {
         self.start_ns = start_ns;
-        if let Plan::Drawn { schedule, next } = &mut self.plan {
+        if let Mode::Drawn { schedule, next } = &mut self.mode {
             *next = schedule.next();
         }
     }
 
     /// When the next one is due; `None` if none is known, now or ever.
     pub(crate) fn next_ns(&self) -> Option<u64> {
-        let offset = match &self.plan {
-            Plan::Drawn { next, .. } => *next,
-            Plan::Chained(chain) => chain.next(),
-            Plan::Over => None,
+        let offset = match &self.mode {
+            Mode::Drawn { next, .. } => *next,
+            Mode::Chained(chain) => chain.next(),
+            Mode::Over => None,
         };
         offset.map(|offset| self.start_ns + offset)
     }
@@ -68,24 +69,24 @@ impl Arrivals {
     /// Takes the next one if it is due.
     pub(crate) fn take_due(&mut self, now_ns: u64) -> Option<u64> {
         let due_ns = self.next_ns().filter(|&at_ns| at_ns <= now_ns)?;
-        match &mut self.plan {
-            Plan::Drawn { schedule, next } => *next = schedule.next(),
-            Plan::Chained(chain) => chain.take(),
-            Plan::Over => {}
+        match &mut self.mode {
+            Mode::Drawn { schedule, next } => *next = schedule.next(),
+            Mode::Chained(chain) => chain.take(),
+            Mode::Over => {}
         }
         Some(due_ns)
     }
 
     /// A connection is gone; a closed loop replaces it.
     pub(crate) fn vacated(&mut self, now_ns: u64) {
-        if let Plan::Chained(chain) = &mut self.plan {
+        if let Mode::Chained(chain) = &mut self.mode {
             chain.waiting.push_back(now_ns.saturating_sub(self.start_ns));
         }
     }
 
     /// No more arrivals.
     pub(crate) fn end(&mut self) {
-        self.plan = Plan::Over;
+        self.mode = Mode::Over;
     }
 }
 
@@ -116,12 +117,12 @@ impl Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::config::typed;
+    use crate::testing::config;
 
     const ALONE: ThreadShare = ThreadShare { index: 0, of: 1 };
 
     fn arrivals(args: &str) -> Arrivals {
-        let mut arrivals = Arrivals::new(&typed(args).expect(args), ALONE, 100);
+        let mut arrivals = Arrivals::new(&config(args), ALONE, 100);
         arrivals.begin(1_000);
         arrivals
     }

@@ -1,7 +1,6 @@
 //! What is sent, and whether that is what came back.
 
-use rand::{Rng, SeedableRng};
-use rand_pcg::Pcg64;
+use crate::echo_client::pattern;
 
 /// One block of pseudo-random bytes. Every message is a window of it, and which window follows from
 /// the connection and the message: bytes that arrive on another connection, or later than they
@@ -20,11 +19,7 @@ impl Payload {
     /// For messages of `size` bytes; the same seed gives the same bytes.
     #[must_use]
     pub fn new(size: u32, seed: u64) -> Self {
-        let mut block = vec![0; size as usize + WINDOWS as usize].into_boxed_slice();
-        Pcg64::seed_from_u64(seed).fill_bytes(&mut block);
-        for byte in block.iter_mut().filter(|byte| **byte == STAMP_BEGINS) {
-            *byte = !STAMP_BEGINS;
-        }
+        let block = pattern(seed, size as usize + WINDOWS as usize).into_boxed_slice();
         Self { block, size }
     }
 
@@ -71,10 +66,6 @@ impl Window {
 /// How many windows there are.
 const WINDOWS: u32 = 4096;
 
-/// The first byte of every stamp. No message contains it, so that an echo is never taken for the
-/// beginning of a stamp.
-const STAMP_BEGINS: u8 = uring_echo::stamp::MAGIC[0];
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -94,7 +85,7 @@ mod tests {
 
     #[test]
     fn nothing_looks_like_a_stamp() {
-        assert!(!Payload::new(1 << 16, 3).block().contains(&STAMP_BEGINS));
+        assert!(!Payload::new(1 << 16, 3).block().contains(&uring_echo::stamp::MAGIC[0]));
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! Can this run happen at all? Ports, descriptors and tracked connections, counted beforehand.
 //!
-//! [`Facts`] are gathered from `/proc` and the process's limits; [`Budget::check`] is a pure
+//! [`Resources`] are gathered from `/proc` and the process's limits; [`Budget::check`] is a pure
 //! function over them.
 
 use std::fmt;
@@ -11,7 +11,8 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::evidence::{port_range, sysctl};
-use crate::plan::config::{Close, RunConfig, Shape, Stop};
+use crate::model::load::Close;
+use crate::plan::config::{RunConfig, Shape, Stop};
 use crate::plan::sources::{Sources, UnusableSource};
 
 /// Descriptors that are not connections: rings, files, the server's pipes, standard streams.
@@ -19,7 +20,7 @@ pub const DESCRIPTORS_APART: u64 = 64;
 
 /// What the machine offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub struct Resources {
     /// Local ports for one source and one destination, without the reserved ones.
     pub ports: u64,
     /// Source addresses, at least 1.
@@ -31,12 +32,12 @@ pub struct Facts {
     /// Sockets the generator keeps ready beside those in flight.
     pub prepared: u64,
     /// Connection tracking, if this network namespace uses it.
-    pub conntrack: Option<ConntrackFacts>,
+    pub conntrack: Option<ConntrackRoom>,
 }
 
 /// The connection tracking table before the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConntrackFacts {
+pub struct ConntrackRoom {
     /// Entries in use.
     pub count: u64,
     /// Entries that fit.
@@ -135,7 +136,7 @@ pub fn raise_descriptor_limit() -> io::Result<Option<u64>> {
     Ok(maximum)
 }
 
-impl Facts {
+impl Resources {
     /// Looks at this machine. Raises the soft descriptor limit on the way.
     ///
     /// # Errors
@@ -153,12 +154,12 @@ impl Facts {
             time_wait: time_wait(config.target.is_none_or(|t| is_loopback(t.ip()))),
             nofile: raise_descriptor_limit()?,
             prepared: prepared.into(),
-            conntrack: ConntrackFacts::read(),
+            conntrack: ConntrackRoom::read(),
         })
     }
 }
 
-impl ConntrackFacts {
+impl ConntrackRoom {
     fn read() -> Option<Self> {
         let number =
             |name: &str| sysctl(&format!("netfilter/nf_conntrack_{name}"))?.trim().parse().ok();
@@ -178,17 +179,20 @@ impl Budget {
     ///
     /// # Errors
     /// [`PreflightError`] names the first thing that cannot suffice.
-    pub fn check(facts: &Facts, config: &RunConfig) -> Result<Self, PreflightError> {
+    pub fn check(resources: &Resources, config: &RunConfig) -> Result<Self, PreflightError> {
         let at_once = u64::from(config.shape.at_once());
         let cap = u64::from(config.max_in_flight);
         if at_once > cap {
             return Err(PreflightError::OverMaxInFlight { wanted: at_once, cap });
         }
         Ok(Self {
-            ports: check_ports(facts, config)?,
-            sources: facts.sources,
-            descriptors: check_descriptors(facts, cap)?,
-            conntrack: facts.conntrack.map(|table| check_conntrack(table, config)).transpose()?,
+            ports: check_ports(resources, config)?,
+            sources: resources.sources,
+            descriptors: check_descriptors(resources, cap)?,
+            conntrack: resources
+                .conntrack
+                .map(|table| check_conntrack(table, config))
+                .transpose()?,
         })
     }
 }
@@ -220,36 +224,36 @@ impl fmt::Display for Need {
     }
 }
 
-fn check_ports(facts: &Facts, config: &RunConfig) -> Result<Need, PreflightError> {
+fn check_ports(resources: &Resources, config: &RunConfig) -> Result<Need, PreflightError> {
     let hold = match config.close {
         Close::Rst => Duration::ZERO,
-        Close::Fin => facts.time_wait,
+        Close::Fin => resources.time_wait,
     };
     let needed = held_at_once(config, hold);
-    let available = facts.ports.saturating_mul(facts.sources);
+    let available = resources.ports.saturating_mul(resources.sources);
     if needed > available {
-        let (per_source, sources) = (facts.ports, facts.sources);
+        let (per_source, sources) = (resources.ports, resources.sources);
         return Err(PreflightError::Ports { needed, available, per_source, sources });
     }
     Ok(Need { needed, available: Some(available) })
 }
 
-fn check_descriptors(facts: &Facts, in_flight: u64) -> Result<Need, PreflightError> {
-    let apart = facts.prepared + DESCRIPTORS_APART;
+fn check_descriptors(resources: &Resources, in_flight: u64) -> Result<Need, PreflightError> {
+    let apart = resources.prepared + DESCRIPTORS_APART;
     let needed = in_flight + apart;
-    match facts.nofile {
+    match resources.nofile {
         Some(limit) if needed > limit => Err(PreflightError::Descriptors {
             needed,
             limit,
             in_flight,
-            prepared: facts.prepared,
+            prepared: resources.prepared,
             fits: limit.saturating_sub(apart),
         }),
         available => Ok(Need { needed, available }),
     }
 }
 
-fn check_conntrack(table: ConntrackFacts, config: &RunConfig) -> Result<Need, PreflightError> {
+fn check_conntrack(table: ConntrackRoom, config: &RunConfig) -> Result<Need, PreflightError> {
     let hold = match config.close {
         Close::Rst => table.hold_rst,
         Close::Fin => table.hold_fin,
@@ -334,9 +338,9 @@ fn is_loopback(addr: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::config::typed;
+    use crate::testing::config;
 
-    const FACTS: Facts = Facts {
+    const RESOURCES: Resources = Resources {
         ports: 28_232,
         sources: 1,
         time_wait: Duration::from_secs(60),
@@ -345,20 +349,20 @@ mod tests {
         conntrack: None,
     };
 
-    const TABLE: ConntrackFacts = ConntrackFacts {
+    const TABLE: ConntrackRoom = ConntrackRoom {
         count: 144,
         limit: 262_144,
         hold_rst: Duration::from_secs(10),
         hold_fin: Duration::from_secs(120),
     };
 
-    fn check(args: &str, facts: &Facts) -> Result<Budget, PreflightError> {
-        Budget::check(facts, &typed(args).expect(args))
+    fn check(args: &str, resources: &Resources) -> Result<Budget, PreflightError> {
+        Budget::check(resources, &config(args))
     }
 
     #[test]
     fn the_default_run_fits_and_prints_its_budget() {
-        let budget = check("", &FACTS).unwrap().to_string();
+        let budget = check("", &RESOURCES).unwrap().to_string();
         assert_eq!(
             budget,
             "preflight: ports 1 of 28232 (1 source address), descriptors 10320 of 20000, \
@@ -368,37 +372,37 @@ mod tests {
 
     #[test]
     fn orderly_close_needs_ports_for_as_long_as_time_wait() {
-        let error = check("--close fin --rate 3000", &FACTS).unwrap_err();
+        let error = check("--close fin --rate 3000", &RESOURCES).unwrap_err();
         assert!(matches!(error, PreflightError::Ports { needed: 30_000, .. }), "{error}");
         assert!(error.to_string().contains("--source"), "{error}");
-        assert!(check("--close fin --rate 3000 --connections 20k", &FACTS).is_ok());
-        assert!(check("--close fin --rate 3000", &Facts { sources: 2, ..FACTS }).is_ok());
-        let reused = Facts { time_wait: Duration::from_secs(1), ..FACTS };
+        assert!(check("--close fin --rate 3000 --connections 20k", &RESOURCES).is_ok());
+        assert!(check("--close fin --rate 3000", &Resources { sources: 2, ..RESOURCES }).is_ok());
+        let reused = Resources { time_wait: Duration::from_secs(1), ..RESOURCES };
         assert!(check("--close fin --rate 20k --duration 60s", &reused).is_ok());
     }
 
     #[test]
     fn descriptors_bound_what_may_be_in_flight() {
-        let error = check("--burst 20k", &FACTS).unwrap_err();
+        let error = check("--burst 20k", &RESOURCES).unwrap_err();
         assert!(matches!(error, PreflightError::Descriptors { fits: 19_680, .. }), "{error}");
-        assert!(check("--burst 20k", &Facts { nofile: None, ..FACTS }).is_ok());
-        assert!(check("--burst 19680", &FACTS).is_ok());
+        assert!(check("--burst 20k", &Resources { nofile: None, ..RESOURCES }).is_ok());
+        assert!(check("--burst 19680", &RESOURCES).is_ok());
     }
 
     #[test]
     fn a_shape_over_its_own_cap_is_refused() {
-        let error = check("--burst 100 --max-in-flight 99", &FACTS).unwrap_err();
+        let error = check("--burst 100 --max-in-flight 99", &RESOURCES).unwrap_err();
         assert_eq!(error, PreflightError::OverMaxInFlight { wanted: 100, cap: 99 });
-        assert!(check("--concurrency 100 --max-in-flight 99", &FACTS).is_err());
+        assert!(check("--concurrency 100 --max-in-flight 99", &RESOURCES).is_err());
     }
 
     #[test]
     fn tracked_connections_count_for_as_long_as_their_entries_stay() {
-        let facts = Facts { conntrack: Some(TABLE), sources: 20, ..FACTS };
-        assert!(check("--rate 20k --duration 60s", &facts).is_ok());
-        assert!(check("--rate 30k --duration 60s", &facts).is_err());
-        assert!(check("--rate 30k --duration 5s", &facts).is_ok());
-        let error = check("--rate 3000 --close fin --duration 5m", &facts).unwrap_err();
+        let resources = Resources { conntrack: Some(TABLE), sources: 20, ..RESOURCES };
+        assert!(check("--rate 20k --duration 60s", &resources).is_ok());
+        assert!(check("--rate 30k --duration 60s", &resources).is_err());
+        assert!(check("--rate 30k --duration 5s", &resources).is_ok());
+        let error = check("--rate 3000 --close fin --duration 5m", &resources).unwrap_err();
         assert!(matches!(error, PreflightError::Conntrack { needed: 360_000, .. }), "{error}");
     }
 
@@ -411,8 +415,8 @@ mod tests {
 
     #[test]
     fn this_machine_can_be_asked() {
-        let facts = Facts::gather(&typed("--source 127.1.0.0/30").unwrap(), 8).unwrap();
-        assert_eq!((facts.sources, facts.prepared), (2, 8));
-        assert!(facts.ports > 0);
+        let resources = Resources::gather(&config("--source 127.1.0.0/30"), 8).unwrap();
+        assert_eq!((resources.sources, resources.prepared), (2, 8));
+        assert!(resources.ports > 0);
     }
 }

@@ -8,17 +8,17 @@
 //! **Every offset must be attempted**, late or not; one that cannot is an outcome, not a gap.
 //! Offsets before the warm-up's end are attempted too, and recorded as excluded.
 
-use std::time::Duration;
-
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
-use crate::plan::config::{Arrivals, RunConfig, Shape, Stop};
+use crate::model::load::Arrivals;
+use crate::plan::config::{RunConfig, Shape, Stop};
+use crate::sys::time::nanos;
 
 /// One thread's arrivals: an iterator over nanoseconds from the start of the run, ascending.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    arrivals: Plan,
+    arrivals: Pattern,
 }
 
 /// Which of the generator's threads this is.
@@ -39,15 +39,15 @@ impl Schedule {
             Shape::Closed { .. } => return None,
             Shape::Rate { per_second, arrivals: Arrivals::Poisson } => {
                 let lane = Poisson::new(per_second, config, thread, warmup_ns);
-                Plan::Poisson(lane)
+                Pattern::Poisson(lane)
             }
             Shape::Rate { per_second, arrivals: Arrivals::Constant } => {
                 let grid = Grid::Constant { rate_micro: rate_micro(per_second) };
-                Plan::Grid(Lane::new(grid, config.stop, warmup_ns, thread))
+                Pattern::Grid(Lane::new(grid, config.stop, warmup_ns, thread))
             }
             Shape::Burst { count, every } => {
                 let grid = Grid::Burst { count: count.get().into(), every_ns: every.map(nanos) };
-                Plan::Grid(Lane::new(grid, config.stop, warmup_ns, thread))
+                Pattern::Grid(Lane::new(grid, config.stop, warmup_ns, thread))
             }
         };
         Some(Self { arrivals })
@@ -59,8 +59,8 @@ impl Iterator for Schedule {
 
     fn next(&mut self) -> Option<u64> {
         match &mut self.arrivals {
-            Plan::Grid(lane) => lane.next(),
-            Plan::Poisson(poisson) => poisson.next(),
+            Pattern::Grid(lane) => lane.next(),
+            Pattern::Poisson(poisson) => poisson.next(),
         }
     }
 }
@@ -73,13 +73,8 @@ impl ThreadShare {
     }
 }
 
-/// Nanoseconds of a duration, which the command line keeps under a year.
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 #[derive(Debug, Clone)]
-enum Plan {
+enum Pattern {
     Grid(Lane),
     Poisson(Poisson),
 }
@@ -219,11 +214,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::plan::config::typed;
-
-    fn config(args: &str) -> RunConfig {
-        typed(args).expect(args)
-    }
+    use crate::testing::config;
 
     fn lanes(args: &str, of: u16) -> Vec<Vec<u64>> {
         let config = config(args);
@@ -247,7 +238,7 @@ mod tests {
         assert_eq!(schedule.next(), Some(ten_hours * 1_000_000_000 + 333_333));
     }
 
-    impl Plan {
+    impl Pattern {
         fn skip_to(&mut self, k: u64) -> Option<u64> {
             let Self::Grid(lane) = self else { panic!("only a grid can be entered anywhere") };
             lane.next = k;

@@ -5,11 +5,26 @@ use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 
+use crate::model::histogram::{HistogramError, new_histogram};
+use crate::model::outcome::Phase;
+use crate::model::result::RunResult;
+
 /// Lines per halving of the distance to 100 %.
 const TICKS_PER_HALF: u32 = 5;
 
+/// The table of a result's accept_delay.
+///
+/// # Errors
+/// [`HistogramError`] where the histogram cannot be read.
+pub fn of(result: &RunResult) -> Result<String, HistogramError> {
+    match result.sampled(Phase::AcceptDelay) {
+        Some(summary) => summary.histogram().map(|histogram| render(&histogram)),
+        None => Ok(render(&new_histogram())),
+    }
+}
+
 /// The table of a histogram of nanoseconds.
-pub fn render(histogram: &Histogram<u64>) -> String {
+fn render(histogram: &Histogram<u64>) -> String {
     let mut text = format!(
         "{:>16} {:>14} {:>10} {:>14}\n\n",
         "Value", "Percentile", "TotalCount", "1/(1-Percentile)"
@@ -55,7 +70,7 @@ mod tests {
 
     #[test]
     fn the_table_ends_at_the_maximum_with_everything_counted() {
-        let mut histogram = crate::generate::recorder::new_histogram();
+        let mut histogram = new_histogram();
         (1..=1000).for_each(|us| histogram.saturating_record(us * 1000));
         let text = render(&histogram);
         let rows: Vec<Vec<&str>> = text
@@ -74,7 +89,7 @@ mod tests {
 
     #[test]
     fn no_samples_make_an_empty_table() {
-        let text = render(&crate::generate::recorder::new_histogram());
+        let text = render(&new_histogram());
         assert!(text.contains("Total count    =                0]"), "{text}");
     }
 }

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     fn histogram(values: impl IntoIterator<Item = u64>) -> Histogram<u64> {
-        let mut histogram = crate::generate::recorder::new_histogram();
+        let mut histogram = crate::model::histogram::new_histogram();
         values.into_iter().for_each(|v| histogram.saturating_record(v));
         histogram
     }

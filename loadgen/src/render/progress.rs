@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::generate::aggregation::Live;
-use crate::plan::config::{RunConfig, Stop};
-use crate::render::units;
+use super::units;
+use crate::model::live::{Live, RunLength};
 
 /// Shows the run so far. Used by the main thread only; the generator never prints.
 #[derive(Debug)]
 pub struct Progress {
     display: Display,
-    plan: Plan,
+    length: RunLength,
     last: (Duration, u64),
 }
 
@@ -24,23 +23,15 @@ enum Display {
     Bar(ProgressBar),
 }
 
-/// What the whole run amounts to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plan {
-    Milliseconds(u64),
-    Connections(u64),
-}
-
 impl Progress {
     /// Nothing with `--quiet`, a bar if stderr is a terminal, lines otherwise.
-    pub fn new(config: &RunConfig) -> Self {
-        let plan = Plan::of(config);
-        let display = match config.quiet {
+    pub fn new(length: RunLength, quiet: bool) -> Self {
+        let display = match quiet {
             true => Display::Nothing,
-            false if io::stderr().is_terminal() => Display::Bar(bar(plan)),
+            false if io::stderr().is_terminal() => Display::Bar(bar(length)),
             false => Display::Lines,
         };
-        Self { display, plan, last: (Duration::ZERO, 0) }
+        Self { display, length, last: (Duration::ZERO, 0) }
     }
 
     /// Shows the state at `elapsed` from the start of the run: call it once per second.
@@ -50,7 +41,7 @@ impl Progress {
             Display::Nothing => {}
             Display::Lines => say(&line(elapsed, live, rate)),
             Display::Bar(bar) => {
-                bar.set_position(self.plan.position(elapsed, live));
+                bar.set_position(position(self.length, elapsed, live));
                 bar.set_message(message(live, rate));
             }
         }
@@ -81,33 +72,25 @@ impl Progress {
     }
 }
 
-impl Plan {
-    fn of(config: &RunConfig) -> Self {
-        match config.stop {
-            Stop::After(duration) => Self::Milliseconds(millis(config.warmup + duration)),
-            Stop::Connections(n) => Self::Connections(n),
-        }
-    }
-
-    fn length(self) -> u64 {
-        match self {
-            Self::Milliseconds(n) | Self::Connections(n) => n,
-        }
-    }
-
-    fn position(self, elapsed: Duration, live: &Live) -> u64 {
-        match self {
-            Self::Milliseconds(all) => millis(elapsed).min(all),
-            Self::Connections(all) => live.finished.min(all),
-        }
+/// How far the run has come, in the unit of its length.
+fn position(length: RunLength, elapsed: Duration, live: &Live) -> u64 {
+    match length {
+        RunLength::Milliseconds(all) => millis(elapsed).min(all),
+        RunLength::Connections(all) => live.finished.min(all),
     }
 }
 
-fn bar(plan: Plan) -> ProgressBar {
+fn total(length: RunLength) -> u64 {
+    match length {
+        RunLength::Milliseconds(n) | RunLength::Connections(n) => n,
+    }
+}
+
+fn bar(length: RunLength) -> ProgressBar {
     let style = ProgressStyle::with_template("{elapsed:>4} {bar:20} {msg}")
         .expect("the template is constant")
         .progress_chars("━━─");
-    ProgressBar::new(plan.length()).with_style(style)
+    ProgressBar::new(total(length)).with_style(style)
 }
 
 fn message(live: &Live, rate: f64) -> String {
@@ -156,7 +139,6 @@ fn say(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::config::typed;
 
     const LIVE: Live = Live {
         started: 9000,
@@ -165,10 +147,6 @@ mod tests {
         p50_ns: Some(8_400),
         p99_ns: Some(14_000),
     };
-
-    fn progress(args: &str) -> Progress {
-        Progress::new(&typed(args).expect(args))
-    }
 
     #[test]
     fn a_line_is_made_of_keys_and_values() {
@@ -182,17 +160,16 @@ mod tests {
 
     #[test]
     fn the_bar_is_filled_by_what_ends_the_run() {
-        let timed = progress("--duration 10s --warmup 2s").plan;
-        assert_eq!(timed.length(), 12_000);
-        assert_eq!(timed.position(Duration::from_secs(3), &LIVE), 3000);
-        assert_eq!(timed.position(Duration::from_secs(13), &LIVE), 12_000);
-        let counted = progress("--connections 20k").plan;
-        assert_eq!(counted.position(Duration::from_secs(3), &LIVE), 8990);
+        let timed = RunLength::Milliseconds(12_000);
+        assert_eq!(position(timed, Duration::from_secs(3), &LIVE), 3000);
+        assert_eq!(position(timed, Duration::from_secs(13), &LIVE), 12_000);
+        let counted = RunLength::Connections(20_000);
+        assert_eq!(position(counted, Duration::from_secs(3), &LIVE), 8990);
     }
 
     #[test]
     fn the_rate_is_that_of_the_last_interval() {
-        let mut progress = progress("--quiet");
+        let mut progress = Progress::new(RunLength::Connections(1), true);
         assert!(matches!(progress.display, Display::Nothing));
         progress.tick(Duration::from_secs(1), &Live { started: 3000, ..LIVE });
         let rate = progress.rate(Duration::from_secs(3), 9000);

@@ -53,6 +53,23 @@ pub fn plural(n: u64, thing: &str) -> String {
     format!("{} {thing}{s}", count(n))
 }
 
+/// A difference with its sign: `+9,462`, `-1,311`.
+pub fn signed(n: f64) -> String {
+    let sign = if n.round() < 0.0 { '-' } else { '+' };
+    #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
+    #[expect(clippy::cast_sign_loss, reason = "the sign is written apart")]
+    let size = n.abs().round() as u64;
+    format!("{sign}{}", count(size))
+}
+
+/// Nanoseconds of a number of milliseconds.
+pub fn ns_of_ms(ms: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
+    #[expect(clippy::cast_sign_loss, reason = "durations are not negative")]
+    let ns = (ms * 1e6).round() as u64;
+    ns
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +99,7 @@ mod tests {
         assert_eq!([count(0), count(999), count(1_000)], ["0", "999", "1,000"]);
         assert_eq!(count(12_345_678), "12,345,678");
         assert_eq!([rate(3000.4), rate(2.5), rate(0.001)], ["3,000", "2.5", "0.001"]);
+        assert_eq!([signed(1310.6), signed(-1310.6), signed(-0.2)], ["+1,311", "-1,311", "+0"]);
         assert_eq!([plural(1, "thread"), plural(2, "thread")], ["1 thread", "2 threads"]);
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::{fs, io};
 
-use crate::cli::parse_cpus;
+use crate::cli::values::parse_cpus;
 use crate::sys::processes::ServerProcess;
 
 /// CPUs by number.

@@ -1,37 +1,33 @@
-//! The server's log in JSON, line by line.
+//! The server's log, line by line, in either of its two formats.
 
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// What the server says of itself when it begins to listen; a part of the result file.
-/// A field that it does not mention is empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerInfo {
-    /// What drives its workers, such as `uring`.
-    pub engine: String,
-    /// How workers share the address, such as `reuseport`.
-    pub accept: String,
-    /// How many workers there are.
-    pub workers: u64,
-    /// How many connections a queue holds by the kernel's account.
-    pub backlog_effective: u64,
-    /// How it waits for completions, such as `auto`.
-    pub busy_poll: String,
-    /// What it does without because the kernel or a limit refused it.
-    pub degraded: Vec<String>,
-}
+use crate::model::server::Server;
 
 /// What a line of the log means here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// The server listens.
-    Listening(SocketAddr, ServerInfo),
+    Listening(SocketAddr, Server),
     /// For a person to read.
     Tell(String),
     /// Nothing to do.
     Routine,
+}
+
+/// What the server said of itself in a log when it began to listen at the port of `target`; the
+/// last time, if it was started more than once. `None` if it did not.
+pub fn server_in_log(log: &str, target: SocketAddr) -> Option<Server> {
+    let ready = log.lines().filter_map(|line| match parse_line(line) {
+        Line::Listening(addr, server) => Some((addr, server)),
+        Line::Tell(text) => text_fields(&text).and_then(|fields| listening(&fields)),
+        Line::Routine => None,
+    });
+    let here = ready.filter(|(addr, _)| addr.port() == target.port());
+    here.last().map(|(_, server)| server)
 }
 
 /// Reads a line as tracing-subscriber's JSON format writes it. What is not in that format is for a
@@ -40,15 +36,14 @@ pub(super) fn parse_line(line: &str) -> Line {
     let Ok(record) = serde_json::from_str::<Record>(line) else {
         return tell_unless_blank(line);
     };
-    let message = text(&record.fields, "message");
-    let addr = record.fields.get("addr").and_then(Value::as_str).map(str::parse);
-    match (message.as_str(), addr) {
-        ("listening", Some(Ok(addr))) => Line::Listening(addr, facts(&record.fields)),
-        _ if matches!(record.level.as_str(), "WARN" | "ERROR") => {
-            Line::Tell(readable(&record.level, &message, &record.fields))
-        }
-        _ => Line::Routine,
+    let fields = &record.fields;
+    if let Some((addr, server)) = listening(fields) {
+        return Line::Listening(addr, server);
     }
+    if matches!(record.level.as_str(), "WARN" | "ERROR") {
+        return Line::Tell(readable(&record.level, fields));
+    }
+    Line::Routine
 }
 
 #[derive(Deserialize)]
@@ -61,42 +56,77 @@ fn tell_unless_blank(line: &str) -> Line {
     if line.trim().is_empty() { Line::Routine } else { Line::Tell(line.to_owned()) }
 }
 
-fn readable(level: &str, message: &str, fields: &Map<String, Value>) -> String {
-    let mut line = format!("{level} {message}");
+fn readable(level: &str, fields: &Map<String, Value>) -> String {
+    let mut line = format!("{level} {}", text(fields, "message").unwrap_or_default());
     for (name, value) in fields.iter().filter(|(name, _)| *name != "message") {
         line.push_str(&format!(" {name}={}", plain(value)));
     }
     line
 }
 
-fn facts(fields: &Map<String, Value>) -> ServerInfo {
-    ServerInfo {
+/// The fields of a line in the text format: `TIME LEVEL TARGET: listening addr=… engine="…" …`.
+fn text_fields(line: &str) -> Option<Map<String, Value>> {
+    let (_, mut rest) = line.split_once(": listening ")?;
+    let mut fields = Map::new();
+    fields.insert("message".into(), "listening".into());
+    while let Some((name, value)) = rest.trim_start().split_once('=') {
+        let (value, left) = value_of(value);
+        fields.insert(name.into(), value);
+        rest = left;
+    }
+    Some(fields)
+}
+
+/// The value at the front, quoted or up to the next space, and what follows it.
+fn value_of(text: &str) -> (Value, &str) {
+    if text.starts_with('"') {
+        let mut values = serde_json::Deserializer::from_str(text).into_iter::<String>();
+        if let Some(Ok(value)) = values.next() {
+            return (value.into(), &text[values.byte_offset()..]);
+        }
+    }
+    let (value, rest) = text.split_once(' ').unwrap_or((text, ""));
+    (value.into(), rest)
+}
+
+/// The ready line, which is logged at every level.
+fn listening(fields: &Map<String, Value>) -> Option<(SocketAddr, Server)> {
+    if text(fields, "message")? != "listening" {
+        return None;
+    }
+    let addr = text(fields, "addr")?.parse().ok()?;
+    let server = Server {
         engine: text(fields, "engine"),
         accept: text(fields, "accept"),
         workers: number(fields, "workers"),
         backlog_effective: number(fields, "backlog_effective"),
         busy_poll: text(fields, "busy_poll"),
-        degraded: list(fields, "degraded"),
-    }
+        degraded: joined(fields, "degraded"),
+        argv: list(fields, "argv"),
+    };
+    Some((addr, server))
 }
 
-fn text(fields: &Map<String, Value>, name: &str) -> String {
-    fields.get(name).map(plain).unwrap_or_default()
+/// A field with something in it.
+fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
+    fields.get(name).map(plain).filter(|text| !text.is_empty())
 }
 
 /// tracing writes what it knows only as Debug or Display as a string, numbers too.
-fn number(fields: &Map<String, Value>, name: &str) -> u64 {
-    match fields.get(name) {
-        Some(Value::String(digits)) => digits.parse().unwrap_or_default(),
-        Some(value) => value.as_u64().unwrap_or_default(),
-        None => 0,
-    }
+fn number(fields: &Map<String, Value>, name: &str) -> Option<u64> {
+    text(fields, name)?.parse().ok()
 }
 
-/// tracing has no lists: the server joins them with `; `.
-fn list(fields: &Map<String, Value>, name: &str) -> Vec<String> {
-    let joined = text(fields, name);
+/// tracing has no lists: the server joins this one with `; `.
+fn joined(fields: &Map<String, Value>, name: &str) -> Vec<String> {
+    let joined = text(fields, name).unwrap_or_default();
     joined.split("; ").filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
+
+/// A list that the server writes as JSON, because its items may contain anything.
+fn list(fields: &Map<String, Value>, name: &str) -> Vec<String> {
+    let list = text(fields, name).and_then(|text| serde_json::from_str(&text).ok());
+    list.unwrap_or_default()
 }
 
 /// A string without its quotes, anything else as JSON writes it.
@@ -110,43 +140,54 @@ mod tests {
 
     const LISTENING: &str = r#"{"timestamp":"2025-01-01T00:00:00Z","level":"INFO","fields":{
         "message":"listening","addr":"127.0.0.1:1234","engine":"uring","accept":"reuseport",
-        "workers":1,"backlog_effective":4096,"busy_poll":"auto","degraded":""},
-        "target":"uring_echo"}"#;
+        "workers":1,"backlog_effective":4096,"busy_poll":"auto","degraded":"",
+        "argv":"[\"--stall\",\"100ms/2s\"]"},"target":"uring_echo"}"#;
 
-    fn expected() -> ServerInfo {
-        ServerInfo {
-            engine: "uring".into(),
-            accept: "reuseport".into(),
-            workers: 1,
-            backlog_effective: 4096,
-            busy_poll: "auto".into(),
+    const IN_TEXT: &str = r#"2025-01-01T00:00:00Z  INFO uring_echo::ready: listening addr=127.0.0.1:1234 engine="uring" accept="reuseport" workers=1 backlog=9 backlog_effective=4096 busy_poll="auto" degraded="" argv="[\"--stall\",\"100ms/2s\"]""#;
+
+    fn expected() -> Server {
+        Server {
+            engine: Some("uring".into()),
+            accept: Some("reuseport".into()),
+            workers: Some(1),
+            backlog_effective: Some(4096),
+            busy_poll: Some("auto".into()),
             degraded: Vec::new(),
+            argv: vec!["--stall".into(), "100ms/2s".into()],
         }
     }
 
+    fn target() -> SocketAddr {
+        "127.0.0.1:1234".parse().unwrap()
+    }
+
     #[test]
-    fn listening_carries_the_address_and_the_facts() {
-        let addr = "127.0.0.1:1234".parse().unwrap();
-        assert_eq!(parse_line(LISTENING), Line::Listening(addr, expected()));
+    fn listening_carries_the_address_and_what_the_server_is() {
+        assert_eq!(parse_line(LISTENING), Line::Listening(target(), expected()));
+    }
+
+    #[test]
+    fn a_log_in_either_format_tells_of_the_server_at_a_port() {
+        let in_json = LISTENING.replace('\n', " ");
+        for line in [in_json.as_str(), IN_TEXT] {
+            let log = format!("first\n{line}\nlast");
+            assert_eq!(server_in_log(&log, target()), Some(expected()), "{line}");
+            assert_eq!(server_in_log(&log, "127.0.0.1:9".parse().unwrap()), None);
+        }
+        let again = IN_TEXT.replace("workers=1", "workers=2");
+        let restarted = server_in_log(&format!("{IN_TEXT}\n{again}"), target()).unwrap();
+        assert_eq!(restarted.workers, Some(2));
+        assert_eq!(server_in_log("nothing of the kind", target()), None);
     }
 
     #[test]
     fn lists_and_numbers_in_the_ways_tracing_writes_them() {
-        let cases = [
-            (r#""degraded":"no napi""#, vec!["no napi"]),
-            (
-                r#""degraded":"no napi; no IORING_OP_LISTEN""#,
-                vec!["no napi", "no IORING_OP_LISTEN"],
-            ),
-        ];
-        for (written, degraded) in cases {
-            let line = LISTENING
-                .replace(r#""degraded":"""#, written)
-                .replace(r#""workers":1"#, r#""workers":"1""#);
-            let Line::Listening(_, facts) = parse_line(&line) else { panic!("{line}") };
-            let degraded = degraded.into_iter().map(str::to_owned).collect();
-            assert_eq!(facts, ServerInfo { degraded, ..expected() });
-        }
+        let line = LISTENING
+            .replace(r#""degraded":"""#, r#""degraded":"no napi; no IORING_OP_LISTEN""#)
+            .replace(r#""workers":1"#, r#""workers":"1""#);
+        let Line::Listening(_, server) = parse_line(&line) else { panic!("{line}") };
+        let degraded = vec!["no napi".into(), "no IORING_OP_LISTEN".into()];
+        assert_eq!(server, Server { degraded, ..expected() });
     }
 
     #[test]

@@ -21,8 +21,10 @@ use std::{env, iter};
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
 pub use cpus::{cpu_list, split_cpus};
-pub use log::ServerInfo;
+pub use log::server_in_log;
 use log::{Line, parse_line};
+
+use crate::model::server::Server;
 
 /// The hidden subcommand under which this program is the server.
 pub const SERVE: &str = "__serve";
@@ -30,8 +32,9 @@ pub const SERVE: &str = "__serve";
 /// How long the server may take until it listens.
 pub const READY_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long the server may take to stop before it is killed.
-pub const STOP_WITHIN: Duration = Duration::from_secs(15);
+/// How long the server may take to drain before it is told to exit at once, and then, before it is
+/// killed.
+pub const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// A server that runs in a child process, and no longer than this value.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ pub struct EmbeddedServer {
     child: Child,
     log: Option<JoinHandle<()>>,
     listening: SocketAddr,
-    facts: ServerInfo,
+    description: Server,
 }
 
 impl EmbeddedServer {
@@ -60,8 +63,12 @@ impl EmbeddedServer {
         let program = env::current_exe().map_err(EmbeddedError::Spawn)?;
         let mut command = Command::new(program);
         let given = Given::of(args, |name| env::var_os(name).is_some());
-        command.arg(SERVE).args(args).args(given.complete(cpus, stamp));
-        Self::launch(command, READY_WITHIN)
+        let args: Vec<OsString> = [args, &given.complete(cpus, stamp)].concat();
+        command.arg(SERVE).args(&args);
+        let mut server = Self::launch(command, READY_WITHIN)?;
+        let argv = args.iter().map(|arg| arg.to_string_lossy().into_owned());
+        server.description.argv = argv.collect();
+        Ok(server)
     }
 
     /// Where to connect to: the first address it listens on, through loopback if that is any.
@@ -72,8 +79,8 @@ impl EmbeddedServer {
 
     /// What the server said of itself when it began to listen.
     #[must_use]
-    pub fn facts(&self) -> &ServerInfo {
-        &self.facts
+    pub fn description(&self) -> &Server {
+        &self.description
     }
 
     /// Its process id.
@@ -90,12 +97,26 @@ impl EmbeddedServer {
         self.child.try_wait()
     }
 
-    /// Asks the server to stop (SIGTERM), and kills it if it does not within [`STOP_WITHIN`].
-    ///
-    /// # Errors
-    /// What signalling or waiting failed with.
-    pub fn stop(mut self) -> io::Result<ExitStatus> {
-        self.end()
+    /// Asks the server to stop (SIGTERM). One that still drains after [`STOP_WITHIN`] is told to
+    /// exit at once by a second signal: nobody is connected to it any more. Returns what went
+    /// wrong.
+    #[must_use]
+    pub fn stop(mut self) -> Option<String> {
+        match self.end() {
+            Ok(Ended::Drained(status)) if status.success() => None,
+            Ok(Ended::Drained(status)) => {
+                Some(format!("the embedded server ended with {status}: its last lines are above"))
+            }
+            Ok(Ended::Hurried) => {
+                tell(format!("still draining after {STOP_WITHIN:?}, so told to exit at once"));
+                None
+            }
+            Ok(Ended::Killed) => Some(format!(
+                "the embedded server did not stop within {:?} of SIGTERM and was killed",
+                2 * STOP_WITHIN
+            )),
+            Err(error) => Some(format!("the embedded server could not be stopped: {error}")),
+        }
     }
 
     /// Runs `command`, which behaves as the server does on stderr.
@@ -117,9 +138,9 @@ impl EmbeddedServer {
             thread::Builder::new().name("server-log".into()).spawn(move || follow(stderr, &sender));
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let mut server =
-            Self { child, log: None, listening: nowhere, facts: ServerInfo::default() };
+            Self { child, log: None, listening: nowhere, description: Server::default() };
         server.log = Some(log.map_err(EmbeddedError::Spawn)?);
-        (server.listening, server.facts) = server.await_ready(&receiver, within)?;
+        (server.listening, server.description) = server.await_ready(&receiver, within)?;
         Ok(server)
     }
 
@@ -127,33 +148,39 @@ impl EmbeddedServer {
         &mut self,
         news: &Receiver<News>,
         within: Duration,
-    ) -> Result<(SocketAddr, ServerInfo), EmbeddedError> {
+    ) -> Result<(SocketAddr, Server), EmbeddedError> {
         match news.recv_timeout(within) {
-            Ok(News::Ready(addr, facts)) => Ok((addr, facts)),
+            Ok(News::Ready(addr, server)) => Ok((addr, server)),
             Ok(News::Ended(last_words)) => {
-                let status = self.end().map_err(EmbeddedError::Spawn)?;
+                let status = self.child.wait().map_err(EmbeddedError::Spawn)?;
+                self.join_log();
                 Err(EmbeddedError::Ended { status, last_words })
             }
             Err(_) => Err(EmbeddedError::NotReady { within }),
         }
     }
 
-    fn end(&mut self) -> io::Result<ExitStatus> {
-        if let Some(status) = self.child.try_wait()? {
-            self.join_log();
-            return Ok(status);
-        }
-        // Not yet waited for, so the id is still that of our child.
-        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
-        let status = match wait_until(&mut self.child, Instant::now() + STOP_WITHIN)? {
-            Some(status) => status,
-            None => {
-                self.child.kill()?;
-                self.child.wait()?
-            }
-        };
+    fn end(&mut self) -> io::Result<Ended> {
+        let ended =
+            self.child.try_wait()?.map_or_else(|| self.terminate(), |s| Ok(Ended::Drained(s)));
         self.join_log();
-        Ok(status)
+        ended
+    }
+
+    /// Not yet waited for, so the id is still that of our child.
+    fn terminate(&mut self) -> io::Result<Ended> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM)?;
+        if let Some(status) = wait_until(&mut self.child, Instant::now() + STOP_WITHIN)? {
+            return Ok(Ended::Drained(status));
+        }
+        kill_process(pid, Signal::TERM)?;
+        if wait_until(&mut self.child, Instant::now() + STOP_WITHIN)?.is_some() {
+            return Ok(Ended::Hurried);
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(Ended::Killed)
     }
 
     /// After the child: its end of the pipe is closed and the last lines are there.
@@ -171,6 +198,17 @@ impl Drop for EmbeddedServer {
             eprintln!("server: process {} could not be stopped: {error}", self.child.id());
         }
     }
+}
+
+/// How a server ended.
+#[derive(Debug)]
+enum Ended {
+    /// After one signal, or by itself.
+    Drained(ExitStatus),
+    /// After two.
+    Hurried,
+    /// It took SIGKILL.
+    Killed,
 }
 
 /// Why there is no embedded server.
@@ -268,7 +306,7 @@ fn reachable(listening: SocketAddr) -> SocketAddr {
 /// What the thread that follows the log tells.
 #[derive(Debug)]
 enum News {
-    Ready(SocketAddr, ServerInfo),
+    Ready(SocketAddr, Server),
     Ended(Vec<String>),
 }
 
@@ -281,9 +319,9 @@ fn follow(stderr: ChildStderr, news: &Sender<News>) {
     let mut ready = false;
     for line in lines {
         match line {
-            Line::Listening(addr, facts) if !ready => {
+            Line::Listening(addr, server) if !ready => {
                 ready = true;
-                announce(news, News::Ready(addr, facts));
+                announce(news, News::Ready(addr, server));
                 held.drain(..).for_each(tell);
             }
             Line::Tell(text) if ready => tell(text),
@@ -346,10 +384,11 @@ mod tests {
         let script = r#"echo "$LISTENING" >&2; exec sleep 60"#;
         let mut server = launch(script, SOON).unwrap();
         assert_eq!(server.addr(), "127.0.0.1:7".parse().unwrap());
-        assert_eq!((server.facts().engine.as_str(), server.facts().workers), ("uring", 2));
+        let description = server.description();
+        assert_eq!((description.engine.as_deref(), description.workers), (Some("uring"), Some(2)));
         assert_eq!(server.try_exited().unwrap(), None);
         assert!(server.pid() > 0);
-        assert!(!server.stop().unwrap().success());
+        assert!(server.stop().unwrap().contains("SIGTERM"), "sleep ends by the signal");
     }
 
     #[test]
@@ -380,7 +419,7 @@ mod tests {
         let status = wait_until(&mut server.child, Instant::now() + SOON).unwrap();
         assert_eq!(status.and_then(|status| status.code()), Some(4));
         assert_eq!(server.try_exited().unwrap(), status);
-        assert_eq!(server.stop().unwrap().code(), Some(4));
+        assert!(server.stop().unwrap().contains("exit status: 4"));
     }
 
     #[test]

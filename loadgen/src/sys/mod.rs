@@ -1,4 +1,6 @@
-//! The operating system as seen from here: processes, clocks, limits.
+//! The operating system as seen from here: processes, signals, clocks.
 
 pub mod clock;
 pub mod processes;
+pub mod signals;
+pub mod time;

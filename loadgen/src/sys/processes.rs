@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::{fs, io};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// A process that listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerProcess {
@@ -58,7 +60,29 @@ impl ServerProcess {
         kib_of(&format!("/proc/{}/smaps_rollup", self.pid), "Rss")
     }
 
-    /// A process that ends while it is looked at holds nothing.
+    /// Stops it (SIGSTOP, signal(7)).
+    ///
+    /// # Errors
+    /// What kill(2) failed with; `InvalidInput` for a number that no process has.
+    pub fn stop(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Continues it (SIGCONT); one that was not stopped does not notice.
+    ///
+    /// # Errors
+    /// As [`stop`](Self::stop).
+    pub fn go_on(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let process = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let process = process.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(kill_process(process, signal)?)
+    }
+
+    /// A process that ends meanwhile holds nothing.
     fn holds(&self, links: &[String]) -> bool {
         let descriptors = fs::read_dir(format!("/proc/{}/fd", self.pid));
         descriptors.is_ok_and(|entries| {

@@ -10,23 +10,24 @@ use std::time::Duration;
 
 use clap::Parser;
 use loadgen::cli::{Cli, Command};
+use loadgen::commands::run::options;
 use loadgen::generate::aggregation::Aggregate;
 use loadgen::generate::connection::Method;
-use loadgen::generate::recorder::{Interval, Outcome, Phase};
-use loadgen::generate::{Delivery, GenerateError, GeneratorThreads, Plan};
+use loadgen::generate::recorder::Recording;
+use loadgen::generate::{Delivery, GenerateError, GeneratorPlan, GeneratorThreads};
+use loadgen::model::outcome::{Outcome, Phase};
 use loadgen::observe::ListenerQueue;
-use loadgen::plan::config::RunConfig;
 use uring_echo::stamp::ClockDomain;
 
 use server::{Server, deaf, idle, refusing};
 
-fn plan(target: SocketAddr, method: Method, messages: u32, args: &str) -> Plan {
-    let words = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
-    let Command::Run(run) = Cli::try_parse_from(words).expect(args).command else {
+fn plan(target: SocketAddr, method: Method, messages: u32, args: &str) -> GeneratorPlan {
+    let line = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
+    let Command::Run(run) = Cli::try_parse_from(line).expect(args).command else {
         panic!("{args}")
     };
-    Plan {
-        config: RunConfig::resolve(*run).expect(args),
+    GeneratorPlan {
+        config: options::resolve(&run).expect(args),
         target,
         method,
         messages,
@@ -37,14 +38,17 @@ fn plan(target: SocketAddr, method: Method, messages: u32, args: &str) -> Plan {
 }
 
 /// Runs a plan to its end.
-fn run(plan: Plan, stop_when: impl Fn() -> bool) -> Option<Interval> {
+fn run(plan: GeneratorPlan, stop_when: impl Fn() -> bool) -> Option<Recording> {
     let all = try_to_run(plan, stop_when)?.unwrap();
     assert_eq!(all.counts().attempted, all.counts().finished(), "an attempt without outcome");
     Some(all)
 }
 
 /// Runs a plan to its end or until it fails; `None`, loudly, where there is no io_uring.
-fn try_to_run(plan: Plan, stop_when: impl Fn() -> bool) -> Option<Result<Interval, GenerateError>> {
+fn try_to_run(
+    plan: GeneratorPlan,
+    stop_when: impl Fn() -> bool,
+) -> Option<Result<Recording, GenerateError>> {
     let (plan, stop) = (Arc::new(plan), Arc::new(AtomicBool::new(false)));
     let threads = match GeneratorThreads::start(&plan, &stop) {
         Err(GenerateError::Ring(error)) if std::env::var_os("REQUIRE_URING").is_none() => {
@@ -53,21 +57,21 @@ fn try_to_run(plan: Plan, stop_when: impl Fn() -> bool) -> Option<Result<Interva
         }
         threads => threads.unwrap(),
     };
-    let mut totals = Aggregate::new(plan.threads());
+    let mut aggregate = Aggregate::new(plan.threads());
     loop {
         match threads.next(Duration::from_millis(5)) {
-            Delivery::Interval(interval) => totals.absorb(&interval),
+            Delivery::Interval(interval) => aggregate.absorb(&interval),
             Delivery::Nothing => {}
             Delivery::Over => break,
         }
         stop.fetch_or(stop_when(), Ordering::Relaxed);
     }
-    totals.finish();
-    Some(threads.join().map(|()| totals.all().clone()))
+    aggregate.finish();
+    Some(threads.join().map(|()| aggregate.all().clone()))
 }
 
 /// The outcomes that occurred.
-fn outcomes(all: &Interval) -> Vec<(Outcome, u64)> {
+fn outcomes(all: &Recording) -> Vec<(Outcome, u64)> {
     let counted = Outcome::ALL.map(|outcome| (outcome, all.counts().outcome(outcome)));
     counted.into_iter().filter(|(_, count)| *count > 0).collect()
 }
@@ -78,13 +82,13 @@ fn check(
     messages: u32,
     args: &str,
     expected: &[(Outcome, u64)],
-) -> Option<Interval> {
+) -> Option<Recording> {
     let all = run(plan(target, method, messages, args), || false)?;
     assert_eq!(outcomes(&all), expected, "{args}");
     Some(all)
 }
 
-fn samples(all: &Interval, phase: Phase) -> u64 {
+fn samples(all: &Recording, phase: Phase) -> u64 {
     all.histogram(phase).len()
 }
 

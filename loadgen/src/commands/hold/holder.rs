@@ -1,30 +1,34 @@
 //! A share of the connections, held by a process of its own.
 //!
 //! It is this program again, told by arguments what to open. It writes a line of JSON when all is
-//! open ([`Opened`]), waits for a line or the end of its stdin, writes [`Ended`], and is gone.
+//! open ([`Opened`]), waits for a line or the end of its stdin, writes [`Ended`], and is gone. A
+//! signal makes it report what it has opened so far.
 
-use std::env;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use std::{env, thread};
 
 use ipnet::IpNet;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{HoldError, target};
-use crate::commands::torture::{CaseError, Peer, Target};
-use crate::echo_client::pattern;
+use super::HoldError;
+use crate::commands::exit::ExitStatus;
+use crate::echo_client::{EchoClient, EchoError, EchoServer, pattern};
 use crate::plan::sources::Sources;
 use crate::server::die_with_parent;
+use crate::sys::signals::StopFlag;
 
 /// The hidden subcommand under which this program holds a share.
 pub const HOLD: &str = "__hold";
 
-/// This program as a holder; `args` as [`start`] writes them.
+/// This program as a holder; `args` as [`Holders::start`] writes them.
 ///
 /// # Errors
 /// [`HoldError`]; connections that fail are no error but reported.
@@ -32,72 +36,105 @@ pub fn holder(args: impl Iterator<Item = OsString>) -> Result<(), HoldError> {
     die_with_parent()?;
     let share = args.map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
     let share: Share = serde_json::from_str(&share).map_err(|e| HoldError::Holder(e.into()))?;
+    let stop = StopFlag::on_signals(ExitStatus::Interrupted as i32)?;
     raise_descriptors()?;
-    let (peers, opened) = share.open();
+    let (clients, opened) = share.open(&stop);
     tell(&opened)?;
-    // The end of stdin is as good as a word: then the parent is gone.
+    // The end of stdin is as good as a line: then the parent is gone.
     io::stdin().lock().read_line(&mut String::new()).map_err(HoldError::Holder)?;
-    let quiet = peers.iter().filter(|peer| peer.is_quiet()).count();
-    let lost = u32::try_from(peers.len() - quiet).unwrap_or(u32::MAX);
+    let quiet = clients.iter().filter(|client| client.is_quiet()).count();
+    let lost = u32::try_from(clients.len() - quiet).unwrap_or(u32::MAX);
     tell(&Ended { lost })?;
-    let ended: Result<(), CaseError> = peers.into_iter().try_for_each(Peer::reset);
-    ended.map_err(|trouble| HoldError::Holder(io::Error::other(trouble.to_string())))
+    let ended: Result<(), EchoError> = clients.into_iter().try_for_each(EchoClient::reset);
+    ended.map_err(|error| HoldError::Holder(io::Error::other(error)))
 }
 
-/// Starts as many holders as it takes to hold `connections`.
-pub(super) fn start(
-    addr: SocketAddr,
-    connections: u32,
-    sources: &[IpNet],
-) -> Result<Vec<Holder>, HoldError> {
-    let each = descriptors_each()?;
-    let sources: Vec<_> = sources.iter().map(ToString::to_string).collect();
-    let mut holders = Vec::new();
-    let mut first = 0;
-    while first < connections {
-        let count = each.min(connections - first);
-        let share = Share { addr, count, first, sources: sources.clone() };
-        holders.push(Holder::start(&share).map_err(HoldError::Holder)?);
-        first += count;
+/// All processes that hold connections.
+#[derive(Debug)]
+pub(super) struct Holders(Vec<Holder>);
+
+impl Holders {
+    /// Starts as many as it takes to hold `connections`.
+    pub(super) fn start(
+        addr: SocketAddr,
+        connections: u32,
+        sources: &[IpNet],
+    ) -> Result<Self, HoldError> {
+        let each = descriptors_each()?;
+        let sources: Vec<_> = sources.iter().map(ToString::to_string).collect();
+        let mut holders = Vec::new();
+        let mut first = 0;
+        while first < connections {
+            let count = each.min(connections - first);
+            let share = Share { addr, count, first, sources: sources.clone() };
+            holders.push(Holder::start(&share).map_err(HoldError::Holder)?);
+            first += count;
+        }
+        Ok(Self(holders))
     }
-    Ok(holders)
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Waits until each has opened what it can. Once `stop` is set they stop opening.
+    pub(super) fn opened(&mut self, stop: &StopFlag) -> io::Result<Opened> {
+        let mut all = Opened::default();
+        for holder in &mut self.0 {
+            let share = holder.opened(stop)?;
+            all.opened += share.opened;
+            all.echoed += share.echoed;
+            all.first_error = all.first_error.or(share.first_error);
+        }
+        Ok(all)
+    }
+
+    /// Lets each check its connections and go; returns how many were lost.
+    pub(super) fn end(self) -> io::Result<u32> {
+        self.0.into_iter().map(Holder::end).sum()
+    }
 }
 
 /// A process that holds connections.
 #[derive(Debug)]
-pub(super) struct Holder {
+struct Holder {
     child: Child,
-    answers: BufReader<ChildStdout>,
+    answers: Receiver<io::Result<String>>,
 }
 
 impl Holder {
     fn start(share: &Share) -> io::Result<Self> {
         let share = serde_json::to_string(share)?;
         let mut command = Command::new(env::current_exe()?);
-        command.args([HOLD, &share]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn()?;
-        let answers = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        // A Ctrl-C at the terminal is for the parent, which then asks in order.
+        command.args([HOLD, &share]).process_group(0);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let answers = follow(child.stdout.take().expect("stdout is piped"))?;
         Ok(Self { child, answers })
     }
 
-    /// Waits until it has opened what it can.
-    pub(super) fn opened(&mut self) -> io::Result<Opened> {
-        self.answer()
+    fn opened(&mut self, stop: &StopFlag) -> io::Result<Opened> {
+        let mut asked = false;
+        loop {
+            if stop.is_set() && !asked {
+                asked = true;
+                kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+            }
+            match self.answers.recv_timeout(STOP_CHECK) {
+                Ok(line) => return understood(&line?),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(silent()),
+            }
+        }
     }
 
-    /// Lets it look at every connection and go; returns how many were lost.
-    pub(super) fn end(mut self) -> io::Result<u32> {
+    fn end(mut self) -> io::Result<u32> {
         let mut stdin = self.child.stdin.take().expect("stdin is piped");
         stdin.write_all(b"end\n")?;
-        let Ended { lost } = self.answer()?;
+        let Ended { lost } = understood(&self.answers.recv().map_err(|_| silent())??)?;
         let status = self.child.wait()?;
         if status.success() { Ok(lost) } else { Err(io::Error::other(status.to_string())) }
-    }
-
-    fn answer<T: DeserializeOwned>(&mut self) -> io::Result<T> {
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        serde_json::from_str(&line).map_err(|_| io::Error::other(format!("it said {line:?}")))
     }
 }
 
@@ -110,12 +147,29 @@ impl Drop for Holder {
     }
 }
 
+/// Reads lines on a thread of their own, so that whoever waits for one can be interrupted.
+fn follow(stdout: ChildStdout) -> io::Result<Receiver<io::Result<String>>> {
+    let (sender, receiver) = mpsc::channel();
+    let lines = BufReader::new(stdout).lines();
+    let deliver = move || lines.into_iter().try_for_each(|line| sender.send(line)).is_ok();
+    thread::Builder::new().name("holder-answers".into()).spawn(deliver)?;
+    Ok(receiver)
+}
+
+fn understood<T: DeserializeOwned>(line: &str) -> io::Result<T> {
+    serde_json::from_str(line).map_err(|_| io::Error::other(format!("it said {line:?}")))
+}
+
+fn silent() -> io::Error {
+    io::Error::other("it ended without an answer")
+}
+
 /// What came of opening a share.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Opened {
     pub(super) opened: u32,
     pub(super) echoed: u32,
-    pub(super) trouble: Option<String>,
+    pub(super) first_error: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -129,41 +183,41 @@ struct Share {
     addr: SocketAddr,
     count: u32,
     first: u32,
-    /// Networks in words.
+    /// Networks as text.
     sources: Vec<String>,
 }
 
 impl Share {
-    fn open(&self) -> (Vec<Peer>, Opened) {
-        let target = target(self.addr, OPEN_WITHIN);
+    fn open(&self, stop: &StopFlag) -> (Vec<EchoClient>, Opened) {
+        let server = EchoServer::new(self.addr, Instant::now() + OPEN_WITHIN);
         let networks: Vec<IpNet> = self.sources.iter().filter_map(|net| net.parse().ok()).collect();
         let mut sources = Sources::expand(&networks).starting_at(self.first as usize);
-        let mut peers = Vec::with_capacity(self.count as usize);
-        let mut opened = Opened { opened: 0, echoed: 0, trouble: None };
+        let mut clients = Vec::with_capacity(self.count as usize);
+        let mut opened = Opened::default();
         let bytes = pattern(62, MESSAGE + PATTERNS);
-        for number in self.first..self.first + self.count {
+        for number in (self.first..self.first + self.count).take_while(|_| !stop.is_set()) {
             let message = &bytes[number as usize % PATTERNS..][..MESSAGE];
-            let echoed = connect(&target, &mut sources).and_then(|mut peer| {
+            let echoed = connect(&server, &mut sources).and_then(|mut client| {
                 opened.opened += 1;
-                peer.round_trip(message)?;
-                Ok(peer)
+                client.round_trip(message)?;
+                Ok(client)
             });
             match echoed {
-                Ok(peer) => peers.push(peer),
-                Err(trouble) => {
-                    opened.trouble.get_or_insert_with(|| trouble.to_string());
+                Ok(client) => clients.push(client),
+                Err(error) => {
+                    opened.first_error.get_or_insert_with(|| error.to_string());
                 }
             }
         }
-        opened.echoed = u32::try_from(peers.len()).unwrap_or(u32::MAX);
-        (peers, opened)
+        opened.echoed = u32::try_from(clients.len()).unwrap_or(u32::MAX);
+        (clients, opened)
     }
 }
 
-fn connect(target: &Target, sources: &mut Sources) -> Result<Peer, CaseError> {
+fn connect(server: &EchoServer, sources: &mut Sources) -> Result<EchoClient, EchoError> {
     match sources.next_source() {
-        None => target.connect(),
-        source => target.connect_from(source),
+        None => server.connect(),
+        source => server.connect_from(source),
     }
 }
 
@@ -187,7 +241,9 @@ fn tell(what: &impl Serialize) -> Result<(), HoldError> {
 
 const OPEN_WITHIN: Duration = Duration::from_secs(300);
 const MESSAGE: usize = 64;
-/// Neighbours send different bytes, so that an echo on the wrong connection is seen.
+/// Successive connections send different bytes, so that an echo on the wrong connection is seen.
 const PATTERNS: usize = 4096;
 /// Descriptors of a process for everything else.
 const RESERVE: u64 = 200;
+/// How long a signal may go unnoticed.
+const STOP_CHECK: Duration = Duration::from_millis(50);

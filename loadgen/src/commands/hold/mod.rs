@@ -1,37 +1,42 @@
-//! `loadgen hold`: idle connections, each echoed once, and what one of them weighs.
+//! `loadgen hold`: idle connections, each echoed once, and the memory that one of them costs.
 //!
 //! A process may have fewer descriptors than the server holds connections, so this program starts
-//! itself several times ([`HOLD`]) and gives each a share.
+//! itself several times ([`HOLD`]) and gives each a share ([`holder`]).
 
 mod holder;
 mod memory_usage;
 mod probe;
-mod report;
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use serde::Serialize;
+pub use holder::{HOLD, holder};
 
-use crate::cli::HoldArgs;
-use crate::commands::torture::{CaseError, Options, Target};
-use crate::plan::config::{ConfigError, lookup};
+use self::holder::{Holders, Opened};
+use self::probe::Probes;
+use super::envelope::{Destination, envelope};
+use super::exit::ExitStatus;
+use super::target::{TargetError, lookup};
+use crate::cli::hold::HoldArgs;
+use crate::echo_client::{EchoError, EchoServer, pattern};
+use crate::model::hold::{BytesPerConnection, Hold};
+use crate::model::load::Load;
+use crate::model::result::{Kind, RunResult};
 use crate::plan::sources::{Sources, UnusableSource};
+use crate::render::findings;
+use crate::render::output::OutputError;
 use crate::server::{EmbeddedError, EmbeddedServer};
 use crate::sys::processes::{ServerProcess, open_connections};
-
-use holder::Holder;
-pub use holder::{HOLD, holder};
-use memory_usage::MemoryUsage;
-use probe::Probes;
+use crate::sys::signals::StopFlag;
+use crate::sys::time::nanos;
 
 /// Why connections could not be held.
 #[derive(Debug, thiserror::Error)]
 pub enum HoldError {
     /// The address is none.
     #[error(transparent)]
-    Address(#[from] ConfigError),
+    Address(#[from] TargetError),
     /// A source address is not this machine's.
     #[error(transparent)]
     Source(#[from] UnusableSource),
@@ -40,51 +45,33 @@ pub enum HoldError {
     Server(#[from] EmbeddedError),
     /// The server does not echo even before anything is held.
     #[error("warming up: {0}")]
-    WarmUp(CaseError),
+    WarmUp(EchoError),
     /// A process that holds could not be started or talked to.
     #[error("a process that holds connections: {0}")]
     Holder(io::Error),
     /// Memory could not be read.
     #[error("reading memory use: {0}")]
-    MemoryUsage(io::Error),
+    Memory(io::Error),
     /// This process has too few descriptors to do anything.
     #[error("RLIMIT_NOFILE is only {0}")]
     Descriptors(u64),
-    /// The result could not be written.
-    #[error("writing the result: {0}")]
-    Write(io::Error),
+    /// The JSON cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// Signals cannot be caught, or stdout refused the text.
+    #[error("installing signal handlers or writing to stdout")]
+    Io(#[from] io::Error),
 }
 
-/// What came of it.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Held {
-    addr: SocketAddr,
-    server_pid: Option<u32>,
-    wanted: u32,
-    processes: usize,
-    opened: u32,
-    echoed: u32,
-    /// Of those echoed, no longer open, or with something to be read, at the end.
-    lost: u32,
-    /// What went wrong first, in words.
-    trouble: Option<String>,
-    opening_s: f64,
-    held_s: f64,
-    /// By the kernel's socket table, once all were open; the server's side.
-    seen_by_kernel: Option<usize>,
-    before: MemoryUsage,
-    after: MemoryUsage,
-    probes: Option<Probes>,
-}
-
-/// Holds connections as typed and prints what came of it. Returns whether all were echoed and none
-/// was lost.
+/// Holds connections as typed and prints what came of it.
 ///
 /// # Errors
 /// [`HoldError`].
-pub fn execute(args: &HoldArgs) -> Result<bool, HoldError> {
+pub fn execute(args: &HoldArgs) -> Result<ExitStatus, HoldError> {
     let given = args.addr.as_deref().map(|addr| lookup(addr, &args.source)).transpose()?;
     Sources::expand(&args.source).check()?;
+    let destination = Destination::open(None, args.json.as_deref())?;
+    let stop = StopFlag::on_signals(ExitStatus::Interrupted as i32)?;
     let server_args: Vec<_> = args.server_args.iter().map(Into::into).collect();
     let embedded = match given {
         Some(_) => None,
@@ -92,73 +79,113 @@ pub fn execute(args: &HoldArgs) -> Result<bool, HoldError> {
     };
     let addr = embedded.as_ref().map(EmbeddedServer::addr).or(given).expect("one of the two");
     let pid = embedded.as_ref().map(EmbeddedServer::pid);
-    let server = ServerProcess::find(addr, pid).map_err(HoldError::MemoryUsage)?;
-    let held = hold(args, addr, server.as_ref())?;
-    if let Some(server) = embedded {
-        server.stop().map_err(EmbeddedError::Spawn)?;
-    }
-    report::write(&held, args.json.as_deref()).map_err(HoldError::Write)?;
-    Ok(held.echoed == held.wanted && held.lost == 0)
+    let server = ServerProcess::find(addr, pid).map_err(HoldError::Memory)?;
+    let mut result = envelope(Kind::Hold, SystemTime::now());
+    result.target.addr = addr.to_string();
+    result.server = embedded.as_ref().map(|s| s.description().clone()).unwrap_or_default();
+    result.load = Some(load(args));
+    hold(args, addr, server.as_ref(), &stop, &mut result)?;
+    deliver(result, embedded, destination)
+}
+
+/// The report first; what fails from here on is told after it.
+fn deliver(
+    mut result: RunResult,
+    embedded: Option<EmbeddedServer>,
+    destination: Destination,
+) -> Result<ExitStatus, HoldError> {
+    let printed = destination.print_report(&result);
+    result.problems.extend(embedded.and_then(EmbeddedServer::stop));
+    printed.and(destination.finish(&mut result))?;
+    let all = result.hold.as_ref().is_some_and(|hold| hold.echoed == hold.wanted && hold.lost == 0);
+    let status = ExitStatus::of(&result);
+    Ok(if status == ExitStatus::Fine && !all { ExitStatus::Failed } else { status })
 }
 
 fn hold(
     args: &HoldArgs,
     addr: SocketAddr,
     server: Option<&ServerProcess>,
-) -> Result<Held, HoldError> {
+    stop: &StopFlag,
+    result: &mut RunResult,
+) -> Result<(), HoldError> {
     warm_up(addr).map_err(HoldError::WarmUp)?;
-    let before = MemoryUsage::take(server).map_err(HoldError::MemoryUsage)?;
+    let before = memory_usage::take(server).map_err(HoldError::Memory)?;
     let start = Instant::now();
-    let mut holders = holder::start(addr, args.connections, &args.source)?;
-    let (mut opened, mut echoed, mut trouble) = (0, 0, None);
-    for holder in &mut holders {
-        let share = holder.opened().map_err(HoldError::Holder)?;
-        opened += share.opened;
-        echoed += share.echoed;
-        trouble = trouble.or(share.trouble);
-    }
+    let mut holders = Holders::start(addr, args.connections, &args.source)?;
+    let opened = holders.opened(stop).map_err(HoldError::Holder)?;
     let opening = start.elapsed();
     let seen = server.map(|_| open_connections(addr.port())).transpose();
-    let seen_by_kernel = seen.map_err(HoldError::MemoryUsage)?;
-    let after = MemoryUsage::take(server).map_err(HoldError::MemoryUsage)?;
-    let probes = probe::probe(addr, args.probe_rate, args.duration);
-    let processes = holders.len();
-    let lost = holders.into_iter().map(Holder::end).sum::<io::Result<u32>>();
-    Ok(Held {
-        addr,
-        server_pid: server.map(|server| server.pid),
+    let seen_by_kernel = seen.map_err(HoldError::Memory)?;
+    let after = memory_usage::take(server).map_err(HoldError::Memory)?;
+    let held = Instant::now();
+    let probes = probe::probe(addr, args.probe_rate, args.duration, stop);
+    let held = held.elapsed();
+    let processes = holders.count();
+    let lost = holders.end().map_err(HoldError::Holder)?;
+    let Opened { opened, echoed, first_error } = opened;
+    result.hold = Some(Hold {
         wanted: args.connections,
-        processes,
         opened,
         echoed,
-        lost: lost.map_err(HoldError::Holder)?,
-        trouble,
+        lost,
+        processes,
         opening_s: opening.as_secs_f64(),
-        held_s: args.duration.as_secs_f64(),
+        held_s: held.as_secs_f64(),
+        first_error,
         seen_by_kernel,
+        server_pid: server.map(|server| server.pid),
         before,
         after,
-        probes,
-    })
+        bytes_per_connection: BytesPerConnection::of(&before, &after, echoed),
+        probes_failed: probes.as_ref().map_or(0, |probes| probes.failed),
+    });
+    summarise(result, probes.as_ref(), stop);
+    Ok(())
+}
+
+/// What the envelope has of every command: outcomes, histograms, verdict.
+fn summarise(result: &mut RunResult, probes: Option<&Probes>, stop: &StopFlag) {
+    result.interrupted = stop.is_set();
+    result.verdict = findings::only_interruption(result.interrupted);
+    if let Some(hold) = &result.hold {
+        result.outcomes.attempted = hold.wanted.into();
+        let completed = hold.echoed.saturating_sub(hold.lost);
+        result.outcomes.ended = [
+            ("completed".into(), completed.into()),
+            ("lost".into(), hold.lost.into()),
+            ("not_echoed".into(), hold.wanted.saturating_sub(hold.echoed).into()),
+        ]
+        .into();
+    }
+    result.histograms.extend(probes.map(|probes| ("probe".into(), probes.summary())));
+}
+
+fn load(args: &HoldArgs) -> Load {
+    Load {
+        shape: "hold".into(),
+        rate: args.probe_rate,
+        connections: Some(args.connections.into()),
+        duration_ns: Some(nanos(args.duration)),
+        sources: args.source.iter().map(ToString::to_string).collect(),
+        messages: 1,
+        ..Load::default()
+    }
 }
 
 /// Few connections with much to echo: the server touches its pools, which are the same however many
 /// connections there are, and hardly any of what it keeps per connection.
-fn warm_up(addr: SocketAddr) -> Result<(), CaseError> {
-    let target = target(addr, WARM_UP_WITHIN);
-    let bytes = crate::echo_client::pattern(61, WARM_UP_BYTES);
+fn warm_up(addr: SocketAddr) -> Result<(), EchoError> {
+    let server = EchoServer::new(addr, Instant::now() + WARM_UP_WITHIN);
+    let bytes = pattern(61, WARM_UP_BYTES);
     for _ in 0..WARM_UP_CONNECTIONS {
-        let mut peer = target.connect()?;
-        peer.stream_through(&bytes)?;
-        peer.expect_end()?;
+        let mut client = server.connect()?;
+        client.stream_through(&bytes)?;
+        client.expect_end()?;
     }
     // The server hears of the last end a moment later.
-    target.pause(Duration::from_millis(200));
+    server.pause(Duration::from_millis(200));
     Ok(())
-}
-
-fn target(addr: SocketAddr, within: Duration) -> Target {
-    Target::new(addr, Options::default(), Instant::now() + within)
 }
 
 const WARM_UP_CONNECTIONS: usize = 96;

@@ -1,66 +1,80 @@
-//! Connections made beside those that are held, timed from connect to echo.
+//! Connections made beside those that are held, timed from when they were due to their echo.
 
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use hdrhistogram::Histogram;
 
-use super::target;
-use crate::commands::torture::Target;
-use crate::echo_client::pattern;
+use crate::echo_client::{EchoError, EchoServer, pattern};
+use crate::model::histogram::{HIGHEST_NS, Summary, new_histogram};
+use crate::sys::signals::StopFlag;
+use crate::sys::time::nanos;
 
-/// What they took.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(crate) struct Probes {
-    pub(super) echoed: usize,
-    pub(super) failed: usize,
-    pub(super) p50_ns: u64,
-    pub(super) p99_ns: u64,
-    pub(super) max_ns: u64,
-}
-
-/// Probes at `rate` per second for `duration`, or only waits.
-pub(super) fn probe(addr: SocketAddr, rate: Option<f64>, duration: Duration) -> Option<Probes> {
-    let Some(rate) = rate else {
-        thread::sleep(duration);
-        return None;
-    };
-    let target = target(addr, duration + Duration::from_secs(10));
-    let start = Instant::now();
-    let mut times = Vec::new();
-    let mut failed = 0;
-    for number in 0_u32.. {
-        let due = Duration::from_secs_f64(f64::from(number) / rate);
-        if due >= duration {
-            break;
-        }
-        thread::sleep(due.saturating_sub(start.elapsed()));
-        match one(&target) {
-            // From when it was due: a late one waited for those before it.
-            Some(()) => times.push(start.elapsed().saturating_sub(due)),
-            None => failed += 1,
-        }
-    }
-    Some(Probes { failed, ..Probes::of(times) })
+/// How long they took, and how many failed.
+#[derive(Debug)]
+pub(super) struct Probes {
+    times: Histogram<u64>,
+    pub(super) failed: u64,
 }
 
 impl Probes {
-    fn of(mut times: Vec<Duration>) -> Self {
-        times.sort_unstable();
-        let at = |percent: usize| {
-            let index = (times.len() * percent).div_ceil(100).saturating_sub(1);
-            let time = times.get(index).copied().unwrap_or_default();
-            u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-        };
-        Self { echoed: times.len(), failed: 0, p50_ns: at(50), p99_ns: at(99), max_ns: at(100) }
+    /// For the result file.
+    pub(super) fn summary(&self) -> Summary {
+        Summary::of(&self.times)
+    }
+
+    /// A late probe waited for those before it, so its time counts from when it was due.
+    fn add(&mut self, echoed: Result<(), EchoError>, since_due: Duration) {
+        match echoed {
+            Ok(()) => self.times.saturating_record(nanos(since_due).clamp(1, HIGHEST_NS)),
+            Err(_) => self.failed += 1,
+        }
     }
 }
 
-fn one(target: &Target) -> Option<()> {
-    let mut peer = target.connect().ok()?;
-    peer.round_trip(&pattern(63, 64)).ok()?;
-    peer.reset().ok()
+/// Probes at `rate` per second for `duration`, or only waits. A request to stop ends both.
+pub(super) fn probe(
+    addr: SocketAddr,
+    rate: Option<f64>,
+    duration: Duration,
+    stop: &StopFlag,
+) -> Option<Probes> {
+    let start = Instant::now();
+    let Some(rate) = rate else {
+        sleep_until(start + duration, stop);
+        return None;
+    };
+    let server = EchoServer::new(addr, start + duration + Duration::from_secs(10));
+    let mut probes = Probes { times: new_histogram(), failed: 0 };
+    for number in 0_u32.. {
+        let due = Duration::from_secs_f64(f64::from(number) / rate);
+        if due >= duration || !sleep_until(start + due, stop) {
+            break;
+        }
+        let echoed = one(&server);
+        probes.add(echoed, start.elapsed().saturating_sub(due));
+    }
+    Some(probes)
+}
+
+/// Whether it slept to the end: `false` after a request to stop.
+fn sleep_until(end: Instant, stop: &StopFlag) -> bool {
+    const STOP_CHECK: Duration = Duration::from_millis(50);
+    while !stop.is_set() {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        thread::sleep(left.min(STOP_CHECK));
+    }
+    false
+}
+
+fn one(server: &EchoServer) -> Result<(), EchoError> {
+    let mut client = server.connect()?;
+    client.round_trip(&pattern(63, 64))?;
+    client.reset()
 }
 
 #[cfg(test)]
@@ -68,9 +82,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_times_that_occurred() {
-        let probes = Probes::of((1..=200).rev().map(Duration::from_nanos).collect());
-        assert_eq!((probes.p50_ns, probes.p99_ns, probes.max_ns), (100, 198, 200));
-        assert_eq!(Probes::of(Vec::new()).max_ns, 0);
+    fn failures_are_counted_and_have_no_time() {
+        let mut probes = Probes { times: new_histogram(), failed: 0 };
+        probes.add(Ok(()), Duration::from_nanos(200));
+        probes.add(Err(EchoError("refused".into())), Duration::from_secs(1));
+        let summary = probes.summary();
+        assert_eq!((summary.count, summary.max, probes.failed), (1, Some(200), 1));
+    }
+
+    #[test]
+    fn a_request_to_stop_ends_the_wait() {
+        let stop = StopFlag::default();
+        assert!(sleep_until(Instant::now(), &stop));
+        stop.set();
+        assert!(!sleep_until(Instant::now() + Duration::from_secs(60), &stop));
     }
 }

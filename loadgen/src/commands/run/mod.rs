@@ -1,37 +1,48 @@
-//! A whole run: preflight, server, observation, generator, evidence, verdict, report.
+//! `loadgen run`: a whole run, from preflight to exit code.
+//!
+//! [`options`] resolves what was typed, [`target_server`] finds or starts the server, [`observing`]
+//! decides how its accepts are seen, [`collect`] gathers what the generator threads record, and
+//! [`assemble`] makes the result of it, which is printed before anything else can fail.
 
+mod assemble;
+mod collect;
 mod observing;
+pub mod options;
 mod target_server;
 
 use std::io;
-use std::process::ExitStatus as ProcessStatus;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use uring_echo::stamp::ClockDomain;
 
+use self::assemble::Measured;
 use self::observing::Observing;
+use self::options::ConfigError;
 use self::target_server::TargetServer;
-use crate::evidence::environment::Environment;
+use super::envelope::Destination;
+use super::exit::ExitStatus;
+use crate::cli::run::RunArgs;
 use crate::evidence::{ListenerProbe, Sampler, SamplerOptions};
-use crate::generate::aggregation::Aggregate;
 use crate::generate::{
-    Delivery, GenerateError, GeneratorThreads, PREPARED_MAX, Plan, prewarm_descriptors,
+    GenerateError, GeneratorPlan, GeneratorThreads, PREPARED_MAX, prewarm_descriptors,
 };
 use crate::observe::ListenerQueue;
 use crate::plan::config::RunConfig;
-use crate::plan::preflight::{Budget, DESCRIPTORS_APART, Facts, PreflightError};
+use crate::plan::preflight::{Budget, DESCRIPTORS_APART, PreflightError, Resources};
 use crate::plan::sources::Sources;
+use crate::render::output::OutputError;
 use crate::render::progress::Progress;
-use crate::render::{self, ExitStatus, Finished, Report};
 use crate::server::EmbeddedError;
+use crate::sys::signals::StopFlag;
 
-/// Why there is no report. Exit status 1.
+/// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The arguments do not go together. A usage error.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// Something this program needs from the system was refused.
     #[error("{what}")]
     System {
@@ -40,18 +51,23 @@ pub enum RunError {
         /// What the system said.
         source: io::Error,
     },
+    /// A result file cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The log named by `--server-log` cannot be used.
+    #[error("--server-log {path}: {cause}")]
+    ServerLog {
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
+        cause: String,
+    },
     /// The run cannot happen as asked.
     #[error(transparent)]
     Preflight(#[from] PreflightError),
     /// The embedded server did not start.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
-    /// The embedded server ended in the middle of the run.
-    #[error("the embedded server ended during the run ({status}); its last words are above")]
-    ServerDied {
-        /// How.
-        status: ProcessStatus,
-    },
     /// Accepts cannot be observed in the way that was asked for.
     #[error("--observe {asked} cannot work here: {reason}; use --observe {instead}")]
     NotObservable {
@@ -62,95 +78,111 @@ pub enum RunError {
         /// What can be done.
         instead: &'static str,
     },
-    /// The generator gave up.
+    /// The generator could not start.
     #[error(transparent)]
-    Dispatch(#[from] GenerateError),
+    Generate(#[from] GenerateError),
 }
 
-/// Runs what `config` asks for and delivers the report. Call it from the main thread, before there
+/// Runs what `args` ask for and delivers the report. Call it from the main thread, before there
 /// are others: it grows the descriptor table, and the embedded server lives as long as this thread.
 ///
 /// # Errors
-/// [`RunError`] where there is nothing to report.
-pub fn run(config: RunConfig, argv: Vec<String>) -> Result<ExitStatus, RunError> {
-    let stop = stop_on_signals()?;
-    let progress = Progress::new(&config);
+/// [`RunError`] where nothing was measured.
+pub fn execute(args: &RunArgs) -> Result<ExitStatus, RunError> {
+    let config = options::resolve(args)?;
+    let stop = StopFlag::on_signals(ExitStatus::Interrupted as i32)
+        .map_err(refused("installing signal handlers"))?;
+    let progress = Progress::new(config.length(), args.quiet);
+    let destination = Destination::open(args.out.as_deref(), args.json.as_deref())?;
+    for path in destination.replaced() {
+        progress.note(&format!("{} is there already and will be replaced", path.display()));
+    }
     let budget = preflight(&config)?;
-    if !config.quiet {
+    if !args.quiet {
         progress.note(&budget.to_string());
     }
-    let mut host = TargetServer::find(&config)?;
-    let observing = Observing::choose(&config, &host, &progress)?;
-    let plan = Arc::new(plan(config, &host, &observing)?);
-    let started_at = SystemTime::now();
-    let sampler = start_sampler(&plan, &host)?;
-    let threads = GeneratorThreads::start(&plan, &stop)?;
-    stand_back(&plan)?;
-    let totals = follow(threads, &plan, &mut host, &stop, progress)?;
-    let evidence = sampler.finish().map_err(refused("reading the evidence"))?;
-    let interrupted = stop.load(Ordering::Relaxed);
-    let server = host.into_report()?;
-    let finished = Finished {
-        config: &plan.config,
-        argv,
-        started_at,
-        target: observing.target(plan.target),
-        server,
-        messages: plan.messages,
-        environment: Environment::read(),
-        totals: &totals,
-        evidence,
-        interrupted,
-    };
-    let report = Report::of(finished);
-    render::deliver(&report, &plan.config, &totals, started_at)
-        .map_err(refused("writing the report"))?;
-    Ok(report.exit_status())
+    let server = TargetServer::find(&config, args.server_log.as_deref())?;
+    let measured = measure(config, server, &stop, progress)?;
+    report(measured, args, destination)
 }
 
-/// The first signal ends the run with a partial report, the second ends the process.
-fn stop_on_signals() -> Result<Arc<AtomicBool>, RunError> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let failed = refused("installing signal handlers");
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the flag is still unset when the first signal asks for it.
-        let twice = signal_hook::flag::register_conditional_shutdown;
-        twice(signal, ExitStatus::Interrupted as i32, Arc::clone(&stop)).map_err(&failed)?;
-        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(&failed)?;
-    }
-    Ok(stop)
+/// From the first thread to the last reading of the evidence.
+fn measure(
+    config: RunConfig,
+    mut server: TargetServer,
+    stop: &StopFlag,
+    progress: Progress,
+) -> Result<Measured, RunError> {
+    let observing = Observing::choose(&config, &server, &progress)?;
+    let plan = Arc::new(plan(config, &server, &observing)?);
+    let sampler = start_sampler(&plan, &server)?;
+    let threads = GeneratorThreads::start(&plan, &stop.shared())?;
+    let load_began = assemble::realtime_of(threads.start_ns());
+    give_way(&plan)?;
+    let collected = collect::until_the_end(threads, &plan, &mut server, stop, progress);
+    let load_ended = SystemTime::now();
+    let evidence = sampler.finish();
+    let interrupted = stop.is_set() && !collected.stopped_by_failure();
+    Ok(Measured {
+        plan,
+        server,
+        observing,
+        load_began,
+        load_ended,
+        collected,
+        evidence,
+        interrupted,
+    })
+}
+
+/// The report first: what fails from here on is told after it, in the files and in the status.
+fn report(
+    measured: Measured,
+    args: &RunArgs,
+    destination: Destination,
+) -> Result<ExitStatus, RunError> {
+    let (mut result, server) = measured.into_result(&args.label);
+    let mut printed = destination.print_report(&result);
+    result.problems.extend(server.stop());
+    printed = printed.and(destination.finish(&mut result));
+    printed.map_err(refused("writing the report to stdout"))?;
+    Ok(ExitStatus::of(&result))
 }
 
 /// Refuses an impossible run, and takes beforehand what would stall a possible one.
 fn preflight(config: &RunConfig) -> Result<Budget, RunError> {
     Sources::expand(&config.sources).check().map_err(PreflightError::from)?;
     let prepared = u32::from(config.threads).saturating_mul(PREPARED_MAX);
-    let facts = Facts::gather(config, prepared).map_err(refused("reading the limits"))?;
-    let budget = Budget::check(&facts, config)?;
+    let resources = Resources::gather(config, prepared).map_err(refused("reading the limits"))?;
+    let budget = Budget::check(&resources, config)?;
     let apart = u32::try_from(DESCRIPTORS_APART).unwrap_or(u32::MAX);
     let descriptors = config.max_in_flight.saturating_add(prepared).saturating_add(apart);
     prewarm_descriptors(descriptors).map_err(refused("growing the descriptor table"))?;
     Ok(budget)
 }
 
-fn plan(config: RunConfig, host: &TargetServer, observing: &Observing) -> Result<Plan, RunError> {
-    let mut plan = Plan {
-        target: host.addr(),
+fn plan(
+    config: RunConfig,
+    server: &TargetServer,
+    observing: &Observing,
+) -> Result<GeneratorPlan, RunError> {
+    let mut plan = GeneratorPlan {
+        target: server.addr(),
         method: observing.method(),
         messages: config.messages_for(observing.stamps()),
         clock_domain: ClockDomain::current().map_err(refused("reading the clock's domain"))?,
-        cpus: host.generator_cpus().to_vec(),
+        cpus: server.generator_cpus().to_vec(),
         yields: false,
         config,
     };
-    plan.yields = host.must_share_with(plan.threads());
+    plan.yields = server.must_share_with(plan.threads());
     Ok(plan)
 }
 
-fn start_sampler(plan: &Plan, host: &TargetServer) -> Result<Sampler, RunError> {
+fn start_sampler(plan: &GeneratorPlan, server: &TargetServer) -> Result<Sampler, RunError> {
     let cpus = (!plan.cpus.is_empty()).then(|| plan.cpus.clone());
     let options = SamplerOptions {
-        server_pid: host.pid(),
+        server_pid: server.pid(),
         cpus,
         listener: accept_queue(plan),
         ..SamplerOptions::default()
@@ -159,7 +191,7 @@ fn start_sampler(plan: &Plan, host: &TargetServer) -> Result<Sampler, RunError> 
 }
 
 /// From here on this thread must not disturb: neither the server nor, much, the generator.
-fn stand_back(plan: &Plan) -> Result<(), RunError> {
+fn give_way(plan: &GeneratorPlan) -> Result<(), RunError> {
     rustix::process::nice(19).map_err(|e| refused("lowering the priority")(e.into()))?;
     if plan.cpus.is_empty() {
         return Ok(());
@@ -169,52 +201,8 @@ fn stand_back(plan: &Plan) -> Result<(), RunError> {
     sched_setaffinity(None, &cpus).map_err(|e| refused("staying on the generator's CPUs")(e.into()))
 }
 
-/// Merges what the generator delivers until it has ended.
-fn follow(
-    threads: GeneratorThreads,
-    plan: &Plan,
-    host: &mut TargetServer,
-    stop: &AtomicBool,
-    mut progress: Progress,
-) -> Result<Aggregate, RunError> {
-    let mut totals = Aggregate::new(plan.threads());
-    let (start, mut seconds) = (Instant::now(), 0);
-    let mut died = None;
-    loop {
-        match threads.next(TICK) {
-            Delivery::Interval(interval) => totals.absorb(&interval),
-            Delivery::Nothing => {}
-            Delivery::Over => break,
-        }
-        let complete = start.elapsed().saturating_sub(DELIVERY).as_secs();
-        if complete > seconds {
-            seconds = complete;
-            progress.tick(Duration::from_secs(seconds), &totals.live());
-        }
-        if died.is_none() {
-            died = host.died().map_err(refused("waiting for the embedded server"))?;
-            if died.is_some() {
-                stop.store(true, Ordering::Relaxed);
-            }
-        }
-    }
-    progress.finish();
-    threads.join()?;
-    totals.finish();
-    match died {
-        Some(status) => Err(RunError::ServerDied { status }),
-        None => Ok(totals),
-    }
-}
-
-/// A second is reported once its numbers can be expected to have been delivered.
-const DELIVERY: Duration = Duration::from_millis(300);
-
-/// How often the embedded server is looked after.
-const TICK: Duration = Duration::from_millis(200);
-
 /// The accept queue, if the server's listener is in this network namespace.
-fn accept_queue(plan: &Plan) -> Option<Box<dyn ListenerProbe + Send>> {
+fn accept_queue(plan: &GeneratorPlan) -> Option<Box<dyn ListenerProbe + Send>> {
     let mut queue = ListenerQueue::open(plan.target).ok()?;
     matches!(queue.sample(), Ok(Some(_))).then(|| Box::new(queue) as Box<dyn ListenerProbe + Send>)
 }

@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 
-use uring_echo::stamp::ClockDomain;
+use uring_echo::stamp::{ClockDomain, Stamp};
 
 use super::target_server::TargetServer;
 use super::{RunError, refused};
 use crate::generate::connection::Method;
+use crate::model::load::Observe;
+use crate::model::server::{Server, Target};
 use crate::observe::{Found, ListenerQueue, ProbeError, probe};
-use crate::plan::config::{Observe, RunConfig};
-use crate::render::Target;
+use crate::plan::config::RunConfig;
 use crate::render::progress::Progress;
 
 /// What was decided, and what the server was found to do.
@@ -18,24 +19,26 @@ pub(super) struct Observing {
     method: Method,
     /// Of a server that stamps.
     clock_domain: Option<ClockDomain>,
+    /// What such a server says of itself.
+    stamped: Option<Stamp>,
 }
 
 impl Observing {
     /// Decides: the embedded server is known, any other is asked with one connection.
     pub(super) fn choose(
         config: &RunConfig,
-        host: &TargetServer,
+        server: &TargetServer,
         progress: &Progress,
     ) -> Result<Self, RunError> {
-        if host.is_embedded() {
+        if server.is_embedded() {
             return Self::of_embedded(config.observe);
         }
         if config.observe == Observe::None {
-            return Ok(Self { method: Method::None, clock_domain: None });
+            return Ok(Self { method: Method::None, clock_domain: None, stamped: None });
         }
-        match probe(host.addr()) {
+        match probe(server.addr()) {
             Ok(found) => Self::of_foreign(config.observe, found, progress),
-            Err(error) => Ok(Self::of_silent(config.observe, host.addr(), &error, progress)),
+            Err(error) => Ok(Self::of_silent(config.observe, server.addr(), &error, progress)),
         }
     }
 
@@ -56,7 +59,17 @@ impl Observing {
             Method::None => Observe::None,
         };
         let clock_domain = self.clock_domain.map(|domain| format!("{:016x}", domain.0));
-        Target { addr: addr.to_string(), clock_domain, observe }
+        Target { addr: addr.to_string(), clock_domain, observe, resolution: None }
+    }
+
+    /// What is known of the server, with what its stamp adds.
+    pub(super) fn describe(&self, known: &Server) -> Server {
+        let mut server = known.clone();
+        if let Some(stamp) = &self.stamped {
+            server.engine.get_or_insert_with(|| stamp.engine.name().into());
+            server.accept.get_or_insert_with(|| stamp.accept.name().into());
+        }
+        server
     }
 
     fn of_embedded(asked: Observe) -> Result<Self, RunError> {
@@ -67,14 +80,16 @@ impl Observing {
         };
         let stamps = method == Method::Stamp;
         let domain = stamps.then(ClockDomain::current).transpose();
-        Ok(Self { method, clock_domain: domain.map_err(refused("reading the clock's domain"))? })
+        let clock_domain = domain.map_err(refused("reading the clock's domain"))?;
+        Ok(Self { method, clock_domain, stamped: None })
     }
 
     fn of_foreign(asked: Observe, found: Found, progress: &Progress) -> Result<Self, RunError> {
-        let clock_domain = match &found {
-            Found::Stamp(stamp) => Some(stamp.clock_domain),
+        let stamped = match &found {
+            Found::Stamp(stamp) => Some(stamp.clone()),
             Found::Diag | Found::Nothing { .. } => None,
         };
+        let clock_domain = stamped.as_ref().map(|stamp| stamp.clock_domain);
         let method = match (asked, usable(found)?) {
             (Observe::None, _) => Method::None,
             (Observe::Auto | Observe::Stamp, Found::Stamp(_)) => Method::Stamp,
@@ -95,7 +110,7 @@ impl Observing {
                 Method::None
             }
         };
-        Ok(Self { method, clock_domain })
+        Ok(Self { method, clock_domain, stamped })
     }
 
     /// Of a server that could not be asked: the run will show what becomes of its connections.
@@ -113,7 +128,7 @@ impl Observing {
             Observe::Auto if listens_here(addr) => Method::Diag,
             Observe::Auto => Method::None,
         };
-        Self { method, clock_domain: None }
+        Self { method, clock_domain: None, stamped: None }
     }
 }
 
@@ -134,7 +149,7 @@ fn listens_here(addr: SocketAddr) -> bool {
 }
 
 const OTHER_CLOCK: &str = "the server stamps with a clock that cannot be compared with this \
-    one: it is on another host, or in another time namespace";
+    one: it is on another server, or in another time namespace";
 
 const NO_STAMP: &str = "this server sends no stamp, so every connection will be stamp_invalid or \
     never_accepted: start uring-echo with --stamp, or use --observe diag";

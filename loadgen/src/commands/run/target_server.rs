@@ -1,34 +1,37 @@
 //! Whom a run measures: the embedded server, or one that was there before.
 
 use std::ffi::OsString;
-use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitStatus;
 
 use rustix::thread::sched_getaffinity;
 
 use super::{RunError, refused};
-use crate::cli::parse_cpus;
-use crate::plan::config::{Observe, RunConfig};
-use crate::render::Server;
+use crate::cli::values::parse_cpus;
+use crate::model::load::Observe;
+use crate::model::server::Server;
+use crate::plan::config::RunConfig;
 use crate::server::cpu_contention::CpuContention;
-use crate::server::{EmbeddedServer, cpu_list, split_cpus};
+use crate::server::{EmbeddedServer, cpu_list, server_in_log, split_cpus};
 
 /// The server of a run and how the CPUs are divided.
 #[derive(Debug)]
 pub(super) struct TargetServer {
     addr: SocketAddr,
     embedded: Option<EmbeddedServer>,
+    /// What it says of itself, as far as that is known.
+    description: Server,
     /// CPUs this process may use.
     allowed: Vec<usize>,
     /// CPUs of the generator; empty leaves it to the scheduler.
     generator_cpus: Vec<usize>,
-    neighbours: CpuContention,
+    contention: CpuContention,
 }
 
 impl TargetServer {
     /// The server named by the configuration; without one it is started.
-    pub(super) fn find(config: &RunConfig) -> Result<Self, RunError> {
+    pub(super) fn find(config: &RunConfig, log: Option<&Path>) -> Result<Self, RunError> {
         let allowed = allowed_cpus()?;
         let (embedded, generator_cpus) = match config.target {
             Some(_) => (None, config.cpus.clone().unwrap_or_default()),
@@ -39,8 +42,13 @@ impl TargetServer {
         };
         let started = embedded.as_ref().map(EmbeddedServer::addr);
         let addr = started.or(config.target).expect("one of the two");
-        let neighbours = CpuContention::of(addr, embedded.as_ref().map(EmbeddedServer::pid));
-        Ok(Self { addr, embedded, allowed, generator_cpus, neighbours })
+        let description = match (&embedded, log) {
+            (Some(server), _) => server.description().clone(),
+            (None, Some(log)) => described_in(log, addr)?,
+            (None, None) => Server::default(),
+        };
+        let contention = CpuContention::of(addr, embedded.as_ref().map(EmbeddedServer::pid));
+        Ok(Self { addr, embedded, description, allowed, generator_cpus, contention })
     }
 
     /// Where to connect to.
@@ -72,21 +80,34 @@ impl TargetServer {
         } else {
             &self.generator_cpus[..self.generator_cpus.len().min(threads)]
         };
-        self.neighbours.starve(own, threads)
+        self.contention.starve(own, threads)
+    }
+
+    /// What the server says of itself, as far as that is known.
+    pub(super) fn description(&self) -> &Server {
+        &self.description
     }
 
     /// Whether the embedded server has ended, and how.
-    pub(super) fn died(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.embedded.as_mut().map_or(Ok(None), EmbeddedServer::try_exited)
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        // What waitpid fails with here is that somebody else has waited: then it is gone as well,
+        // and stopping it will tell.
+        self.embedded.as_mut().and_then(|server| server.try_exited().ok().flatten())
     }
 
-    /// Stops the embedded server and says what there is to say about it.
-    pub(super) fn into_report(self) -> Result<Server, RunError> {
-        let Some(embedded) = self.embedded else { return Ok(Server::default()) };
-        let server = Server::from(embedded.facts());
-        let status = embedded.stop().map_err(refused("stopping the embedded server"))?;
-        if status.success() { Ok(server) } else { Err(RunError::ServerDied { status }) }
+    /// Stops the embedded server; returns what went wrong with that.
+    pub(super) fn stop(self) -> Option<String> {
+        self.embedded.and_then(EmbeddedServer::stop)
     }
+}
+
+/// What the server at `addr` said of itself in a log.
+fn described_in(log: &Path, addr: SocketAddr) -> Result<Server, RunError> {
+    let failed = |cause: String| RunError::ServerLog { path: log.display().to_string(), cause };
+    let text = std::fs::read_to_string(log).map_err(|error| failed(error.to_string()))?;
+    server_in_log(&text, addr).ok_or_else(|| {
+        failed(format!("no line tells that a server listens on port {}", addr.port()))
+    })
 }
 
 fn start(config: &RunConfig, cpus: &[usize]) -> Result<EmbeddedServer, RunError> {
@@ -128,10 +149,10 @@ fn server_cpus(args: &[String]) -> Option<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::config::typed;
+    use crate::testing::config;
 
     fn divided(args: &str) -> (Vec<usize>, Vec<usize>) {
-        divide(&typed(args).expect(args), &[0, 1, 2])
+        divide(&config(args), &[0, 1, 2])
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{Outcome, Target, crowd, cycles, resets, stop, streams};
 pub struct Case {
     /// What it is called on the command line and in results.
     pub name: &'static str,
-    /// What it does, in words.
+    /// What it does.
     pub about: &'static str,
     /// How long it may take before it has failed.
     pub limit: Duration,

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 
+use super::suite::{of, on_threads};
 use super::{CaseError, Outcome, Target};
-use crate::echo_client::{Peer, PendingConnect, on_threads, pattern};
+use crate::echo_client::{EchoClient, EchoError, EchoServer, PendingConnect, pattern};
 use crate::render::units;
 
 /// Connections that send and do not read, beside others that do: those keep their round trips, and
@@ -16,12 +17,10 @@ pub(super) fn slow_beside_normal(target: &Target) -> Outcome {
     let mut slow = (0..count).map(|i| Slow::start(target, &bytes[i..][..SLOW_BYTES]));
     let mut slow = slow.by_ref().collect::<Result<Vec<_>, _>>()?;
     stuff(&mut slow, target)?;
-    let worst = normal_round_trips(target, count)
-        .map_err(|trouble| CaseError::Failed(format!("a normal connection: {trouble}")))?;
+    let worst = normal_round_trips(target, count).map_err(of("a normal connection"))?;
     let owed: usize = slow.iter().map(|slow| slow.sent).sum();
     for slow in &mut slow {
-        slow.finish()
-            .map_err(|trouble| CaseError::Failed(format!("a slow reader at last: {trouble}")))?;
+        slow.finish().map_err(of("a slow reader at last"))?;
     }
     Ok(format!(
         "{count} normal connections: worst round trip {}; then {count} slow readers got {} MiB",
@@ -38,9 +37,7 @@ pub(super) fn burst(target: &Target) -> Outcome {
     let mut left = total;
     while left > 0 {
         let now = wave.min(left);
-        echo_all(target, now, &message).map_err(|trouble| {
-            CaseError::Failed(format!("of {now} begun at once, one: {trouble}"))
-        })?;
+        echo_all(target, now, &message).map_err(of(&format!("of {now} begun at once, one")))?;
         left -= now;
     }
     target.still_serves()?;
@@ -54,14 +51,14 @@ pub(super) fn burst(target: &Target) -> Outcome {
 
 /// A connection that sends as long as it is taken and does not read.
 struct Slow<'a> {
-    peer: Peer,
+    peer: EchoClient,
     bytes: &'a [u8],
     sent: usize,
 }
 
 impl<'a> Slow<'a> {
     fn start(target: &Target, bytes: &'a [u8]) -> Result<Self, CaseError> {
-        Ok(Self { peer: target.begin(Some(SMALL_BUFFER))?.complete()?, bytes, sent: 0 })
+        Ok(Self { peer: target.server.begin(Some(SMALL_BUFFER))?.complete()?, bytes, sent: 0 })
     }
 
     fn send_some(&mut self) -> Result<usize, CaseError> {
@@ -71,7 +68,7 @@ impl<'a> Slow<'a> {
         Ok(taken)
     }
 
-    fn finish(&mut self) -> Result<(), CaseError> {
+    fn finish(&mut self) -> Result<(), EchoError> {
         self.peer.read_fast()?;
         self.peer.half_close()?;
         self.peer.expect(&self.bytes[..self.sent])?;
@@ -82,7 +79,7 @@ impl<'a> Slow<'a> {
 /// Sends on all until none takes any more for a while.
 fn stuff(slow: &mut [Slow<'_>], target: &Target) -> Result<(), CaseError> {
     let mut quiet_since = Instant::now();
-    while quiet_since.elapsed() < QUIET && Instant::now() < target.deadline {
+    while quiet_since.elapsed() < QUIET && Instant::now() < target.server.deadline {
         let mut taken = 0;
         for slow in &mut *slow {
             taken += slow.send_some()?;
@@ -90,7 +87,7 @@ fn stuff(slow: &mut [Slow<'_>], target: &Target) -> Result<(), CaseError> {
         if taken > 0 {
             quiet_since = Instant::now();
         } else {
-            target.pause(Duration::from_millis(5));
+            target.server.pause(Duration::from_millis(5));
         }
     }
     Ok(())
@@ -98,7 +95,8 @@ fn stuff(slow: &mut [Slow<'_>], target: &Target) -> Result<(), CaseError> {
 
 /// `count` connections of some round trips each; returns the longest.
 fn normal_round_trips(target: &Target, count: usize) -> Result<Duration, CaseError> {
-    let patient = Target { deadline: target.deadline.min(Instant::now() + PATIENCE), ..*target };
+    let deadline = target.server.deadline.min(Instant::now() + NORMAL_LIMIT);
+    let patient = Target { server: EchoServer { deadline, ..target.server }, ..*target };
     let worsts = on_threads(THREADS, |i| {
         let share = (0..count).skip(i).step_by(THREADS);
         share.map(|_| one_normal(&patient)).try_fold(Duration::ZERO, |a, b| Ok(a.max(b?)))
@@ -108,7 +106,7 @@ fn normal_round_trips(target: &Target, count: usize) -> Result<Duration, CaseErr
 
 fn one_normal(target: &Target) -> Result<Duration, CaseError> {
     let message = pattern(23, 1000);
-    let mut peer = target.connect()?;
+    let mut peer = target.server.connect()?;
     let mut worst = Duration::ZERO;
     for _ in 0..ROUND_TRIPS {
         let start = Instant::now();
@@ -118,14 +116,14 @@ fn one_normal(target: &Target) -> Result<Duration, CaseError> {
     Ok(worst)
 }
 
-fn echo_all(target: &Target, count: usize, message: &[u8]) -> Result<(), CaseError> {
-    let begun = (0..count).map(|_| target.begin(None)).collect::<Result<Vec<_>, _>>()?;
+fn echo_all(target: &Target, count: usize, message: &[u8]) -> Result<(), EchoError> {
+    let begun = (0..count).map(|_| target.server.begin(None)).collect::<Result<Vec<_>, _>>()?;
     let peers = begun.into_iter().map(PendingConnect::complete);
-    let mut peers = peers.collect::<Result<Vec<Peer>, _>>()?;
+    let mut peers = peers.collect::<Result<Vec<EchoClient>, _>>()?;
     peers.iter_mut().try_for_each(|peer| peer.send(message))?;
     peers.iter_mut().try_for_each(|peer| peer.expect(message))?;
     // A reset frees the ports at once.
-    peers.into_iter().try_for_each(Peer::reset)
+    peers.into_iter().try_for_each(EchoClient::reset)
 }
 
 /// How many connections this process can hold besides what it has open.
@@ -146,7 +144,7 @@ const SMALL_BUFFER: usize = 4 << 10;
 /// Slow readers are stuffed once nothing was taken for this long.
 const QUIET: Duration = Duration::from_millis(300);
 /// How long a normal connection may take beside slow ones.
-const PATIENCE: Duration = Duration::from_secs(20);
+const NORMAL_LIMIT: Duration = Duration::from_secs(20);
 const ROUND_TRIPS: usize = 20;
 const THREADS: usize = 8;
 /// Descriptors for everything else: the server may have the same limit and needs some too.

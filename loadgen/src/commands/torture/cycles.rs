@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use super::suite::failed;
 use super::{CaseError, Outcome, Target};
-use crate::echo_client::{failed, pattern};
+use crate::echo_client::pattern;
 use crate::render::units;
 use crate::sys::processes::{ServerProcess, open_connections};
 
 /// After a warm-up, which is where memory is touched for the first time.
 pub(super) fn cycles(target: &Target) -> Outcome {
-    let server = ServerProcess::find(target.addr, target.options.pid).map_err(failed("/proc"))?;
+    let server =
+        ServerProcess::find(target.server.addr, target.options.pid).map_err(failed("/proc"))?;
     let message = pattern(51, 100);
     repeat(target, target.scaled(5_000, 3_000), &message)?;
     let before = Footprint::take(target, server.as_ref())?;
@@ -41,7 +43,8 @@ impl Footprint {
         let Some(server) = server else { return Ok(Self::default()) };
         Ok(Self {
             descriptors: server.descriptors().map_err(failed("its descriptors"))?,
-            connections: open_connections(target.addr.port()).map_err(failed("/proc/net/tcp"))?,
+            connections: open_connections(target.server.addr.port())
+                .map_err(failed("/proc/net/tcp"))?,
             rss_kib: server.rss_kib().map_err(failed("its memory"))?,
         })
     }
@@ -53,7 +56,7 @@ fn settled(
     server: Option<&ServerProcess>,
     before: Footprint,
 ) -> Result<Footprint, CaseError> {
-    let until = target.deadline.min(Instant::now() + SETTLE);
+    let until = target.server.deadline.min(Instant::now() + SETTLE);
     loop {
         let now = Footprint::take(target, server)?;
         let as_before =
@@ -61,7 +64,7 @@ fn settled(
         if as_before || Instant::now() >= until {
             return Ok(now);
         }
-        target.pause(Duration::from_millis(20));
+        target.server.pause(Duration::from_millis(20));
     }
 }
 
@@ -84,7 +87,7 @@ fn compare(before: Footprint, after: Footprint) -> Result<(), CaseError> {
 /// Every second connection is reset, the others end in order.
 fn repeat(target: &Target, times: usize, message: &[u8]) -> Result<(), CaseError> {
     for number in 0..times {
-        let mut peer = target.connect()?;
+        let mut peer = target.server.connect()?;
         peer.round_trip(message)?;
         if number % 2 == 0 {
             peer.reset()?;
@@ -112,8 +115,8 @@ mod tests {
             (Footprint { rss_kib: 7000, ..before }, "resident: 5000 before, 7000"),
         ];
         for (after, expected) in grown {
-            let words = compare(before, after).unwrap_err().to_string();
-            assert!(words.contains(expected), "{words}");
+            let message = compare(before, after).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
         }
     }
 }

@@ -1,200 +1,114 @@
 //! `loadgen torture ADDR`: what breaks echo servers, tried on any of them.
 //!
-//! A [`Case`](cases::Case) is a value: a name, what it does, and a function over a [`Target`].
-//! [`results`] runs one after the other, each on a thread of its own and for a bounded time, so
-//! that no peer can hang it. Only plain blocking sockets are used and every byte that comes back
+//! A [`Case`] is a value: a name, what it does, and a function over a [`Target`]. The [`suite`]
+//! runs one after the other. Only plain blocking sockets are used and every byte that comes back
 //! is checked.
 
 mod cases;
 mod crowd;
 mod cycles;
-mod report;
 mod resets;
 mod stop;
 mod streams;
+pub mod suite;
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::time::SystemTime;
 
-use serde::Serialize;
-
-pub use crate::echo_client::{Peer, Target};
 pub use cases::{Case, all};
-pub use report::{TortureError, execute};
+pub use suite::{CaseError, Options, Outcome, Target};
 
-/// How the suite is run.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Options {
-    /// Smaller numbers and shorter pauses, for a run of seconds.
-    pub quick: bool,
-    /// The server's process, as the user gave it. Only then is it stopped and continued; otherwise
-    /// it is looked for, and only looked at.
-    pub pid: Option<u32>,
-}
+use self::suite::{UnknownCase, results, select};
+use super::envelope::{Destination, envelope};
+use super::exit::ExitStatus;
+use super::target::{TargetError, lookup};
+use crate::cli::torture::TortureArgs;
+use crate::model::result::{Kind, RunResult};
+use crate::model::torture::{CaseResult, Torture};
+use crate::render::output::{self, OutputError};
+use crate::render::{findings, terminal};
+use crate::sys::processes::ServerProcess;
+use crate::sys::signals::StopFlag;
 
-/// How a case went.
-#[derive(Debug, Clone, Serialize)]
-pub struct CaseResult {
-    /// The case's name, as taken by `--case`.
-    pub name: &'static str,
-    /// Passed, failed or skipped.
-    pub verdict: Verdict,
-    /// What happened, in words.
-    pub words: String,
-    /// How long it took, in milliseconds.
-    #[serde(rename = "took_ms", serialize_with = "as_millis")]
-    pub took: Duration,
-}
-
-/// The outcome of a case in a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// As it should be.
-    Passed,
-    /// The server did something else.
-    Failed,
-    /// Could not be tried here.
-    Skipped,
-}
-
-/// Why a case did not pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CaseError {
-    /// The server did something else than echo; what, in words.
-    Failed(String),
-    /// It cannot be tried here; why not, in words.
-    Skipped(String),
-}
-
-/// What a case returns: what happened in words, or why it did not pass.
-pub type Outcome = Result<String, CaseError>;
-
-impl fmt::Display for CaseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Failed(words) | Self::Skipped(words)) = self;
-        f.write_str(words)
-    }
-}
-
-/// A case by that name does not exist.
+/// Why the command could not run or tell.
 #[derive(Debug, thiserror::Error)]
-#[error("no case is called or begins with '{0}'; there are: {names}", names = names())]
-pub struct UnknownCase(pub String);
-
-/// Runs every case against the echo server at `addr`.
-#[must_use]
-pub fn run(addr: SocketAddr, options: Options) -> Vec<CaseResult> {
-    results(addr, options, all()).collect()
+pub enum TortureError {
+    /// A case was asked for that is not there.
+    #[error(transparent)]
+    Case(#[from] UnknownCase),
+    /// The address is none.
+    #[error(transparent)]
+    Address(#[from] TargetError),
+    /// Nobody is there.
+    #[error("nobody answers at {addr}")]
+    Nobody {
+        /// Where.
+        addr: SocketAddr,
+        /// What connecting failed with.
+        source: io::Error,
+    },
+    /// The JSON cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// Signals cannot be caught, or stdout refused the text.
+    #[error("installing signal handlers or writing to stdout")]
+    Io(#[from] io::Error),
 }
 
-/// Runs `cases` against the echo server at `addr`, each when its result is asked for.
-pub fn results<'a>(
-    addr: SocketAddr,
-    options: Options,
-    cases: impl IntoIterator<Item = &'a Case>,
-) -> impl Iterator<Item = CaseResult> {
-    cases.into_iter().map(move |case| attempt(case, addr, options))
-}
-
-/// The cases called, or else beginning like, one of `names`; all cases if there are no names.
+/// Runs the suite as typed and prints a row per case as it ends.
 ///
 /// # Errors
-/// [`UnknownCase`] for a name that picks nothing.
-pub fn select(names: &[String]) -> Result<Vec<&'static Case>, UnknownCase> {
-    let picks = |name: &String, case: &Case| {
-        let exists = all().iter().any(|case| case.name == name);
-        if exists { case.name == name } else { case.name.starts_with(name.as_str()) }
-    };
-    if let Some(name) = names.iter().find(|name| !all().iter().any(|case| picks(name, case))) {
-        return Err(UnknownCase(name.clone()));
+/// [`TortureError`].
+pub fn execute(args: &TortureArgs) -> Result<ExitStatus, TortureError> {
+    let cases = select(&args.case)?;
+    let addr = lookup(&args.addr, &[])?;
+    let destination = Destination::open(None, args.json.as_deref())?;
+    let stop = StopFlag::on_signals(ExitStatus::Interrupted as i32)?;
+    TcpStream::connect(addr).map_err(|source| TortureError::Nobody { addr, source })?;
+    let options = Options { quick: args.quick, pid: args.pid };
+    let began = SystemTime::now();
+    let mut done = Vec::new();
+    for result in results(addr, options, cases, &stop) {
+        if !destination.json_alone() {
+            output::print(&(terminal::case_row(&result) + "\n"))?;
+        }
+        done.push(result);
     }
-    let wanted = |case: &&Case| names.is_empty() || names.iter().any(|name| picks(name, case));
-    Ok(all().iter().filter(wanted).collect())
+    if stop.is_set() {
+        let_go(args.pid);
+    }
+    deliver(assemble(addr, began, options, done, &stop), destination)
 }
 
-fn attempt(case: &Case, addr: SocketAddr, options: Options) -> CaseResult {
-    let start = Instant::now();
-    let target = Target::new(addr, options, start + case.limit);
-    let run = case.run;
-    let (sender, receiver) = mpsc::channel();
-    // Not joined: a thread that does not come back must not keep the others from their turn.
-    let spawned = thread::Builder::new().name(case.name.into()).spawn(move || {
-        // The receiver is gone only after the time is up, and then nobody wants to know.
-        drop(sender.send(run(&target)));
-    });
-    let outcome = match spawned {
-        Err(error) => Err(CaseError::Skipped(format!("no thread to run it on: {error}"))),
-        Ok(_) => receiver.recv_timeout(case.limit + GRACE).unwrap_or_else(|error| {
-            Err(CaseError::Failed(match error {
-                RecvTimeoutError::Timeout => format!("no end after {:?}", case.limit + GRACE),
-                RecvTimeoutError::Disconnected => "the case itself panicked".into(),
-            }))
-        }),
-    };
-    let (verdict, words) = match outcome {
-        Ok(words) => (Verdict::Passed, words),
-        Err(CaseError::Failed(words)) => (Verdict::Failed, words),
-        Err(CaseError::Skipped(words)) => (Verdict::Skipped, words),
-    };
-    CaseResult { name: case.name, verdict, words, took: start.elapsed() }
+/// A case that was cut off may have stopped the server's process.
+fn let_go(pid: Option<u32>) {
+    let Some(pid) = pid else { return };
+    if let Err(error) = (ServerProcess { pid }).go_on() {
+        eprintln!("torture: process {pid} could not be continued: {error}; try kill -CONT {pid}");
+    }
 }
 
-/// Every operation of a case ends by the case's limit; this is for what comes after.
-const GRACE: Duration = Duration::from_secs(5);
-
-fn names() -> String {
-    all().iter().map(|case| case.name).collect::<Vec<_>>().join(", ")
+fn assemble(
+    addr: SocketAddr,
+    began: SystemTime,
+    options: Options,
+    done: Vec<CaseResult>,
+    stop: &StopFlag,
+) -> RunResult {
+    let mut result = envelope(Kind::Torture, began);
+    result.target.addr = addr.to_string();
+    result.interrupted = stop.is_set();
+    result.torture = Some(Torture::of(options.quick, done));
+    result.verdict = findings::only_interruption(result.interrupted);
+    result
 }
 
-fn as_millis<S: serde::Serializer>(took: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_f64(took.as_secs_f64() * 1e3)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn names_are_distinct_and_pick_by_their_beginning() {
-        let names: BTreeSet<_> = all().iter().map(|case| case.name).collect();
-        assert_eq!(names.len(), all().len());
-        assert_eq!(select(&[]).unwrap().len(), all().len());
-        assert!(select(&["half-close".into()]).unwrap().len() > 1);
-        assert_eq!(select(&["half-close-1".into()]).unwrap().len(), 1);
-        let error = select(&["burst".into(), "nothing".into()]).unwrap_err();
-        assert!(error.to_string().contains("'nothing'"), "{error}");
+fn deliver(mut result: RunResult, destination: Destination) -> Result<ExitStatus, TortureError> {
+    if !destination.json_alone() {
+        output::print(&terminal::torture_counts(&result))?;
     }
-
-    #[test]
-    fn a_case_that_never_ends_or_panics_is_a_failure() {
-        let never = Case {
-            name: "never",
-            about: "",
-            limit: Duration::ZERO,
-            run: |_| loop {
-                thread::park();
-            },
-        };
-        let panics = Case { name: "panics", run: |_| panic!("on purpose"), ..never };
-        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
-        let results: Vec<_> = results(addr, Options::default(), [&panics, &never]).collect();
-        assert!(results.iter().all(|result| result.verdict == Verdict::Failed));
-        assert!(results[0].words.contains("panicked"), "{}", results[0].words);
-        assert!(results[1].words.contains("no end"), "{}", results[1].words);
-    }
-
-    #[test]
-    fn nobody_there_is_a_failure_in_words() {
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let case = select(&["half-close-1".into()]).unwrap()[0];
-        let result = attempt(case, nobody, Options { quick: true, pid: None });
-        assert_eq!(result.verdict, Verdict::Failed);
-        assert!(result.words.contains("connect"), "{}", result.words);
-    }
+    destination.finish(&mut result)?;
+    let failed = result.torture.as_ref().is_some_and(|torture| torture.failed > 0);
+    Ok(if failed { ExitStatus::Failed } else { ExitStatus::of(&result) })
 }

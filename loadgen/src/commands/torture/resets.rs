@@ -1,12 +1,13 @@
 //! Clients that go away at every moment. A bystander connected before keeps its echo, and the
 //! server serves on.
 
-use super::{CaseError, Outcome, Target};
-use crate::echo_client::{Peer, pattern};
+use super::suite::of;
+use super::{Outcome, Target};
+use crate::echo_client::{EchoClient, EchoError, pattern};
 
 /// Before anything is sent.
 pub(super) fn after_connect(target: &Target) -> Outcome {
-    repeatedly(target, target.scaled(1000, 100), Peer::reset)
+    repeatedly(target, target.scaled(1000, 100), EchoClient::reset)
 }
 
 /// Right behind a message whose echo nobody reads.
@@ -58,17 +59,15 @@ pub(super) fn vanish(target: &Target) -> Outcome {
 fn repeatedly(
     target: &Target,
     times: usize,
-    go_away: impl Fn(Peer) -> Result<(), CaseError>,
+    go_away: impl Fn(EchoClient) -> Result<(), EchoError>,
 ) -> Outcome {
-    let mut bystander = target.connect()?;
+    let mut bystander = target.server.connect()?;
     let message = pattern(35, 1000);
     bystander.round_trip(&message)?;
     for _ in 0..times {
-        go_away(target.connect()?)?;
+        go_away(target.server.connect()?)?;
     }
-    bystander
-        .round_trip(&message)
-        .map_err(|trouble| CaseError::Failed(format!("a bystander: {trouble}")))?;
+    bystander.round_trip(&message).map_err(of("a bystander"))?;
     target.still_serves()?;
     Ok(format!("{times} times; a bystander and a new connection are served"))
 }

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use super::{CaseError, Outcome, Target};
-use crate::echo_client::{Peer, PendingConnect, pattern};
+use crate::echo_client::{EchoClient, PendingConnect, pattern};
+use crate::sys::processes::ServerProcess;
 
 /// Connects and sends while the server is held; everything is echoed once it goes on.
 pub(super) fn stop_continue(target: &Target) -> Outcome {
@@ -15,15 +14,15 @@ pub(super) fn stop_continue(target: &Target) -> Outcome {
         ));
     };
     let message = pattern(41, 10_000);
-    let mut old = target.connect()?;
+    let mut old = target.server.connect()?;
     old.round_trip(&message)?;
     let held = Held::hold(pid)?;
     old.send(&message)?;
-    let begun = (0..WAITING).map(|_| target.begin(None)).collect::<Result<Vec<_>, _>>()?;
+    let begun = (0..WAITING).map(|_| target.server.begin(None)).collect::<Result<Vec<_>, _>>()?;
     let new = begun.into_iter().map(PendingConnect::complete);
-    let mut new = new.collect::<Result<Vec<Peer>, _>>()?;
+    let mut new = new.collect::<Result<Vec<EchoClient>, _>>()?;
     new.iter_mut().try_for_each(|peer| peer.send(&message))?;
-    target.pause(Duration::from_secs(1));
+    target.server.pause(Duration::from_secs(1));
     drop(held);
     old.expect(&message)?;
     new.iter_mut().try_for_each(|peer| peer.expect(&message))?;
@@ -32,22 +31,22 @@ pub(super) fn stop_continue(target: &Target) -> Outcome {
 }
 
 /// A process that goes on when this value is gone, however the case ends.
-struct Held(Pid);
+struct Held(ServerProcess);
 
 impl Held {
     fn hold(pid: u32) -> Result<Self, CaseError> {
-        let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let process = process.ok_or_else(|| CaseError::Skipped(format!("{pid} is no process")))?;
-        kill_process(process, Signal::STOP)
-            .map_err(|errno| CaseError::Skipped(format!("holding process {pid}: {errno}")))?;
+        let process = ServerProcess { pid };
+        process
+            .stop()
+            .map_err(|error| CaseError::Skipped(format!("stopping process {pid}: {error}")))?;
         Ok(Self(process))
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Err(errno) = kill_process(self.0, Signal::CONT) {
-            eprintln!("torture: the server's process does not go on: {errno}");
+        if let Err(error) = self.0.go_on() {
+            eprintln!("torture: the server's process does not go on: {error}");
         }
     }
 }

@@ -3,15 +3,15 @@
 use std::thread;
 use std::time::Duration;
 
-use super::{CaseError, Outcome, Target};
-use crate::echo_client::{Peer, pattern};
+use super::{Outcome, Target};
+use crate::echo_client::{EchoClient, EchoError, pattern};
 
 /// Sends `len` bytes with the end of the stream right behind them; reads meanwhile.
 pub(super) fn half_close(target: &Target, len: usize) -> Outcome {
     let rounds = if len > 1 << 20 { target.scaled(3, 1) } else { target.scaled(50, 5) };
     let bytes = pattern(len as u64, len);
     for _ in 0..rounds {
-        let mut peer = target.connect()?;
+        let mut peer = target.server.connect()?;
         send_beside(&mut peer, Sender::at_once(&bytes), Duration::ZERO, target)?;
     }
     Ok(format!("{rounds} × {len} bytes came back, then the end"))
@@ -21,7 +21,7 @@ pub(super) fn half_close(target: &Target, len: usize) -> Outcome {
 pub(super) fn slow_reader(target: &Target) -> Outcome {
     let stop = if target.options.quick { Duration::from_millis(500) } else { STOP };
     let bytes = pattern(11, 16 << 20);
-    let mut peer = target.connect()?;
+    let mut peer = target.server.connect()?;
     send_beside(&mut peer, Sender::at_once(&bytes), stop, target)?;
     Ok(format!("16 MiB came back after {stop:?} without reading"))
 }
@@ -29,7 +29,7 @@ pub(super) fn slow_reader(target: &Target) -> Outcome {
 /// Every byte a write and, without Nagle's delay, a segment: awaited first, then not.
 pub(super) fn one_byte_at_a_time(target: &Target) -> Outcome {
     let awaited = pattern(12, target.scaled(1000, 200));
-    let mut peer = target.connect()?;
+    let mut peer = target.server.connect()?;
     awaited.chunks(1).try_for_each(|byte| peer.round_trip(byte))?;
     let streamed = pattern(13, target.scaled(20_000, 2_000));
     let sender = Sender { bytes: &streamed, pieces: |_| 1 };
@@ -43,7 +43,7 @@ pub(super) fn pipelined(target: &Target) -> Outcome {
     let bytes = pattern(14, (1..=MESSAGES).map(message_len).sum());
     for _ in 0..connections {
         let sender = Sender { bytes: &bytes, pieces: message_len };
-        send_beside(&mut target.connect()?, sender, Duration::ZERO, target)?;
+        send_beside(&mut target.server.connect()?, sender, Duration::ZERO, target)?;
     }
     Ok(format!("{MESSAGES} messages on each of {connections} connections, in order"))
 }
@@ -60,7 +60,7 @@ impl<'a> Sender<'a> {
         Self { bytes, pieces: |_| usize::MAX }
     }
 
-    fn send(self, peer: &mut Peer) -> Result<(), CaseError> {
+    fn send(self, peer: &mut EchoClient) -> Result<(), EchoError> {
         let mut rest = self.bytes;
         for number in 1.. {
             let (piece, behind) = rest.split_at((self.pieces)(number).min(rest.len()));
@@ -76,21 +76,21 @@ impl<'a> Sender<'a> {
 
 /// Sends from a thread of its own, waits for `stop`, and reads everything back and the end.
 fn send_beside(
-    peer: &mut Peer,
+    peer: &mut EchoClient,
     sender: Sender<'_>,
     stop: Duration,
     target: &Target,
-) -> Result<(), CaseError> {
+) -> Result<(), EchoError> {
     let mut sending = peer.sender()?;
     thread::scope(|scope| {
         let sent = scope.spawn(move || sender.send(&mut sending));
-        target.pause(stop);
+        target.server.pause(stop);
         let read = peer.expect(sender.bytes).and_then(|()| peer.expect_end());
         if read.is_err() {
             // Nobody reads any more, so the sender might wait for ever.
             peer.abandon();
         }
-        let sent = sent.join().unwrap_or_else(|_| Err(CaseError::Failed("sender panicked".into())));
+        let sent = sent.join().unwrap_or_else(|_| Err(EchoError("sender panicked".into())));
         // What was read says more than that nobody took the rest.
         read.and(sent)
     })

@@ -3,7 +3,8 @@ use std::time::Duration;
 use uring_echo::stamp::{AcceptMode, Engine};
 
 use super::*;
-use crate::generate::recorder::{Interval, Phase};
+use crate::generate::recorder::Recording;
+use crate::model::outcome::Phase;
 
 const HERE: ClockDomain = ClockDomain(7);
 const CALLED: u64 = 1_000;
@@ -49,7 +50,7 @@ impl Stage {
     }
 
     fn samples(&mut self, phase: Phase) -> Vec<u64> {
-        let done = self.recorder.take_interval(self.now_ns, Interval::new());
+        let done = self.recorder.take_interval(self.now_ns, Recording::new());
         done.histogram(phase).iter_recorded().map(|step| step.value_iterated_to()).collect()
     }
 }

@@ -9,7 +9,7 @@ use uring_echo::ring::{Ring, Setup};
 use super::super::exchange::Exchange;
 use super::super::sockets::{PREPARED_MAX, SocketSpec, Sockets};
 use super::super::table::Table;
-use super::super::{GenerateError, Plan};
+use super::super::{GenerateError, GeneratorPlan};
 use super::watching::SAMPLES_PER_TURN;
 use super::{BATCH, EventLoop};
 use crate::generate::attempt_recorder::AttemptRecorder;
@@ -18,13 +18,14 @@ use crate::observe::DiagWatch;
 use crate::plan::arrivals::Arrivals;
 use crate::plan::config::Shape;
 use crate::plan::payload::Payload;
-use crate::plan::schedule::{ThreadShare, nanos};
+use crate::plan::schedule::ThreadShare;
 use crate::plan::sources::Sources;
+use crate::sys::time::nanos;
 
 impl EventLoop {
     /// For the thread `share` of `plan`, on the thread that will run it.
     pub(in crate::generate) fn new(
-        plan: &Plan,
+        plan: &GeneratorPlan,
         share: ThreadShare,
         exchange: Exchange,
         stop: Arc<AtomicBool>,
@@ -75,13 +76,13 @@ impl EventLoop {
 }
 
 /// The thread's share of the connections that may be open at once.
-fn slots(plan: &Plan, share: ThreadShare) -> u32 {
+fn slots(plan: &GeneratorPlan, share: ThreadShare) -> u32 {
     let slots = share.of_total(plan.config.max_in_flight.into());
     u32::try_from(slots).unwrap_or(u32::MAX).max(1)
 }
 
 /// Sockets to have ready: a whole burst, else enough for a busy moment.
-fn stock(plan: &Plan, share: ThreadShare) -> u32 {
+fn stock(plan: &GeneratorPlan, share: ThreadShare) -> u32 {
     let burst = share.of_total(plan.config.shape.at_once().into());
     u32::try_from(burst).unwrap_or(u32::MAX).max(PREPARED_MAX)
 }

@@ -1,73 +1,43 @@
-//! The report as text, for terminals of 80 columns and more.
+//! The report of a run.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use super::plot;
-use crate::evidence::Evidence;
-use crate::generate::recorder::Phase;
-use crate::model::result::{Generator, Load, Report, Summary};
-use crate::plan::config::{Arrivals, Close, Observe};
-use crate::render::units;
+use super::{NAMES, Style, WIDTH, entry, wrap};
+use crate::model::evidence::{CpuUse, Evidence};
+use crate::model::load::{Arrivals, Close, Load, Observe};
+use crate::model::outcome::Phase;
+use crate::model::result::{Generator, RunResult};
+use crate::render::{plot, units};
 
-/// Columns used.
-const WIDTH: usize = 80;
-/// Columns of the names at the left.
-const NAMES: usize = 14;
-
-/// Whether to colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Style {
-    /// ANSI escape sequences.
-    pub color: bool,
+pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
+    let mut lines = head(result, style);
+    lines.push(String::new());
+    lines.extend(phases(result, style));
+    lines.extend(curve(result, style));
+    lines.push(String::new());
+    lines.extend(outcomes(result));
+    lines.extend(pace(&result.generator));
+    lines.extend(evidence(result));
+    lines.push(String::new());
+    lines.extend(verdict(result, style));
+    lines
 }
 
-impl Style {
-    fn bold(self, text: &str) -> String {
-        self.paint("1", text)
-    }
-
-    fn dim(self, text: &str) -> String {
-        self.paint("2", text)
-    }
-
-    fn paint(self, code: &str, text: &str) -> String {
-        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
-}
-
-/// The whole report; `files` were written beside it.
-pub fn render(report: &Report, files: &[PathBuf], style: Style) -> String {
-    let mut lines = head(report, style);
-    lines.push(String::new());
-    lines.extend(phases(report, style));
-    lines.extend(curve(report, style));
-    lines.push(String::new());
-    lines.extend(outcomes(report));
-    lines.extend(pace(&report.generator));
-    lines.extend(evidence(report));
-    lines.push(String::new());
-    lines.extend(verdict(report, style));
-    let shown = files.iter().map(|file| file.display().to_string());
-    lines.extend(entry("files", shown.collect()));
-    lines.join("\n") + "\n"
-}
-
-fn head(report: &Report, style: Style) -> Vec<String> {
-    let title = format!("loadgen {} → {}", report.tool_version, report.target.addr);
-    let mut seen = match report.target.observe {
+fn head(result: &RunResult, style: Style) -> Vec<String> {
+    let title = format!("loadgen {} → {}", result.tool.version, result.target.addr);
+    let mut seen = match result.target.observe {
         Observe::Stamp => "accepts stamped by the server".to_owned(),
         Observe::Diag => "accepts seen in the kernel's socket table".to_owned(),
         Observe::None | Observe::Auto => "accepts not observed".to_owned(),
     };
-    if let Some(Summary { p50: Some(p50), p99: Some(p99), .. }) =
-        report.histograms.get(Phase::DiagResolution.name())
-    {
-        let (p50, p99) = (units::duration(*p50), units::duration(*p99));
+    if let Some(width) = result.target.resolution {
+        let (p50, p99) = (units::duration(width.p50_ns), units::duration(width.p99_ns));
         seen += &format!(", to within {p50} (p50) and {p99} (p99)");
     }
-    let mut lines = vec![style.bold(&title), load(&report.load), seen];
-    lines.extend(server(report));
+    let mut lines = vec![style.bold(&title)];
+    lines.extend(result.load.as_ref().map(load));
+    lines.push(seen);
+    lines.extend(server(result));
     lines
 }
 
@@ -113,8 +83,8 @@ fn span(ns: u64) -> String {
     humantime::format_duration(Duration::from_nanos(ns)).to_string()
 }
 
-fn server(report: &Report) -> Vec<String> {
-    let server = &report.server;
+fn server(result: &RunResult) -> Vec<String> {
+    let server = &result.server;
     let workers = server.workers.map(|n| units::plural(n, "worker"));
     let known = [
         server.engine.as_ref().map(|engine| format!("engine {engine}")),
@@ -132,11 +102,11 @@ fn server(report: &Report) -> Vec<String> {
     lines
 }
 
-fn phases(report: &Report, style: Style) -> Vec<String> {
+fn phases(result: &RunResult, style: Style) -> Vec<String> {
     let header = row(["phase", "count", "p50", "p90", "p99", "p99.9", "max"]);
     let mut lines = vec![style.bold(&header)];
     let shown = Phase::ALL.into_iter().filter(|phase| *phase != Phase::DiagResolution);
-    for (phase, summary) in shown.filter_map(|p| Some((p, report.histograms.get(p.name())?))) {
+    for (phase, summary) in shown.filter_map(|p| Some((p, result.histograms.get(p.name())?))) {
         let cells = [
             phase.name(),
             &units::count(summary.count),
@@ -164,11 +134,11 @@ fn enough(ns: Option<u64>, count: u64, needed: u64) -> String {
     units::maybe(ns.filter(|_| count >= needed))
 }
 
-fn curve(report: &Report, style: Style) -> Vec<String> {
-    let sampled = |phase: &Phase| report.histograms.get(phase.name()).is_some_and(|s| s.count > 0);
+fn curve(result: &RunResult, style: Style) -> Vec<String> {
+    let sampled = |phase: &Phase| result.histograms.get(phase.name()).is_some_and(|s| s.count > 0);
     let phase = [Phase::AcceptDelay, Phase::Connect].into_iter().find(sampled);
     let Some(phase) = phase else { return Vec::new() };
-    let Some(histogram) = report.histograms[phase.name()].histogram() else { return Vec::new() };
+    let Ok(histogram) = result.histograms[phase.name()].histogram() else { return Vec::new() };
     let plot = plot::render(&histogram, WIDTH);
     if plot.is_empty() {
         return plot;
@@ -177,30 +147,30 @@ fn curve(report: &Report, style: Style) -> Vec<String> {
     [String::new(), title].into_iter().chain(plot).collect()
 }
 
-fn outcomes(report: &Report) -> Vec<String> {
-    let outcomes = &report.outcomes;
+fn outcomes(result: &RunResult) -> Vec<String> {
+    let outcomes = &result.outcomes;
     let ended = outcomes.ended.iter().filter(|(_, n)| **n > 0);
-    let ended = ended.map(|(outcome, n)| format!("{} {}", units::count(*n), outcome.name()));
+    let ended = ended.map(|(outcome, n)| format!("{} {}", units::count(*n), outcome));
     let ended: Vec<String> = ended.collect();
     let mut lines = vec![format!(
         "{} attempted: {}",
         units::count(outcomes.attempted),
         if ended.is_empty() { "none ended".into() } else { ended.join(", ") }
     )];
-    if report.warmup_excluded > 0 {
-        lines.push(format!("{} more in the warm-up", units::count(report.warmup_excluded)));
+    if result.warmup_excluded > 0 {
+        lines.push(format!("{} more in the warm-up", units::count(result.warmup_excluded)));
     }
-    if report.accepted_before_return > 0 {
-        let early = report.accepted_before_return;
+    if result.accepted_before_return > 0 {
+        let early = result.accepted_before_return;
         let share = percent(early, outcomes.attempted);
         lines.push(format!("{} accepted before connect returned ({share})", units::count(early)));
     }
-    for kind in &report.errnos {
-        let (count, name) = (units::count(kind.count), kind.outcome.name());
+    for kind in &result.errnos {
+        let (count, name) = (units::count(kind.count), &kind.outcome);
         lines.push(format!("{count} × {name}: {}", kind.message));
     }
-    if report.errnos_other > 0 {
-        lines.push(format!("{} × other errors", units::count(report.errnos_other)));
+    if result.errnos_other > 0 {
+        lines.push(format!("{} × other errors", units::count(result.errnos_other)));
     }
     entry("outcomes", lines)
 }
@@ -213,12 +183,12 @@ fn pace(generator: &Generator) -> Vec<String> {
     entry("rate", vec![format!("{achieved} connects/s of {target} planned")])
 }
 
-fn evidence(report: &Report) -> Vec<String> {
-    let evidence = &report.evidence;
+fn evidence(result: &RunResult) -> Vec<String> {
+    let evidence = &result.evidence;
     let mut lines = entry("accept queue", queue(evidence));
     lines.extend(entry("kernel", kernel(evidence)));
     lines.extend(entry("conntrack", vec![conntrack(evidence)]));
-    lines.extend(entry("cpu", cpu(report)));
+    lines.extend(entry("cpu", cpu(result)));
     lines.extend(entry("not readable", evidence.unreadable.clone()));
     lines
 }
@@ -231,7 +201,7 @@ fn queue(evidence: &Evidence) -> Vec<String> {
         queue.depth_mean,
         units::count(queue.limit.into()),
         units::plural(queue.listeners.into(), "listener"),
-        units::plural(queue.samples, "look"),
+        units::plural(queue.samples, "sample"),
     )]
 }
 
@@ -243,7 +213,7 @@ fn kernel(evidence: &Evidence) -> Vec<String> {
         units::plural(kernel.listen_drops, "listen drop"),
         units::plural(kernel.tcp_syn_retrans, "SYN retransmit"),
     )];
-    let schedule = evidence.retransmit_schedule.unwrap_or_default();
+    let schedule = evidence.retransmission_schedule.unwrap_or_default();
     if schedule.connect + schedule.accept_delay > 0 {
         lines.push(format!(
             "on the SYN retransmission schedule: {} of connect, {} of accept_delay",
@@ -267,53 +237,29 @@ fn conntrack(evidence: &Evidence) -> String {
     )
 }
 
-fn cpu(report: &Report) -> Vec<String> {
-    let attempts = report.outcomes.attempted + report.warmup_excluded;
-    let use_of = |name: &str, cpu: &crate::evidence::CpuUse| {
+fn cpu(result: &RunResult) -> Vec<String> {
+    let attempts = result.outcomes.attempted + result.warmup_excluded;
+    let use_of = |name: &str, cpu: &CpuUse| {
         let each = cpu.cpu_ns.checked_div(attempts).map(units::duration);
         let each = each.map_or_else(String::new, |each| format!(" ({each} per connection)"));
         format!("{name} {:.2} cores{each}", cpu.cores)
     };
-    let generator = report.generator.cpu.as_ref().map(|cpu| use_of("generator", cpu));
-    let server = report.evidence.server_cpu.as_ref().map(|cpu| use_of("server", cpu));
+    let generator = result.generator.cpu.as_ref().map(|cpu| use_of("generator", cpu));
+    let server = result.evidence.server_cpu.as_ref().map(|cpu| use_of("server", cpu));
     generator.into_iter().chain(server).collect()
 }
 
-fn verdict(report: &Report, style: Style) -> Vec<String> {
-    let text = &report.verdict;
+fn verdict(result: &RunResult, style: Style) -> Vec<String> {
+    let text = &result.verdict;
     let word =
         if text.valid { style.paint("1;32", "VALID") } else { style.paint("1;31", "INVALID") };
     let mut lines = vec![word];
-    for reason in &text.reasons {
-        lines.extend(wrap(&format!("✗ {reason}"), WIDTH - NAMES, "  "));
-    }
-    for advice in &text.advice {
-        lines.extend(wrap(&format!("! {advice}"), WIDTH - NAMES, "  "));
+    let reasons = text.reasons.iter().map(|finding| ('✗', finding));
+    for (mark, finding) in reasons.chain(text.advice.iter().map(|finding| ('!', finding))) {
+        let sentence = format!("{mark} {}: {}", finding.code, finding.text);
+        lines.extend(wrap(&sentence, WIDTH - NAMES, "  "));
     }
     entry("verdict", lines)
-}
-
-/// Lines under a name at the left; nothing without lines.
-fn entry(name: &str, lines: Vec<String>) -> Vec<String> {
-    let names = std::iter::once(name).chain(std::iter::repeat(""));
-    names.zip(lines).map(|(name, line)| format!("{name:<NAMES$}{line}")).collect()
-}
-
-/// Breaks at spaces; a single longer word stays whole.
-fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let line = lines.last_mut().expect("there is always a last line");
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.chars().count() + 1 + word.chars().count() <= width {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(format!("{indent}{word}"));
-        }
-    }
-    lines
 }
 
 fn percent(part: u64, whole: u64) -> String {
@@ -327,21 +273,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_words_stay_whole_and_lines_stay_narrow() {
-        let lines = wrap("a bb ccc dddddddddd e", 6, "  ");
-        assert_eq!(lines, ["a bb", "  ccc", "  dddddddddd", "  e"]);
-    }
-
-    #[test]
     fn percentiles_need_samples_beyond_them() {
         assert_eq!(enough(Some(5_000), 99, 100), "–");
         assert_eq!(enough(Some(5_000), 100, 100), "5.00µs");
-    }
-
-    #[test]
-    fn names_stand_only_beside_the_first_line() {
-        let lines = entry("cpu", vec!["a".into(), "b".into()]);
-        assert_eq!(lines, ["cpu           a", "              b"]);
-        assert!(entry("cpu", vec![]).is_empty());
     }
 }

@@ -1,0 +1,251 @@
+//! Can the numbers be trusted, and what do they suggest?
+//!
+//! A [`Reason`] makes a run INVALID: the generator or the measurement fell short. [`Advice`] is
+//! about what was measured and leaves the verdict alone.
+
+use super::pace::Pace;
+use crate::model::evidence::{Conntrack, Evidence};
+use crate::model::load::{Load, Observe};
+use crate::model::outcome::{Outcome, Phase};
+use crate::model::result::RunResult;
+use crate::model::verdict::{Advice, Reason};
+
+/// Lateness of the generator that is still tolerated, p99.
+pub const LAG_P99_MAX_NS: u64 = 1_000_000;
+/// Share of the planned rate that must be reached.
+pub const RATE_SHARE_MIN: f64 = 0.99;
+/// Samples below which a p99 means nothing.
+pub const SAMPLES_MIN: u64 = 100;
+/// Share of the conntrack table that is called nearly full.
+const CONNTRACK_NEARLY_FULL: f64 = 0.9;
+
+/// Why `result` cannot be trusted; empty if it can.
+pub fn reasons(result: &RunResult) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if result.interrupted {
+        reasons.push(Reason::Interrupted);
+    }
+    reasons.extend(generator_lag(result));
+    reasons.extend(rate_not_reached(result));
+    let outcome = |outcome| some(result.outcomes.of(outcome));
+    reasons.extend(outcome(Outcome::Shed).map(|count| Reason::Shed { count }));
+    reasons.extend(too_few_samples(result));
+    reasons.extend(outcome(Outcome::ClockError).map(|count| Reason::ClockErrors { count }));
+    reasons.extend(some(result.clipped).map(|count| Reason::Clipped { count }));
+    let unaccounted = result.outcomes.attempted.abs_diff(result.outcomes.finished());
+    reasons.extend(some(unaccounted).map(|count| Reason::Unaccounted { count }));
+    reasons
+}
+
+/// What was noticed in `result`.
+pub fn advice(result: &RunResult) -> Vec<Advice> {
+    let outcome = |outcome| some(result.outcomes.of(outcome));
+    let mut advice = Vec::new();
+    advice.extend(queue_advice(&result.evidence));
+    let schedule = result.evidence.retransmission_schedule.unwrap_or_default();
+    let on_schedule = some(schedule.connect.max(schedule.accept_delay));
+    advice.extend(on_schedule.map(|count| Advice::RetransmissionSchedule { count }));
+    advice.extend(result.evidence.conntrack.and_then(conntrack_advice));
+    advice.extend(outcome(Outcome::Refused).map(|count| Advice::Refused { count }));
+    advice.extend(outcome(Outcome::NeverAccepted).map(|count| Advice::NeverAccepted { count }));
+    advice.extend(outcome(Outcome::StampInvalid).map(|count| Advice::StampInvalid { count }));
+    let ports = outcome(Outcome::LocalPortExhausted);
+    advice.extend(ports.map(|count| Advice::LocalPortExhausted { count }));
+    advice.extend(outcome(Outcome::FdLimit).map(|count| Advice::FdLimit { count }));
+    advice.extend(some(result.censored).map(|count| Advice::Unfinished { count }));
+    let missed = some(result.evidence.samples_missed);
+    advice.extend(missed.map(|count| Advice::SamplesMissed { count }));
+    if result.samples(Phase::AcceptDelay) == 0 && result.samples(Phase::Connect) > 0 {
+        advice.push(Advice::AcceptNotObserved);
+    }
+    advice
+}
+
+/// A burst cannot enter at one instant, but must have entered before the next is due. A closed
+/// loop has no plan to be late for.
+fn generator_lag(result: &RunResult) -> Option<Reason> {
+    let limit_ns = lag_limit_ns(result.load.as_ref()?)?;
+    let p99_ns = result.sampled(Phase::GeneratorLag)?.p99?;
+    (p99_ns > limit_ns).then_some(Reason::GeneratorLag { p99_ns, limit_ns })
+}
+
+fn lag_limit_ns(load: &Load) -> Option<u64> {
+    match load.shape.as_str() {
+        "rate" => Some(LAG_P99_MAX_NS),
+        "burst" => load.every_ns,
+        _ => None,
+    }
+}
+
+/// An interrupted run did not have the time its plan needed.
+fn rate_not_reached(result: &RunResult) -> Option<Reason> {
+    let Pace { target, achieved } = Pace::of(result).filter(|_| !result.interrupted)?;
+    (achieved < RATE_SHARE_MIN * target).then_some(Reason::RateNotReached { target, achieved })
+}
+
+/// Where nobody observed accepts, connects are what there is.
+fn too_few_samples(result: &RunResult) -> Option<Reason> {
+    let phase = match result.target.observe {
+        Observe::None => Phase::Connect,
+        Observe::Auto | Observe::Stamp | Observe::Diag => Phase::AcceptDelay,
+    };
+    let (count, needed) = (result.samples(phase), SAMPLES_MIN);
+    (count < needed).then_some(Reason::TooFewSamples { phase, count, needed })
+}
+
+fn queue_advice(evidence: &Evidence) -> Vec<Advice> {
+    let Some(kernel) = evidence.kernel else { return Vec::new() };
+    let mut advice = Vec::new();
+    let limit = evidence.accept_queue.map(|queue| queue.limit);
+    let somaxconn = evidence.settings.somaxconn;
+    let overflowed = some(kernel.listen_overflows);
+    advice.extend(overflowed.map(|count| Advice::AcceptQueueOverflowed {
+        count,
+        limit,
+        somaxconn,
+    }));
+    let (cookies, dropped) = (kernel.syncookies_sent, kernel.tcp_req_q_full_drop);
+    advice.extend(some(cookies + dropped).map(|_| Advice::SynQueueFull { cookies, dropped }));
+    advice
+}
+
+fn conntrack_advice(table: Conntrack) -> Option<Advice> {
+    let (peak, limit) = (table.count_peak, table.limit);
+    if let Some(count) = some(table.drop + table.insert_failed + table.early_drop) {
+        return Some(Advice::ConntrackLost { count });
+    }
+    let full = approx(peak) > CONNTRACK_NEARLY_FULL * approx(limit);
+    full.then_some(Advice::ConntrackNearlyFull { peak, limit })
+}
+
+fn some(count: u64) -> Option<u64> {
+    (count > 0).then_some(count)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shares need no more than 53 bits")]
+fn approx(n: u64) -> f64 {
+    n as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::evidence::{KernelCounters, RetransmissionSchedule};
+    use crate::model::histogram::{Summary, new_histogram};
+    use crate::model::load::Arrivals;
+
+    fn load(shape: &str) -> Load {
+        Load { shape: shape.into(), ..Load::default() }
+    }
+
+    fn rate(per_second: f64) -> Load {
+        Load { rate: Some(per_second), arrivals: Some(Arrivals::Constant), ..load("rate") }
+    }
+
+    fn summary(n: u64, ns: u64) -> Summary {
+        let mut histogram = new_histogram();
+        histogram.record_n(ns, n).unwrap();
+        Summary::of(&histogram)
+    }
+
+    /// `n` connections, 1 ms apart, each `lag_ns` late and accepted after 10 µs.
+    fn run(load: Load, n: u64, lag_ns: u64) -> RunResult {
+        let mut result = RunResult { load: Some(load), ..RunResult::default() };
+        result.target.observe = Observe::Diag;
+        result.outcomes.attempted = n;
+        result.outcomes.ended = [("completed".into(), n)].into();
+        let last_ns = n.saturating_sub(1) * 1_000_000;
+        result.generator.last_intended_ns = last_ns;
+        result.generator.last_called_ns = last_ns + lag_ns;
+        result.histograms = [
+            ("generator_lag".into(), summary(n, lag_ns.max(1))),
+            ("connect".into(), summary(n, 9_000)),
+            ("accept_delay".into(), summary(n, 10_000)),
+        ]
+        .into();
+        result
+    }
+
+    fn codes<T: serde::Serialize>(found: &[T]) -> Vec<String> {
+        let code = |found: &T| serde_json::to_value(found).unwrap()["code"].clone();
+        found.iter().map(|found| code(found).as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_punctual_run_is_valid() {
+        let by_count = Load { connections: Some(1000), ..rate(1000.0) };
+        assert_eq!(reasons(&run(by_count, 1000, 5_000)), []);
+        let by_time = Load { duration_ns: Some(1_000_000_000), ..rate(1000.0) };
+        assert_eq!(reasons(&run(by_time, 1000, 5_000)), []);
+    }
+
+    #[test]
+    fn lateness_counts_against_the_shape_that_planned_it() {
+        let late = |load| codes(&reasons(&run(load, 1000, 1_500_000)));
+        assert_eq!(late(Load { connections: Some(1000), ..rate(1000.0) }), ["generator_lag"]);
+        assert!(late(load("burst")).is_empty());
+        assert!(late(Load { every_ns: Some(1_000_000_000), ..load("burst") }).is_empty());
+        let often = Load { every_ns: Some(1_000_000), ..load("burst") };
+        assert_eq!(late(often), ["generator_lag"]);
+        assert!(late(load("closed")).is_empty());
+    }
+
+    #[test]
+    fn a_rate_that_was_not_reached_is_named_with_what_was() {
+        let second = Some(1_000_000_000);
+        let half = run(Load { duration_ns: second, ..rate(2000.0) }, 1000, 0);
+        let expected = Reason::RateNotReached { target: 2000.0, achieved: 1000.0 };
+        assert_eq!(reasons(&half), [expected]);
+        // The number of Poisson arrivals varies by chance: what was drawn is the plan.
+        let poisson =
+            Load { arrivals: Some(Arrivals::Poisson), duration_ns: second, ..rate(1050.0) };
+        assert_eq!(reasons(&run(poisson, 1000, 0)), []);
+    }
+
+    #[test]
+    fn whatever_was_lost_invalidates() {
+        let mut result = run(load("closed"), 50, 0);
+        result.outcomes.attempted += 3;
+        result.outcomes.ended.extend([("shed".into(), 1), ("clock_error".into(), 1)]);
+        result.clipped = 1;
+        let expected = ["shed", "too_few_samples", "clock_errors", "clipped", "unaccounted"];
+        assert_eq!(codes(&reasons(&result)), expected);
+    }
+
+    #[test]
+    fn an_interrupted_run_is_not_blamed_for_its_rate() {
+        let planned = Load { duration_ns: Some(10_000_000_000), ..rate(1000.0) };
+        let result = RunResult { interrupted: true, ..run(planned, 500, 0) };
+        assert_eq!(reasons(&result), [Reason::Interrupted]);
+    }
+
+    #[test]
+    fn evidence_turns_into_advice() {
+        let mut result = run(load("closed"), 1, 0);
+        result.histograms.remove("accept_delay");
+        result.outcomes.ended.insert("refused".into(), 1);
+        result.censored = 1;
+        result.evidence = Evidence {
+            kernel: Some(KernelCounters {
+                listen_overflows: 197,
+                syncookies_sent: 2,
+                ..KernelCounters::default()
+            }),
+            conntrack: Some(Conntrack { count_peak: 95, limit: 100, ..Conntrack::default() }),
+            retransmission_schedule: Some(RetransmissionSchedule { connect: 1, accept_delay: 0 }),
+            samples_missed: 3,
+            ..Evidence::default()
+        };
+        let expected = [
+            "accept_queue_overflowed",
+            "syn_queue_full",
+            "retransmission_schedule",
+            "conntrack_nearly_full",
+            "refused",
+            "unfinished",
+            "samples_missed",
+            "accept_not_observed",
+        ];
+        assert_eq!(codes(&advice(&result)), expected);
+    }
+}

@@ -1,0 +1,195 @@
+//! Histograms of nanoseconds: one set of bounds for all, so that any of them merge exactly.
+
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
+use serde::{Deserialize, Serialize};
+
+/// Smallest value of every histogram, nanoseconds.
+pub const LOWEST_NS: u64 = 1;
+/// Largest value of every histogram, nanoseconds: 300 s. What is larger is clipped and counted.
+pub const HIGHEST_NS: u64 = 300_000_000_000;
+/// Significant digits of every histogram.
+pub const DIGITS: u8 = 3;
+
+/// An empty histogram of the bounds that all results share, so that any of them merge exactly.
+pub fn new_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, DIGITS).expect("constant bounds are valid")
+}
+
+/// A quantile of a histogram that has samples.
+pub fn quantile(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
+    (!histogram.is_empty()).then(|| histogram.value_at_quantile(quantile))
+}
+
+/// A histogram as the result file has it: numbers to read, and all of it to merge. Percentiles are
+/// absent without samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Always `ns`.
+    pub unit: String,
+    /// Samples.
+    pub count: u64,
+    /// Smallest sample.
+    pub min: Option<u64>,
+    /// Mean.
+    pub mean: Option<f64>,
+    /// Standard deviation.
+    pub stdev: Option<f64>,
+    /// Median.
+    pub p50: Option<u64>,
+    /// 90th percentile.
+    pub p90: Option<u64>,
+    /// 99th percentile.
+    pub p99: Option<u64>,
+    /// 99.9th percentile.
+    pub p99_9: Option<u64>,
+    /// 99.99th percentile.
+    pub p99_99: Option<u64>,
+    /// Largest sample.
+    pub max: Option<u64>,
+    /// The histogram: HdrHistogram V2, DEFLATE, base64.
+    pub hdr_v2_deflate_base64: String,
+}
+
+/// The payload of a [`Summary`] is not a histogram of these bounds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HistogramError {
+    /// Not base64, not DEFLATE, or not HdrHistogram V2.
+    #[error("the histogram's payload is damaged: {0}")]
+    Damaged(String),
+    /// Other bounds or another precision: it would not merge exactly.
+    #[error(
+        "the histogram has other bounds ({low} to {high}, {digits} digits) than this program's \
+         ({LOWEST_NS} to {HIGHEST_NS} ns, {DIGITS} digits), so it cannot be merged exactly"
+    )]
+    Bounds {
+        /// Its smallest value.
+        low: u64,
+        /// Its largest value.
+        high: u64,
+        /// Its significant digits.
+        digits: u8,
+    },
+}
+
+impl Summary {
+    /// Summarises a histogram of nanoseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        let sampled = !histogram.is_empty();
+        let at = |q| quantile(histogram, q);
+        Self {
+            unit: "ns".into(),
+            count: histogram.len(),
+            min: sampled.then(|| histogram.min()),
+            mean: sampled.then(|| histogram.mean()),
+            stdev: sampled.then(|| histogram.stdev()),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            p99_99: at(0.9999),
+            max: sampled.then(|| histogram.max()),
+            hdr_v2_deflate_base64: PackedHistogram::of(histogram).hdr_v2_deflate_base64(),
+        }
+    }
+
+    /// The histogram itself.
+    ///
+    /// # Errors
+    /// [`HistogramError`] when the payload is damaged, or of other bounds.
+    pub fn histogram(&self) -> Result<Histogram<u64>, HistogramError> {
+        let damaged = |error: &dyn std::fmt::Debug| HistogramError::Damaged(format!("{error:?}"));
+        let bytes = STANDARD.decode(&self.hdr_v2_deflate_base64).map_err(|e| damaged(&e))?;
+        let read = Deserializer::new().deserialize(&mut bytes.as_slice());
+        let histogram: Histogram<u64> = read.map_err(|e| damaged(&e))?;
+        let (low, high, digits) = (histogram.low(), histogram.high(), histogram.sigfig());
+        if (low, high, digits) != (LOWEST_NS, HIGHEST_NS, DIGITS) {
+            return Err(HistogramError::Bounds { low, high, digits });
+        }
+        Ok(histogram)
+    }
+}
+
+/// A histogram made small while a run goes on. Compressing it takes ten times as long and is left
+/// until the generator does not miss the time.
+#[derive(Debug, Clone)]
+pub struct PackedHistogram {
+    /// HdrHistogram V2.
+    v2: Vec<u8>,
+}
+
+impl PackedHistogram {
+    /// Packs the samples.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        let mut v2 = Vec::new();
+        let written = V2Serializer::new().serialize(histogram, &mut v2);
+        written.expect("a vector takes every write and the bounds fit the format");
+        Self { v2 }
+    }
+
+    /// The samples again.
+    pub fn unpack(&self) -> Histogram<u64> {
+        let read = Deserializer::new().deserialize(&mut self.v2.as_slice());
+        read.expect("only histograms are packed")
+    }
+
+    /// HdrHistogram V2, DEFLATE, base64: the payload that all readers of interval logs take.
+    fn hdr_v2_deflate_base64(&self) -> String {
+        let mut compressor = ZlibEncoder::new(Vec::new(), Compression::default());
+        let deflated = compressor.write_all(&self.v2).and_then(|()| compressor.finish());
+        let deflated = deflated.expect("a vector takes every write");
+        let len = u32::try_from(deflated.len()).expect("an encoded histogram is small");
+        let head = [V2_COMPRESSED_COOKIE.to_be_bytes(), len.to_be_bytes()].concat();
+        STANDARD.encode([head, deflated].concat())
+    }
+}
+
+/// What a compressed histogram begins with (AbstractHistogram.java of HdrHistogram).
+const V2_COMPRESSED_COOKIE: u32 = 0x1c84_9314;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some() -> Histogram<u64> {
+        let mut histogram = new_histogram();
+        [3, 4_000, 5_000_000].iter().for_each(|&ns| histogram.saturating_record(ns));
+        histogram
+    }
+
+    #[test]
+    fn a_summary_holds_the_whole_histogram() {
+        let summary = Summary::of(&some());
+        assert_eq!(summary.histogram().unwrap(), some());
+        assert_eq!((summary.count, summary.min, summary.max), (3, Some(3), Some(5_001_215)));
+        assert_eq!(PackedHistogram::of(&some()).unpack(), some());
+    }
+
+    #[test]
+    fn no_samples_have_no_percentiles() {
+        let summary = Summary::of(&new_histogram());
+        assert_eq!((summary.count, summary.p50, summary.max, summary.mean), (0, None, None, None));
+        assert!(summary.histogram().unwrap().is_empty());
+    }
+
+    #[test]
+    fn damage_and_other_bounds_are_told_apart() {
+        let payload = |text: &str| Summary {
+            hdr_v2_deflate_base64: text.into(),
+            ..Summary::of(&new_histogram())
+        };
+        for text in ["", "!!", "HISTFAAAABx42pNpmSzMwMDAxAABzFCaEUoz2X"] {
+            let read = payload(text).histogram();
+            assert!(matches!(read, Err(HistogramError::Damaged(_))), "{text}: {read:?}");
+        }
+        let other = Histogram::<u64>::new_with_bounds(1, 1_000_000, 2).unwrap();
+        let read = Summary::of(&other).histogram();
+        assert!(matches!(read, Err(HistogramError::Bounds { digits: 2, .. })), "{read:?}");
+    }
+}

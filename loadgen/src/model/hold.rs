@@ -1,0 +1,97 @@
+//! What came of holding many idle connections.
+
+use serde::{Deserialize, Serialize};
+
+/// The part of a result that only `loadgen hold` has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Connections asked for.
+    pub wanted: u32,
+    /// Of those, connected.
+    pub opened: u32,
+    /// Of those, whose message came back.
+    pub echoed: u32,
+    /// Of those, no longer open, or with something to be read, at the end.
+    pub lost: u32,
+    /// Processes that held them.
+    pub processes: usize,
+    /// Seconds until all were open.
+    pub opening_s: f64,
+    /// Seconds for which they were held.
+    pub held_s: f64,
+    /// The first failure of a connection.
+    pub first_error: Option<String>,
+    /// Connections of the server's port in the kernel's socket table, once all were open.
+    pub seen_by_kernel: Option<usize>,
+    /// The server's process, if it is visible.
+    pub server_pid: Option<u32>,
+    /// Memory before the first connection, after a warm-up of the pools.
+    pub before: MemoryUsage,
+    /// Memory with all connections open.
+    pub after: MemoryUsage,
+    /// What one connection adds.
+    pub bytes_per_connection: BytesPerConnection,
+    /// Probe connections made meanwhile that failed; those that succeeded are in the histogram
+    /// `probe`.
+    pub probes_failed: u64,
+}
+
+/// Memory in use at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryUsage {
+    /// Resident memory of the server's process; `None` if that is not on this machine.
+    pub rss_kib: Option<u64>,
+    /// `Slab` of /proc/meminfo, the whole machine.
+    pub slab_kib: u64,
+    /// `SUnreclaim` of /proc/meminfo: the part of it that is in use for good.
+    pub unreclaimable_kib: u64,
+    /// Memory of TCP buffers by /proc/net/sockstat, this network namespace.
+    pub tcp_kib: u64,
+}
+
+/// Growth between two readings over the number of connections, bytes; negative where memory was
+/// given back meanwhile.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct BytesPerConnection {
+    /// Resident memory of the server's process.
+    pub user_space: Option<f64>,
+    /// Kernel slab, both ends.
+    pub kernel_slab: f64,
+    /// The unreclaimable part of it.
+    pub kernel_unreclaimable: f64,
+    /// TCP buffers.
+    pub tcp_buffers: f64,
+}
+
+impl BytesPerConnection {
+    /// Between two readings with that many connections added.
+    pub fn of(before: &MemoryUsage, after: &MemoryUsage, connections: u32) -> Self {
+        let each = |from: u64, to: u64| bytes_each(from, to, connections);
+        Self {
+            user_space: before.rss_kib.zip(after.rss_kib).map(|(from, to)| each(from, to)),
+            kernel_slab: each(before.slab_kib, after.slab_kib),
+            kernel_unreclaimable: each(before.unreclaimable_kib, after.unreclaimable_kib),
+            tcp_buffers: each(before.tcp_kib, after.tcp_kib),
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+fn bytes_each(before_kib: u64, after_kib: u64, connections: u32) -> f64 {
+    (after_kib as f64 - before_kib as f64) * 1024.0 / f64::from(connections.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_shared_by_the_connections() {
+        let before = MemoryUsage { rss_kib: Some(100), slab_kib: 50, ..MemoryUsage::default() };
+        let after = MemoryUsage { rss_kib: Some(110), slab_kib: 40, ..MemoryUsage::default() };
+        let each = BytesPerConnection::of(&before, &after, 1024);
+        assert_eq!((each.user_space, each.kernel_slab), (Some(10.0), -10.0));
+        let nobody = BytesPerConnection::of(&before, &after, 0);
+        assert_eq!(nobody.user_space, Some(10.0 * 1024.0));
+    }
+}

@@ -1,0 +1,204 @@
+//! How an attempt can end, and what is measured of one.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How an attempt ended. Every attempt has exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Accepted as far as observed, all messages echoed.
+    Completed,
+    /// The peer answered the SYN with RST (ECONNREFUSED).
+    Refused,
+    /// No connection within the timeout: the SYN or its answer was dropped.
+    ConnectTimeout,
+    /// Established, then reset by the peer.
+    ResetAfterConnect,
+    /// Established, but no sign of an accept within the timeout.
+    NeverAccepted,
+    /// The first bytes were not a stamp although one was required.
+    StampInvalid,
+    /// Echoed bytes differ from those sent.
+    EchoMismatch,
+    /// The echo did not come back within the timeout.
+    EchoTimeout,
+    /// No free port for this source and destination (EADDRNOTAVAIL).
+    LocalPortExhausted,
+    /// No descriptor (EMFILE, ENFILE) or no kernel memory (ENOBUFS, ENOMEM) left for a socket at
+    /// this end: its own machine is short of something, and the server has nothing to do with it.
+    FdLimit,
+    /// No route (ENETUNREACH, EHOSTUNREACH).
+    Unreachable,
+    /// Clocks contradict each other: accepted before connect was called, or after the answer.
+    ClockError,
+    /// Not attempted: `--max-in-flight` connections were open already.
+    Shed,
+    /// Still going when the run ended.
+    Unfinished,
+}
+
+impl Outcome {
+    /// All, in the order of the result file.
+    pub const ALL: [Self; 14] = [
+        Self::Completed,
+        Self::Refused,
+        Self::ConnectTimeout,
+        Self::ResetAfterConnect,
+        Self::NeverAccepted,
+        Self::StampInvalid,
+        Self::EchoMismatch,
+        Self::EchoTimeout,
+        Self::LocalPortExhausted,
+        Self::FdLimit,
+        Self::Unreachable,
+        Self::ClockError,
+        Self::Shed,
+        Self::Unfinished,
+    ];
+
+    /// The name in results and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Refused => "refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ResetAfterConnect => "reset_after_connect",
+            Self::NeverAccepted => "never_accepted",
+            Self::StampInvalid => "stamp_invalid",
+            Self::EchoMismatch => "echo_mismatch",
+            Self::EchoTimeout => "echo_timeout",
+            Self::LocalPortExhausted => "local_port_exhausted",
+            Self::FdLimit => "fd_limit",
+            Self::Unreachable => "unreachable",
+            Self::ClockError => "clock_error",
+            Self::Shed => "shed",
+            Self::Unfinished => "unfinished",
+        }
+    }
+}
+
+/// A measured duration with a histogram of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// connect called → accepted: the primary histogram.
+    AcceptDelay,
+    /// intended → accepted: what a caller experienced who wanted in at the intended instant.
+    AcceptResponse,
+    /// connect called → established.
+    Connect,
+    /// established → accepted, where positive.
+    PostConnectWait,
+    /// intended → connect called: the generator's own lateness.
+    GeneratorLag,
+    /// connect called → first byte from the server.
+    FirstByte,
+    /// Send of a message → its last byte is back.
+    EchoRtt,
+    /// Width of the bracket in which a diag observation saw the accept.
+    DiagResolution,
+}
+
+impl Phase {
+    /// All, in the order of the report.
+    pub const ALL: [Self; 8] = [
+        Self::AcceptDelay,
+        Self::AcceptResponse,
+        Self::Connect,
+        Self::PostConnectWait,
+        Self::GeneratorLag,
+        Self::FirstByte,
+        Self::EchoRtt,
+        Self::DiagResolution,
+    ];
+
+    /// The name in results and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AcceptDelay => "accept_delay",
+            Self::AcceptResponse => "accept_response",
+            Self::Connect => "connect",
+            Self::PostConnectWait => "post_connect_wait",
+            Self::GeneratorLag => "generator_lag",
+            Self::FirstByte => "first_byte",
+            Self::EchoRtt => "echo_rtt",
+            Self::DiagResolution => "diag_resolution",
+        }
+    }
+}
+
+/// Attempts and how they ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcomes {
+    /// Arrivals outside the warm-up.
+    pub attempted: u64,
+    /// How many of them ended in which way, each a field of its own. Names that this version does
+    /// not know are kept.
+    #[serde(flatten)]
+    pub ended: BTreeMap<String, u64>,
+}
+
+impl Outcomes {
+    /// Attempts that ended so.
+    pub fn of(&self, outcome: Outcome) -> u64 {
+        self.ended.get(outcome.name()).copied().unwrap_or(0)
+    }
+
+    /// Attempts that ended.
+    pub fn finished(&self) -> u64 {
+        self.ended.values().sum()
+    }
+
+    /// The sum of both.
+    #[must_use]
+    pub fn merged(&self, other: &Self) -> Self {
+        let mut sum = self.clone();
+        sum.attempted += other.attempted;
+        for (name, count) in &other.ended {
+            *sum.ended.entry(name.clone()).or_default() += count;
+        }
+        sum
+    }
+}
+
+/// An error number and how often it was behind an outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrnoCount {
+    /// How the attempts ended.
+    pub outcome: String,
+    /// The number (errno(3)).
+    pub errno: i32,
+    /// Its text.
+    pub message: String,
+    /// How often.
+    pub count: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enums_index_their_own_tables() {
+        for (i, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, i);
+            let serialised = serde_json::to_value(outcome).unwrap();
+            assert_eq!(serialised, outcome.name());
+        }
+        for (i, phase) in Phase::ALL.into_iter().enumerate() {
+            assert_eq!(phase as usize, i);
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.name());
+        }
+    }
+
+    #[test]
+    fn outcomes_add_up_by_name() {
+        let one = Outcomes { attempted: 2, ended: [("shed".into(), 2)].into() };
+        let two = Outcomes { attempted: 3, ended: [("shed".into(), 1), ("new".into(), 2)].into() };
+        let sum = one.merged(&two);
+        assert_eq!((sum.attempted, sum.finished(), sum.of(Outcome::Shed)), (5, 5, 3));
+        assert_eq!(sum.of(Outcome::Completed), 0);
+    }
+}

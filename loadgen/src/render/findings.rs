@@ -1,0 +1,198 @@
+//! The text of each reason and each piece of advice: what was found, and what to do.
+
+use super::units;
+use crate::model::histogram::HIGHEST_NS;
+use crate::model::verdict::{Advice, Finding, Reason, Verdict};
+
+/// A reason with its text.
+pub fn reason(reason: &Reason) -> Finding {
+    Finding::of(reason, reason_text(reason))
+}
+
+/// A piece of advice with its text.
+pub fn advice(advice: &Advice) -> Finding {
+    Finding::of(advice, format!("{}: {}", noticed(advice), meaning(advice)))
+}
+
+/// The verdict on what has no measurement to judge: valid unless it was cut off.
+pub fn only_interruption(interrupted: bool) -> Verdict {
+    let reasons = interrupted.then(|| reason(&Reason::Interrupted));
+    Verdict::of(reasons.into_iter().collect(), Vec::new())
+}
+
+fn reason_text(reason: &Reason) -> String {
+    match *reason {
+        Reason::Interrupted => "the run was interrupted: the report is partial".into(),
+        Reason::ServerEnded => {
+            "the embedded server ended during the run: what came later measured nothing".into()
+        }
+        Reason::GeneratorFailed => {
+            "a generator thread gave up: the numbers end where it did".into()
+        }
+        Reason::GeneratorLag { p99_ns, limit_ns } => format!(
+            "the generator was late by {} at p99 (limit {}): lower the rate, add --threads, or \
+             give it CPUs of its own with --cpus",
+            units::duration(p99_ns),
+            units::duration(limit_ns)
+        ),
+        Reason::RateNotReached { target, achieved } => format!(
+            "{} connects per second were reached of {} planned: lower the rate or add --threads",
+            units::rate(achieved),
+            units::rate(target)
+        ),
+        Reason::Shed { count } => format!(
+            "{} over --max-in-flight were not attempted: the server does not keep up at this \
+             rate, or raise --max-in-flight",
+            units::plural(count, "arrival")
+        ),
+        Reason::TooFewSamples { phase, count, needed } => format!(
+            "{} of {} are too few for percentiles: run longer (at least {needed})",
+            units::plural(count, "sample"),
+            phase.name()
+        ),
+        Reason::ClockErrors { count } => format!(
+            "{} between client and server: the two do not share a clock, use --observe diag or \
+             run both on one host",
+            units::plural(count, "clock contradiction")
+        ),
+        Reason::Clipped { count } => format!(
+            "{} exceeded {} and were cut to it: shorten --timeout",
+            units::plural(count, "sample"),
+            units::duration(HIGHEST_NS)
+        ),
+        Reason::Unaccounted { count } => format!(
+            "{} ended without an outcome: this is a defect of loadgen, please report it",
+            units::plural(count, "attempt")
+        ),
+    }
+}
+
+fn noticed(advice: &Advice) -> String {
+    let nouns = |count, noun| units::plural(count, noun);
+    match *advice {
+        Advice::AcceptQueueOverflowed { count, limit, somaxconn } => {
+            overflow(count, limit, somaxconn)
+        }
+        Advice::RetransmissionSchedule { count } => {
+            format!("{} at 1, 2, 3, 4, 5, 7 or 11 s", verb(count, "sample", "sits", "sit"))
+        }
+        Advice::SynQueueFull { cookies, dropped } => syn_queue(cookies, dropped),
+        Advice::ConntrackLost { count } => {
+            format!("connection tracking dropped {}", nouns(count, "packet"))
+        }
+        Advice::ConntrackNearlyFull { peak, limit } => conntrack(peak, limit),
+        Advice::Unfinished { count } => format!("{} had not ended", nouns(count, "wait")),
+        Advice::NeverAccepted { count } => {
+            format!("{} established but not accepted in time", was(count, "connection"))
+        }
+        Advice::Refused { count } => format!("{} refused", was(count, "connection")),
+        Advice::LocalPortExhausted { count } => {
+            format!("{} found no free local port", nouns(count, "attempt"))
+        }
+        Advice::FdLimit { count } => {
+            format!("{} found no descriptor or memory", nouns(count, "attempt"))
+        }
+        Advice::StampInvalid { count } => {
+            format!("{} did not begin with a stamp", nouns(count, "connection"))
+        }
+        Advice::SamplesMissed { count } => {
+            format!("the kernel had no memory for {}", nouns(count, "sample"))
+        }
+        Advice::AcceptNotObserved => "no accept was observed, so there is no accept_delay".into(),
+    }
+}
+
+/// What it means, or what to do about it.
+fn meaning(advice: &Advice) -> &'static str {
+    match advice {
+        Advice::AcceptQueueOverflowed { .. } => "raise the server's backlog, or accept faster",
+        Advice::RetransmissionSchedule { .. } => {
+            "there the kernel repeats a dropped SYN or handshake; that wait is its retry timer, \
+             not the server's work"
+        }
+        Advice::SynQueueFull { .. } => {
+            "raise the server's backlog; with cookies a connection may look established and never \
+             be accepted"
+        }
+        Advice::ConntrackLost { .. } => {
+            "raise net.netfilter.nf_conntrack_max or run in a network namespace of its own"
+        }
+        Advice::ConntrackNearlyFull { .. } => {
+            "when it is full the kernel drops SYNs silently; lower the rate or raise \
+             net.netfilter.nf_conntrack_max"
+        }
+        Advice::Unfinished { .. } => "in accept_response they count as \"at least this long\"",
+        Advice::NeverAccepted { .. } => {
+            "the server stopped accepting, or the kernel lost them (SYN cookies)"
+        }
+        Advice::Refused { .. } => {
+            "nothing listens at the address, or the server closed its listener"
+        }
+        Advice::LocalPortExhausted { .. } => {
+            "add addresses with --source (127.1.0.0/24 works on loopback without set-up) or use \
+             --close rst"
+        }
+        Advice::FdLimit { .. } => {
+            "lower --max-in-flight, or raise ulimit -n or what the kernel may use for sockets \
+             (net.ipv4.tcp_mem, the memory limit of a container)"
+        }
+        Advice::StampInvalid { .. } => "start uring-echo serve with --stamp, or use --observe diag",
+        Advice::SamplesMissed { .. } => {
+            "the brackets around those accepts are wider, as diag_resolution shows; free some \
+             memory, or use --observe stamp with uring-echo"
+        }
+        Advice::AcceptNotObserved => {
+            "use --observe diag for a server in this network namespace, or stamp for uring-echo \
+             serve --stamp"
+        }
+    }
+}
+
+fn overflow(count: u64, limit: Option<u32>, somaxconn: Option<u64>) -> String {
+    let known = |n: Option<u64>| n.map_or_else(|| "unknown".into(), units::count);
+    format!(
+        "the accept queue overflowed {} (effective backlog {}, somaxconn {})",
+        units::plural(count, "time"),
+        known(limit.map(u64::from)),
+        known(somaxconn)
+    )
+}
+
+fn syn_queue(cookies: u64, dropped: u64) -> String {
+    let (cookies, dropped) = (units::plural(cookies, "SYN cookie"), units::plural(dropped, "SYN"));
+    format!("the SYN queue was full ({cookies} sent, {dropped} dropped)")
+}
+
+fn conntrack(peak: u64, limit: u64) -> String {
+    let (peak, limit) = (units::count(peak), units::count(limit));
+    format!("connection tracking held {peak} of {limit} entries")
+}
+
+fn was(n: u64, noun: &str) -> String {
+    verb(n, noun, "was", "were")
+}
+
+fn verb(n: u64, noun: &str, one: &str, many: &str) -> String {
+    format!("{} {}", units::plural(n, noun), if n == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_name_the_numbers_and_the_remedy() {
+        let late = reason(&Reason::GeneratorLag { p99_ns: 1_500_000, limit_ns: 1_000_000 });
+        assert_eq!(late.code, "generator_lag");
+        assert!(late.text.contains("1.50ms") && late.text.contains("--cpus"), "{late:?}");
+        let slow = reason(&Reason::RateNotReached { target: 2000.0, achieved: 1000.0 });
+        assert!(slow.text.starts_with("1,000 connects per second were reached of 2,000"));
+        let full =
+            advice(&Advice::AcceptQueueOverflowed { count: 197, limit: Some(5), somaxconn: None });
+        assert!(full.text.contains("197 times (effective backlog 5, somaxconn unknown)"));
+        assert_eq!(
+            advice(&Advice::Refused { count: 1 }).text.split(':').next(),
+            Some("1 connection was refused")
+        );
+    }
+}
