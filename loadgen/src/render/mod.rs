@@ -6,5 +6,6 @@ pub mod hlog;
 pub mod output;
 pub mod plot;
 pub mod progress;
+pub mod svg;
 pub mod terminal;
 pub mod units;
