@@ -1,5 +1,7 @@
-//! What follows from a result: pure functions over [`RunResult`](crate::model::result::RunResult).
+//! What follows from a result: pure functions over [`RunResult`](crate::model::result::RunResult),
+//! and the statistics with which results are compared.
 
 pub mod pace;
 pub mod retransmission;
+pub mod statistics;
 pub mod verdict;
