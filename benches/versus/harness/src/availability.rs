@@ -1,4 +1,4 @@
-//! The roll call: every candidate is started once and has to echo, before any is measured.
+//! Who can take part: every candidate is started once and has to echo, before any is measured.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,14 +11,14 @@ use crate::bench::Bench;
 use crate::builds::workspace;
 use crate::candidate::{CANDIDATES, Candidate, Program};
 use crate::machine::locked_versions;
-use crate::report::Presence;
+use crate::report::Availability;
 use crate::server::{Server, Work};
 
-const PATIENCE: Duration = Duration::from_secs(2);
-const WORDS: [u8; 1024] = [0x5a; 1024];
+const TIMEOUT: Duration = Duration::from_secs(2);
+const MESSAGE: [u8; 1024] = [0x5a; 1024];
 
 /// Starts each of those named (all if none is), and says loudly who is missing and why.
-pub(crate) fn call(bench: &Bench, named: &[String]) -> Vec<(&'static Candidate, Presence)> {
+pub(crate) fn check(bench: &Bench, named: &[String]) -> Vec<(&'static Candidate, Availability)> {
     let wanted = |one: &&Candidate| named.is_empty() || named.iter().any(|it| it == one.name);
     let all = CANDIDATES.iter().filter(wanted);
     all.map(|candidate| {
@@ -26,7 +26,7 @@ pub(crate) fn call(bench: &Bench, named: &[String]) -> Vec<(&'static Candidate, 
         if let Some(why) = &missing {
             eprintln!("NOT AVAILABLE: {}: {why}", candidate.name);
         }
-        (candidate, presence(bench, candidate, missing))
+        (candidate, availability(bench, candidate, missing))
     })
     .collect()
 }
@@ -38,20 +38,20 @@ fn answer(bench: &Bench, candidate: &Candidate) -> Result<()> {
         return Ok(());
     }
     let mut stream = TcpStream::connect(server.addr)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(&WORDS)?;
-    let mut echo = [0; WORDS.len()];
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.write_all(&MESSAGE)?;
+    let mut echo = [0; MESSAGE.len()];
     stream.read_exact(&mut echo).context("no echo came back")?;
-    ensure!(echo == WORDS, "other bytes came back than were sent");
+    ensure!(echo == MESSAGE, "other bytes came back than were sent");
     Ok(())
 }
 
-fn presence(bench: &Bench, candidate: &Candidate, missing: Option<String>) -> Presence {
+fn availability(bench: &Bench, candidate: &Candidate, missing: Option<String>) -> Availability {
     let program = match candidate.program {
         Program::Built(name) | Program::System(name) | Program::Script { folder: name } => name,
         Program::Harness => "versus",
     };
-    Presence {
+    Availability {
         name: candidate.name,
         role: candidate.role,
         about: candidate.about,

@@ -17,9 +17,9 @@ use crate::stop;
 /// Lines of stderr that are kept to explain a failure.
 const KEPT: usize = 5;
 /// Between two looks at a program that is at work: rare, because looking takes CPU time.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_EVERY: Duration = Duration::from_millis(20);
 /// Between two looks at a program that was told to end.
-const LOOK_OFTEN: Duration = Duration::from_millis(2);
+const POLL_OFTEN: Duration = Duration::from_millis(2);
 /// Between two looks whether a signal has come.
 const SIGNALS_EVERY: Duration = Duration::from_millis(200);
 /// How long a program may take to end after SIGTERM.
@@ -69,8 +69,8 @@ impl Child {
     }
 
     /// Waits for a line on stderr that contains `word`.
-    pub(crate) fn wait_for(&mut self, word: &str, patience: Duration) -> Result<()> {
-        let until = Instant::now() + patience;
+    pub(crate) fn wait_for(&mut self, word: &str, timeout: Duration) -> Result<()> {
+        let until = Instant::now() + timeout;
         loop {
             stop::check()?;
             let left = until.saturating_duration_since(Instant::now());
@@ -79,11 +79,11 @@ impl Child {
                 Ok(line) => self.keep(line),
                 Err(RecvTimeoutError::Timeout) if left > SIGNALS_EVERY => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    let words = self.words();
-                    bail!("{}: no \"{word}\" within {patience:?}: {words}", self.name)
+                    let words = self.last_stderr();
+                    bail!("{}: no \"{word}\" within {timeout:?}: {words}", self.name)
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    let words = self.words();
+                    let words = self.last_stderr();
                     bail!("{} ended: {words}", self.name)
                 }
             }
@@ -95,7 +95,7 @@ impl Child {
     }
 
     /// The last it said on stderr, in one line.
-    pub(crate) fn words(&mut self) -> String {
+    pub(crate) fn last_stderr(&mut self) -> String {
         while let Ok(line) = self.lines.try_recv() {
             self.keep(line);
         }
@@ -103,14 +103,14 @@ impl Child {
     }
 
     /// Waits for its end by itself.
-    pub(crate) fn finish(mut self, patience: Duration) -> Result<Ended> {
-        let Some(status) = self.wait(patience, LOOK_EVERY, stop::check)? else {
-            let words = self.words();
-            bail!("{} did not end within {patience:?}: {words}", self.name);
+    pub(crate) fn finish(mut self, timeout: Duration) -> Result<Ended> {
+        let Some(status) = self.wait(timeout, POLL_EVERY, stop::check)? else {
+            let words = self.last_stderr();
+            bail!("{} did not end within {timeout:?}: {words}", self.name);
         };
         let output = self.output.take().context("output is taken once")?;
         let stdout = output.join().map_err(|_| anyhow!("the reading thread failed"))?;
-        Ok(Ended { status, stdout, stderr: self.words() })
+        Ok(Ended { status, stdout, stderr: self.last_stderr() })
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
@@ -120,11 +120,11 @@ impl Child {
 
     fn wait(
         &mut self,
-        patience: Duration,
+        timeout: Duration,
         look_every: Duration,
         go_on: impl Fn() -> Result<()>,
     ) -> Result<Option<ExitStatus>> {
-        let until = Instant::now() + patience;
+        let until = Instant::now() + timeout;
         loop {
             if let Some(status) = self.process.try_wait()? {
                 return Ok(Some(status));
@@ -152,7 +152,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         let asked = self.signal(Signal::TERM).is_ok();
-        if asked && matches!(self.wait(GRACE, LOOK_OFTEN, || Ok(())), Ok(Some(_))) {
+        if asked && matches!(self.wait(GRACE, POLL_OFTEN, || Ok(())), Ok(Some(_))) {
             return;
         }
         // Killing what has ended already fails, and that is what was wanted.

@@ -8,13 +8,13 @@ use anyhow::{Context, Result};
 use crate::process;
 
 /// The beginning of what is watched.
-pub(crate) struct Watch {
+pub(crate) struct CpuContention {
     begun: Instant,
     busy_ns: u64,
     own_ns: u64,
 }
 
-impl Watch {
+impl CpuContention {
     /// # Errors
     /// /proc cannot be read.
     pub(crate) fn begin() -> Result<Self> {
@@ -25,7 +25,7 @@ impl Watch {
     ///
     /// # Errors
     /// /proc cannot be read.
-    pub(crate) fn foreign_cpus(&self) -> Result<f64> {
+    pub(crate) fn other_cpus(&self) -> Result<f64> {
         let (busy, own) =
             (busy_ns()?.saturating_sub(self.busy_ns), own_ns()?.saturating_sub(self.own_ns));
         let foreign = busy.saturating_sub(own) as f64;

@@ -11,25 +11,25 @@ use rustix::thread::CpuSet;
 
 use crate::process;
 
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_EVERY: Duration = Duration::from_millis(20);
 const DAY_NS: u64 = 86_400_000_000_000;
 
-/// Looks at a process until it is finished.
-pub(crate) struct Meter {
+/// Readings at a process until it is finished.
+pub(crate) struct CpuMeter {
     enough: Arc<AtomicBool>,
-    looking: JoinHandle<Vec<Look>>,
+    looking: JoinHandle<Vec<Reading>>,
 }
 
 /// When, since 1970, and what the process had used by then; nanoseconds both.
 #[derive(Clone, Copy, Debug)]
-struct Look {
+struct Reading {
     at: u64,
     used: u64,
 }
 
-/// What a [`Meter`] saw, oldest first.
+/// What a [`CpuMeter`] saw, oldest first.
 #[derive(Debug)]
-pub(crate) struct Looks(Vec<Look>);
+pub(crate) struct Readings(Vec<Reading>);
 
 /// A stretch of time in nanoseconds; the begin is a time of the day in UTC.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,8 +38,8 @@ pub(crate) struct Window {
     pub(crate) length: u64,
 }
 
-impl Meter {
-    /// Looks at `pid` from `cpu`.
+impl CpuMeter {
+    /// Readings at `pid` from `cpu`.
     pub(crate) fn begin(pid: u32, cpu: usize) -> Self {
         let enough = Arc::new(AtomicBool::new(false));
         let done = Arc::clone(&enough);
@@ -51,7 +51,7 @@ impl Meter {
             let mut looks = Vec::new();
             while !done.load(Ordering::Relaxed) {
                 looks.extend(look(pid));
-                thread::sleep(LOOK_EVERY);
+                thread::sleep(POLL_EVERY);
             }
             looks
         });
@@ -60,20 +60,20 @@ impl Meter {
 
     /// # Errors
     /// The looking thread failed.
-    pub(crate) fn finish(self) -> Result<Looks> {
+    pub(crate) fn finish(self) -> Result<Readings> {
         self.enough.store(true, Ordering::Relaxed);
-        self.looking.join().map(Looks).map_err(|_| anyhow!("the looking thread failed"))
+        self.looking.join().map(Readings).map_err(|_| anyhow!("the looking thread failed"))
     }
 }
 
 /// Nothing once the process is gone.
-fn look(pid: u32) -> Option<Look> {
+fn look(pid: u32) -> Option<Reading> {
     let used = process::own_cpu_ns(pid).ok()?;
     let at = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-    Some(Look { at: at.as_nanos() as u64, used })
+    Some(Reading { at: at.as_nanos() as u64, used })
 }
 
-impl Looks {
+impl Readings {
     /// CPUs used on average over the middle half of `window`: whatever comes before and after a
     /// load is left out on both sides.
     pub(crate) fn cores(&self, window: Window) -> Option<f64> {
@@ -114,7 +114,8 @@ mod tests {
     fn only_the_middle_half_counts_even_past_midnight() {
         // Idle, then half a core from 100 to 300.
         let looks = [(0, 0), (100, 0), (300, 100), (400, 100)];
-        let looks = Looks(looks.map(|(at, used)| Look { at: DAY_NS - 50 + at, used }).to_vec());
+        let looks =
+            Readings(looks.map(|(at, used)| Reading { at: DAY_NS - 50 + at, used }).to_vec());
         let window = Window { begin: 40, length: 220 };
         assert_eq!(looks.cores(window), Some(0.5));
         assert_eq!(looks.cores(Window { begin: 900, length: 10 }), None);

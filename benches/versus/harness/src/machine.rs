@@ -29,7 +29,7 @@ pub(crate) struct Machine {
     pub(crate) client_cpu: usize,
     pub(crate) rounds: usize,
     /// CPUs that were busy with anything else while it was measured.
-    pub(crate) foreign_cpus: f64,
+    pub(crate) other_cpus: f64,
     pub(crate) limits: String,
     pub(crate) syscalls: &'static str,
     pub(crate) rust: String,
@@ -41,7 +41,7 @@ pub(crate) struct Setting {
     pub(crate) server_cpu: usize,
     pub(crate) client_cpu: usize,
     pub(crate) rounds: usize,
-    pub(crate) foreign_cpus: f64,
+    pub(crate) other_cpus: f64,
     pub(crate) syscalls: &'static str,
 }
 
@@ -64,7 +64,7 @@ impl Machine {
             server_cpu: setting.server_cpu,
             client_cpu: setting.client_cpu,
             rounds: setting.rounds,
-            foreign_cpus: setting.foreign_cpus,
+            other_cpus: setting.other_cpus,
             limits: limits(),
             syscalls: setting.syscalls,
             rust: said("rustc", &["--version"]),
@@ -88,7 +88,7 @@ impl Machine {
             ("compiler", self.rust.clone()),
             ("system calls", self.syscalls.to_owned()),
             ("rounds", self.rounds.to_string()),
-            ("other load", format!("{:.2} CPUs on average meanwhile", self.foreign_cpus)),
+            ("other load", format!("{:.2} CPUs on average meanwhile", self.other_cpus)),
         ]
     }
 }

@@ -1,23 +1,25 @@
 //! Runs uring-echo beside its peers under the same load on the same core, and prints what each does
 //! with spread and ratios. `BENCHMARKING.md` tells what the numbers mean.
 
+mod availability;
 mod bench;
 mod builds;
 mod candidate;
 mod child;
 mod client;
+mod cpu_contention;
+mod cpu_meter;
 mod floor;
-mod foreign;
+mod loadgen_result;
 mod machine;
-mod meter;
 mod namespace;
 mod process;
 mod report;
-mod roll;
 mod rounds;
 mod run;
+mod sample;
 mod server;
-mod stats;
+mod standing;
 mod stop;
 mod syscalls;
 mod tables;

@@ -2,11 +2,12 @@
 //! candidates, beginning with another one each round and every other round backwards, each with a
 //! fresh server.
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 
-use crate::bench::{Bench, Measured};
+use crate::bench::{Bench, GeneratorFailed};
 use crate::candidate::Candidate;
-use crate::report::{CellResult, Row, Sample, TableResult};
+use crate::report::{CellResult, Row, TableResult};
+use crate::sample::{Measured, Sample};
 use crate::server::Server;
 use crate::stop;
 use crate::tables::{Cell, Measure, Table};
@@ -54,25 +55,36 @@ fn go_round(
 ) -> Result<()> {
     for index in order(rows.len(), round) {
         let row = &mut rows[index];
-        let outcome = once(bench, cell, measure, row.candidate);
+        let measured = once(bench, cell, measure, row.candidate);
         stop::check()?;
-        let sample = match outcome {
-            Ok(measured) => Sample::measured(round, measured),
-            Err(error) => Sample::failed(round, format!("{error:#}")),
-        };
-        if let Some(trouble) = sample.trouble() {
-            eprintln!("  {}: {trouble}", row.candidate.name);
+        let sample = Sample { round, measured };
+        for (whose, why) in sample.failures() {
+            eprintln!("  {}: {whose}: {why}", row.candidate.name);
         }
         row.samples.push(sample);
     }
     Ok(())
 }
 
-fn once(bench: &Bench, cell: &Cell, measure: &Measure, candidate: &Candidate) -> Result<Measured> {
-    let mut server = Server::start(candidate, cell.work, &bench.programs, &bench.place)?;
+fn once(bench: &Bench, cell: &Cell, measure: &Measure, candidate: &Candidate) -> Measured {
+    let server = Server::start(candidate, cell.work, &bench.programs, &bench.place);
+    let mut server = match server {
+        Ok(server) => server,
+        Err(error) => return failed_by_server(&error),
+    };
     let measured = measure(bench, &server);
-    server.check()?;
-    measured
+    match (server.check(), measured) {
+        (Err(error), _) => failed_by_server(&error),
+        (Ok(()), Ok(measured)) => measured,
+        (Ok(()), Err(error)) if error.is::<GeneratorFailed>() => {
+            Measured { generator_failure: Some(format!("{error:#}")), ..Measured::default() }
+        }
+        (Ok(()), Err(error)) => failed_by_server(&error),
+    }
+}
+
+fn failed_by_server(error: &Error) -> Measured {
+    Measured { server_failure: Some(format!("{error:#}")), ..Measured::default() }
 }
 
 /// All indices below `count`, from another one on each round, and every other round backwards:

@@ -1,4 +1,4 @@
-//! One run: build, enter a namespace, call the roll, measure every table, write the results.
+//! One run: build, enter a namespace, check the candidates, measure every table, write the results.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -10,13 +10,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::bench::Bench;
 use crate::builds::{Programs, workspace};
 use crate::candidate::CANDIDATES;
-use crate::foreign::Watch;
+use crate::cpu_contention::CpuContention;
 use crate::machine::{Machine, Setting};
 use crate::report::Report;
 use crate::server::Place;
 use crate::syscalls::Counter;
 use crate::tables::{Effort, Table, all};
-use crate::{namespace, roll, rounds, stop};
+use crate::{availability, namespace, rounds, stop};
 
 /// What to measure.
 #[derive(clap::Args, Debug)]
@@ -65,7 +65,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // Only now: a namespace has no way to the registry. Inside, this program begins again and finds
     // everything built.
     let network = namespace::enter()?;
-    eprintln!("network: {network}; calling the roll");
+    eprintln!("network: {network}; checking the candidates");
     raise_descriptor_limit()?;
     stop::on_signals()?;
     measure(options, &bench, tables, effort, network)
@@ -78,12 +78,12 @@ fn measure(
     effort: Effort,
     network: String,
 ) -> Result<()> {
-    let (begun, watch) = (Instant::now(), Watch::begin()?);
+    let (begun, contention) = (Instant::now(), CpuContention::begin()?);
     let rounds = options.rounds.unwrap_or(effort.rounds());
-    let roll = roll::call(bench, &options.peers);
+    let availability = availability::check(bench, &options.peers);
     stop::check()?;
     let here: Vec<_> =
-        roll.iter().filter(|(_, it)| it.missing.is_none()).map(|(one, _)| *one).collect();
+        availability.iter().filter(|(_, it)| it.missing.is_none()).map(|(one, _)| *one).collect();
     ensure!(!here.is_empty(), "none of the candidates could be started");
     let tables = tables
         .into_iter()
@@ -94,14 +94,14 @@ fn measure(
         server_cpu: bench.place.cpu,
         client_cpu: bench.client_cpu,
         rounds,
-        foreign_cpus: watch.foreign_cpus()?,
+        other_cpus: contention.other_cpus()?,
         syscalls: bench.counter.about(),
     };
     let report = Report {
-        schema_version: 1,
+        schema_version: 2,
         machine: Machine::look(setting),
         took_seconds: begun.elapsed().as_secs(),
-        candidates: roll.into_iter().map(|(_, presence)| presence).collect(),
+        candidates: availability.into_iter().map(|(_, availability)| availability).collect(),
         tables,
     };
     println!("{}", report.write(&options.out)?);

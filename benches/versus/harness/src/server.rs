@@ -14,8 +14,8 @@ use crate::candidate::Candidate;
 use crate::child::Child;
 use crate::stop;
 
-const PATIENCE: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
+const POLL_EVERY: Duration = Duration::from_millis(5);
 const NGINX_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// What the load will ask of a server.
@@ -60,7 +60,7 @@ impl Server {
         let child = Child::spawn(command, Some(place.cpu))?;
         let mut server = Self { addr, child };
         if candidate.announces {
-            server.child.wait_for("listening", PATIENCE)?;
+            server.child.wait_for("listening", TIMEOUT)?;
         } else {
             server.wait_for_connection()?;
         }
@@ -74,20 +74,24 @@ impl Server {
     /// An error if it is gone, with its last words.
     pub(crate) fn check(&mut self) -> Result<()> {
         if self.child.has_ended() {
-            bail!("the server ended: {}", self.child.words());
+            bail!("the server ended: {}", self.child.last_stderr());
         }
         Ok(())
     }
 
     fn wait_for_connection(&mut self) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while TcpStream::connect(self.addr).is_err() {
             self.check()?;
             if Instant::now() >= until {
-                bail!("nobody serves {} after {PATIENCE:?}: {}", self.addr, self.child.words());
+                bail!(
+                    "nobody serves {} after {TIMEOUT:?}: {}",
+                    self.addr,
+                    self.child.last_stderr()
+                );
             }
             stop::check()?;
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(POLL_EVERY);
         }
         // It may have been somebody else who answered: then ours could not have the port.
         self.check()

@@ -1,46 +1,7 @@
-//! What several rounds of one number come to.
+//! How a candidate stands against another.
 
+use loadgen::analyse::statistics::{Comparison, Direction, RatioInterval, Summary, Verdict};
 use serde::Serialize;
-
-/// Median, quartiles and extremes of the rounds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) low_quartile: f64,
-    pub(crate) high_quartile: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
-    pub(crate) rounds: usize,
-}
-
-impl Spread {
-    /// Nothing if there is no finite value.
-    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut sorted: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
-        sorted.sort_by(f64::total_cmp);
-        let (&min, &max) = (sorted.first()?, sorted.last()?);
-        Some(Self {
-            median: quantile(&sorted, 0.5),
-            low_quartile: quantile(&sorted, 0.25),
-            high_quartile: quantile(&sorted, 0.75),
-            min,
-            max,
-            rounds: sorted.len(),
-        })
-    }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        self.low_quartile <= other.high_quartile && other.low_quartile <= self.high_quartile
-    }
-}
-
-/// Between the two nearest of the sorted values, in proportion.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let position = share * (sorted.len() - 1) as f64;
-    let below = position.floor() as usize;
-    let above = position.ceil() as usize;
-    sorted[below] + (sorted[above] - sorted[below]) * (position - below as f64)
-}
 
 /// Which way a number is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -53,15 +14,28 @@ pub(crate) enum Better {
 impl Better {
     /// How many times as good as `reference` is `value`: above 1 is better, whichever way.
     pub(crate) fn times_as_good(self, value: f64, reference: f64) -> Option<f64> {
-        let ratio = match self {
-            Self::Lower => reference / value,
-            Self::Higher => value / reference,
-        };
+        let ratio = self.oriented(value / reference);
         (ratio.is_finite() && ratio > 0.0).then_some(ratio)
     }
 
+    /// Where the true [`Self::times_as_good`] is, from an interval of the values' ratio.
+    pub(crate) fn interval(self, ratio: RatioInterval) -> RatioInterval {
+        let [one, other] = [ratio.low, ratio.high].map(|end| self.oriented(end));
+        RatioInterval { low: one.min(other), high: one.max(other) }
+    }
+
+    pub(crate) fn oriented(self, ratio: f64) -> f64 {
+        match self {
+            Self::Lower => 1.0 / ratio,
+            Self::Higher => ratio,
+        }
+    }
+
     /// The best of `all` by the median.
-    pub(crate) fn best<T>(self, all: impl IntoIterator<Item = (T, Spread)>) -> Option<(T, Spread)> {
+    pub(crate) fn best<T>(
+        self,
+        all: impl IntoIterator<Item = (T, Summary)>,
+    ) -> Option<(T, Summary)> {
         all.into_iter().min_by(|(_, one), (_, other)| match self {
             Self::Lower => one.median.total_cmp(&other.median),
             Self::Higher => other.median.total_cmp(&one.median),
@@ -69,72 +43,57 @@ impl Better {
     }
 }
 
-/// Differences below this share are not told apart, however narrow the spreads.
-const LEVEL: f64 = 0.03;
-
-/// Fewer rounds have no spread to speak of.
-pub(crate) const FEWEST_ROUNDS: usize = 3;
-
-/// How a candidate stands against another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+/// What may be said of one candidate beside another.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Standing {
     Ahead,
-    Level,
+    /// No difference was seen, and only one above this ratio would have been.
+    Level {
+        would_have_seen: f64,
+    },
     Behind,
+    /// It failed or lost connections: whatever the numbers say, it is not ahead.
+    Failing,
 }
 
 impl Standing {
-    /// Level unless the quartiles are apart and the medians differ by 3 %; nothing where there
-    /// were too few rounds to say.
-    pub(crate) fn of(one: &Spread, other: &Spread, better: Better) -> Option<Self> {
-        if one.rounds.min(other.rounds) < FEWEST_ROUNDS {
-            return None;
-        }
-        let ratio = better.times_as_good(one.median, other.median)?;
-        let level = one.overlaps(other) || (ratio - 1.0).abs() < LEVEL;
-        Some(match ratio > 1.0 {
-            _ if level => Self::Level,
-            true => Self::Ahead,
-            false => Self::Behind,
-        })
+    /// From a comparison of one with the other, and whether the one served all that was asked of
+    /// it. Nothing where there were too few rounds to say.
+    pub(crate) fn of(comparison: &Comparison, better: Better, reliable: bool) -> Option<Self> {
+        let standing = match (comparison.verdict, better) {
+            (Verdict::TooFewRounds { .. }, _) => return None,
+            (Verdict::NoDifferenceSeen { would_have_seen }, _) => Self::Level { would_have_seen },
+            (Verdict::Different(Direction::Lower), Better::Lower) => Self::Ahead,
+            (Verdict::Different(Direction::Higher), Better::Higher) => Self::Ahead,
+            (Verdict::Different(_), _) => Self::Behind,
+        };
+        Some(if reliable || standing == Self::Behind { standing } else { Self::Failing })
     }
 
-    pub(crate) fn word(self) -> &'static str {
+    pub(crate) fn words(self) -> String {
         match self {
-            Self::Ahead => "ahead",
-            Self::Level => "level",
-            Self::Behind => "**behind**",
+            Self::Ahead => "ahead".to_owned(),
+            Self::Level { would_have_seen } => format!("level (seen from {would_have_seen:.2})"),
+            Self::Behind => "**behind**".to_owned(),
+            Self::Failing => "**failing**".to_owned(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use loadgen::analyse::statistics::compare_paired;
+
     use super::*;
 
-    fn spread(values: &[f64]) -> Spread {
-        Spread::of(values.iter().copied()).expect("values")
+    fn summary(value: f64) -> Summary {
+        Summary::of([value]).expect("a value")
     }
 
-    #[test]
-    fn medians_of_odd_and_even_counts() {
-        assert_eq!(spread(&[3.0, 1.0, 2.0]).median, 2.0);
-        assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]).median, 2.5);
-        assert_eq!(spread(&[7.0]).median, 7.0);
-    }
-
-    #[test]
-    fn quartiles_and_extremes() {
-        let spread = spread(&[1.0, 2.0, 3.0, 4.0, 5.0]);
-        assert_eq!((spread.low_quartile, spread.high_quartile), (2.0, 4.0));
-        assert_eq!((spread.min, spread.max, spread.rounds), (1.0, 5.0, 5));
-    }
-
-    #[test]
-    fn what_is_not_a_number_is_left_out() {
-        assert_eq!(Spread::of([f64::NAN, f64::INFINITY]), None);
-        assert_eq!(spread(&[f64::NAN, 2.0]).median, 2.0);
+    /// Of ten rounds beside ten that are twice as high.
+    fn halved() -> Comparison {
+        let pairs: Vec<(f64, f64)> = (0..10).map(|i| (10.0 + f64::from(i % 3), 22.0)).collect();
+        compare_paired(&pairs, 0.0)
     }
 
     #[test]
@@ -142,24 +101,28 @@ mod tests {
         assert_eq!(Better::Lower.times_as_good(10.0, 20.0), Some(2.0));
         assert_eq!(Better::Higher.times_as_good(10.0, 20.0), Some(0.5));
         assert_eq!(Better::Lower.times_as_good(0.0, 20.0), None);
+        let interval = Better::Lower.interval(RatioInterval { low: 0.5, high: 2.0 });
+        assert_eq!(interval, RatioInterval { low: 0.5, high: 2.0 });
     }
 
     #[test]
     fn the_best_is_the_lowest_or_the_highest() {
-        let all = [("a", spread(&[1.0])), ("b", spread(&[2.0]))];
+        let all = [("a", summary(1.0)), ("b", summary(2.0))];
         assert_eq!(Better::Lower.best(all).map(|(name, _)| name), Some("a"));
         assert_eq!(Better::Higher.best(all).map(|(name, _)| name), Some("b"));
     }
 
     #[test]
-    fn standing_needs_quartiles_apart_and_a_difference_that_counts() {
-        let (low, high) = (spread(&[9.0, 10.0, 11.0]), spread(&[19.0, 20.0, 21.0]));
-        assert_eq!(Standing::of(&low, &high, Better::Lower), Some(Standing::Ahead));
-        assert_eq!(Standing::of(&low, &high, Better::Higher), Some(Standing::Behind));
-        let wide = spread(&[2.0, 14.0, 20.0]);
-        assert_eq!(Standing::of(&low, &wide, Better::Lower), Some(Standing::Level));
-        let near = Standing::of(&spread(&[100.0; 3]), &spread(&[101.0; 3]), Better::Lower);
-        assert_eq!(near, Some(Standing::Level));
-        assert_eq!(Standing::of(&spread(&[1.0]), &spread(&[9.0]), Better::Lower), None);
+    fn ahead_is_the_better_side_of_a_difference() {
+        assert_eq!(Standing::of(&halved(), Better::Lower, true), Some(Standing::Ahead));
+        assert_eq!(Standing::of(&halved(), Better::Higher, true), Some(Standing::Behind));
+        let few = compare_paired(&[(1.0, 9.0)], 0.0);
+        assert_eq!(Standing::of(&few, Better::Lower, true), None);
+    }
+
+    #[test]
+    fn who_loses_connections_is_not_ahead() {
+        assert_eq!(Standing::of(&halved(), Better::Lower, false), Some(Standing::Failing));
+        assert_eq!(Standing::of(&halved(), Better::Higher, false), Some(Standing::Behind));
     }
 }

@@ -8,20 +8,21 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rustix::process::Signal;
 
-use crate::bench::{Bench, Measured};
 use crate::builds::find;
 use crate::child::Child;
-use crate::server::Server;
 
 const EVENT: &str = "raw_syscalls:sys_enter";
-/// What attaching may take; the client is silent for longer.
+/// What attaching may take.
 const ATTACHING: Duration = Duration::from_millis(250);
-const SILENCE_MS: u64 = 400;
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a load is silent before its first and after its last message, so that all its calls
+/// are counted: longer than attaching takes.
+pub(crate) const SILENCE_MS: u64 = 400;
+const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The program that counts.
 #[derive(Debug)]
 pub(crate) enum Counter {
     Perf(PathBuf),
@@ -48,15 +49,20 @@ impl Counter {
         }
     }
 
-    fn attach(&self, pid: u32, out: &Path) -> Result<Child> {
+    /// Counts the calls of `pid` from now on, in a file of `folder`; nothing where neither
+    /// program is there.
+    pub(crate) fn attach(&self, pid: u32, folder: &Path) -> Result<Option<Counting<'_>>> {
         let (program, flags): (_, &[&str]) = match self {
             Self::Perf(program) => (program, &["stat", "-x", ",", "-e", EVENT]),
             Self::Strace(program) => (program, &["-c", "-f", "-U", "calls,name"]),
-            Self::Missing => bail!("{}", self.about()),
+            Self::Missing => return Ok(None),
         };
+        let out = folder.join("syscalls");
         let mut command = Command::new(program);
-        command.args(flags).arg("-o").arg(out).args(["-p", &pid.to_string()]);
-        Child::spawn(command, None)
+        command.args(flags).arg("-o").arg(&out).args(["-p", &pid.to_string()]);
+        let child = Child::spawn(command, None)?;
+        thread::sleep(ATTACHING);
+        Ok(Some(Counting { counter: self, child, out }))
     }
 
     fn read(&self, text: &str) -> Option<u64> {
@@ -68,23 +74,21 @@ impl Counter {
     }
 }
 
-/// System calls per message while the harness's client does `load`.
-pub(crate) fn per_echo(bench: &Bench, server: &Server, load: &str) -> Result<Measured> {
-    if matches!(bench.counter, Counter::Missing) {
-        return Ok(Measured::default());
+/// A count that is being taken.
+pub(crate) struct Counting<'a> {
+    counter: &'a Counter,
+    child: Child,
+    out: PathBuf,
+}
+
+impl Counting<'_> {
+    /// The calls since it was attached.
+    pub(crate) fn finish(self) -> Result<u64> {
+        self.child.signal(Signal::INT)?;
+        let ended = self.child.finish(TIMEOUT)?;
+        let text = fs::read_to_string(&self.out).unwrap_or_default();
+        self.counter.read(&text).with_context(|| format!("no count: {}", ended.stderr))
     }
-    let out = bench.place.folder.join("syscalls");
-    let mut client = bench.client(server, &format!("{load} --warmup 0 --settle {SILENCE_MS}"))?;
-    let counter = bench.counter.attach(server.id(), &out)?;
-    thread::sleep(ATTACHING);
-    client.wait_for_last()?;
-    counter.signal(Signal::INT)?;
-    let ended = counter.finish(PATIENCE)?;
-    let seen = client.finish()?;
-    let text = fs::read_to_string(&out).unwrap_or_default();
-    let calls = bench.counter.read(&text).with_context(|| format!("no count: {}", ended.stderr))?;
-    let per_echo = (seen.messages > 0).then(|| calls as f64 / seen.messages as f64);
-    Ok(Measured::default().with("syscalls", per_echo))
 }
 
 fn perf_may_count(perf: &Path) -> bool {

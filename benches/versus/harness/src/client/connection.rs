@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::pattern::{PIECE, Pattern};
 
-pub(super) struct Link {
+pub(super) struct Connection {
     stream: TcpStream,
     seed: usize,
     size: u64,
@@ -23,7 +23,7 @@ pub(super) struct Link {
     opened: Option<Instant>,
 }
 
-impl Link {
+impl Connection {
     /// Connects. Blocking, because on loopback the handshake is over when the call returns.
     pub(super) fn open(addr: SocketAddr, seed: usize, size: usize) -> Result<Self> {
         let opened = Some(Instant::now());
@@ -116,7 +116,7 @@ impl Link {
     }
 }
 
-impl AsFd for Link {
+impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }

@@ -1,7 +1,7 @@
 //! `versus client ADDR`: a load generator that shares no code with `loadgen`: a plain epoll loop
 //! over persistent connections (or short ones) that compares every byte it gets back.
 
-mod link;
+mod connection;
 mod pattern;
 
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::process;
-use link::Link;
+use connection::Connection;
 use pattern::{PIECE, Pattern};
 
 const EVENTS: usize = 1024;
@@ -56,7 +56,7 @@ pub(crate) struct Options {
 
 /// What was seen between the end of the warm-up and the end of the measurement.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Seen {
+pub(crate) struct ClientResult {
     pub(crate) messages: u64,
     pub(crate) connections: u64,
     pub(crate) elapsed_ns: u64,
@@ -69,16 +69,16 @@ pub(crate) struct Seen {
     pub(crate) oldest_out_ns: u64,
 }
 
-impl Seen {
-    /// Why its times are not to be trusted: what never came back is in none of them.
-    pub(crate) fn invalid(&self) -> Option<String> {
+impl ClientResult {
+    /// A connection that the server left waiting: what never came back is in none of the times.
+    pub(crate) fn stuck(&self) -> Option<String> {
         let (oldest, most) = (self.oldest_out_ns, self.elapsed_ns / 2);
         let why = || format!("stuck: a message was out for {} ms at the end", oldest / 1_000_000);
         (oldest > most).then(why)
     }
 }
 
-/// Runs the load and prints [`Seen`] as JSON on stdout; `ready` goes to stderr once connected.
+/// Runs the load and prints [`ClientResult`] as JSON on stdout; `ready` goes to stderr once connected.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut client = Client::new(options)?;
     eprintln!("ready");
@@ -96,8 +96,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 struct Client<'a> {
     options: &'a Options,
     epoll: rustix::fd::OwnedFd,
-    links: Vec<Link>,
-    /// Messages of the link at the same index since it was opened.
+    connections: Vec<Connection>,
+    /// Messages of the connection at the same index since it was opened.
     served: Vec<u64>,
     opened: u64,
     pattern: Pattern,
@@ -106,7 +106,7 @@ struct Client<'a> {
     pace: Option<Pace>,
 }
 
-/// A fixed rate: the links take turns.
+/// A fixed rate: the connections take turns.
 struct Pace {
     gap: Duration,
     due: Instant,
@@ -130,7 +130,7 @@ impl<'a> Client<'a> {
         let mut client = Self {
             options,
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
-            links: Vec::new(),
+            connections: Vec::new(),
             served: vec![0; options.connections],
             opened: 0,
             pattern: Pattern::new(),
@@ -139,26 +139,26 @@ impl<'a> Client<'a> {
             pace,
         };
         for index in 0..options.connections {
-            let link = client.open(index)?;
-            client.links.push(link);
+            let connection = client.open(index)?;
+            client.connections.push(connection);
         }
         Ok(client)
     }
 
-    fn open(&mut self, index: usize) -> Result<Link> {
-        let link = Link::open(self.options.addr, index, self.options.size)?;
+    fn open(&mut self, index: usize) -> Result<Connection> {
+        let connection = Connection::open(self.options.addr, index, self.options.size)?;
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-        epoll::add(&self.epoll, &link, EventData::new_u64(index as u64), flags)?;
+        epoll::add(&self.epoll, &connection, EventData::new_u64(index as u64), flags)?;
         self.opened += 1;
-        Ok(link)
+        Ok(connection)
     }
 
     fn start(&mut self) -> Result<()> {
         match &mut self.pace {
             Some(pace) => pace.due = Instant::now(),
             None => {
-                for link in &mut self.links {
-                    link.begin(self.options.depth, &self.pattern)?;
+                for connection in &mut self.connections {
+                    connection.begin(self.options.depth, &self.pattern)?;
                 }
             }
         }
@@ -173,10 +173,10 @@ impl<'a> Client<'a> {
             if now >= until {
                 return Ok(());
             }
-            let patience = self.send_what_is_due(now, until)?;
+            let timeout = self.send_what_is_due(now, until)?;
             events.clear();
             let space = rustix::buffer::spare_capacity(&mut events);
-            match epoll::wait(&self.epoll, space, Some(&patience)) {
+            match epoll::wait(&self.epoll, space, Some(&timeout)) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error).context("waiting for events"),
             }
@@ -191,10 +191,10 @@ impl<'a> Client<'a> {
         let Some(pace) = &mut self.pace else { return Ok(Timespec { tv_sec: 0, tv_nsec: 0 }) };
         while pace.due <= now {
             pace.due += pace.gap;
-            pace.turn = (pace.turn + 1) % self.links.len();
-            let link = &mut self.links[pace.turn];
-            if link.outstanding() < self.options.depth {
-                link.begin(1, &self.pattern)?;
+            pace.turn = (pace.turn + 1) % self.connections.len();
+            let connection = &mut self.connections[pace.turn];
+            if connection.outstanding() < self.options.depth {
+                connection.begin(1, &self.pattern)?;
             }
         }
         let wait = pace.due.min(until).saturating_duration_since(now);
@@ -204,12 +204,12 @@ impl<'a> Client<'a> {
     fn handle(&mut self, event: &Event) -> Result<()> {
         // The fields of an event are packed: copies, not references.
         let (index, flags) = (event.data.u64() as usize, event.flags);
-        let link = &mut self.links[index];
+        let connection = &mut self.connections[index];
         if flags.contains(EventFlags::OUT) {
-            link.flush(&self.pattern)?;
+            connection.flush(&self.pattern)?;
         }
         let times = &mut self.times;
-        let whole = link.receive(&mut self.buffer, &self.pattern, |time| {
+        let whole = connection.receive(&mut self.buffer, &self.pattern, |time| {
             times.saturating_record(time.as_nanos() as u64);
         })?;
         if whole == 0 {
@@ -220,17 +220,17 @@ impl<'a> Client<'a> {
             return self.replace(index);
         }
         if self.pace.is_none() {
-            self.links[index].begin(whole, &self.pattern)?;
+            self.connections[index].begin(whole, &self.pattern)?;
         }
         Ok(())
     }
 
     fn replace(&mut self, index: usize) -> Result<()> {
-        let mut link = self.open(index)?;
-        link.begin(self.options.depth, &self.pattern)?;
-        link.backdate();
+        let mut connection = self.open(index)?;
+        connection.begin(self.options.depth, &self.pattern)?;
+        connection.backdate();
         self.served[index] = 0;
-        std::mem::replace(&mut self.links[index], link).abort()?;
+        std::mem::replace(&mut self.connections[index], connection).abort()?;
         Ok(())
     }
 
@@ -244,10 +244,10 @@ impl<'a> Client<'a> {
         })
     }
 
-    fn seen_since(&self, mark: &Mark) -> Result<Seen> {
+    fn seen_since(&self, mark: &Mark) -> Result<ClientResult> {
         let elapsed_ns = mark.at.elapsed().as_nanos() as u64;
         let server = self.options.watch.map(process::cpu_ns).transpose()?;
-        Ok(Seen {
+        Ok(ClientResult {
             messages: self.times.len(),
             connections: self.opened - mark.opened,
             elapsed_ns,
@@ -258,7 +258,12 @@ impl<'a> Client<'a> {
             p50_ns: self.times.value_at_quantile(0.5),
             p99_ns: self.times.value_at_quantile(0.99),
             max_ns: self.times.max(),
-            oldest_out_ns: self.links.iter().filter_map(Link::oldest_out_ns).max().unwrap_or(0),
+            oldest_out_ns: self
+                .connections
+                .iter()
+                .filter_map(Connection::oldest_out_ns)
+                .max()
+                .unwrap_or(0),
         })
     }
 }

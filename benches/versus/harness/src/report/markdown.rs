@@ -1,8 +1,11 @@
 //! The tables as Markdown, which is also what is printed.
 
-use super::{CellResult, Number, Presence, Report, Row, Sample, TableResult, units};
+use loadgen::analyse::statistics::Comparison;
+
+use super::{Availability, CellResult, Number, Report, Row, TableResult, units};
 use crate::candidate::{Candidate, Role, SLEEPING, SUBJECT};
-use crate::stats::{Spread, Standing};
+use crate::sample::Sample;
+use crate::standing::{Better, Standing};
 use crate::tables::Metric;
 
 const ABSENT: &str = "–";
@@ -33,11 +36,13 @@ fn machine(report: &Report) -> String {
         &mut text,
         &format!(
             "\nEach number is the median of its rounds, with the lowest and the highest in \
-             brackets. Rounds that loadgen or the harness does not vouch for are left out of a \
-             number as long as three, or half of the rounds, are clean; with fewer all are in it, \
-             it is marked{MARK} and compared with nothing. Ratios are of medians and say how many \
-             times *as good* a candidate is: above 1 is better, whether low or high is good. \
-             [BENCHMARKING.md](../../BENCHMARKING.md) tells what each number means.\n"
+             brackets. A round is void if the generator did not do what was planned; it is left \
+             out as long as three, or half of the rounds, are not. With fewer all are in it, the \
+             number is marked{MARK} and compared with nothing. Rounds in which a server failed or \
+             lost connections count; such a server is never ahead, nor the best. Ratios say how \
+             many times *as good* a candidate is: above 1 is better, whether low or high is good. \
+             In the tables they are of medians. [BENCHMARKING.md](../../BENCHMARKING.md) tells \
+             what each number means.\n"
         ),
     );
     text
@@ -73,8 +78,10 @@ fn summary(report: &Report, versus: &Versus) -> String {
     let Versus { subject, opponent, about, .. } = versus;
     let mut text = format!(
         "## Summary: `{subject}` against the {opponent} and the floor\n\n{about} \
-         Level means that the quartiles overlap or the medians differ by less than 3 %; fewer \
-         than three rounds decide nothing. Which peer is the best is chosen anew in every line.\n\n"
+         Ratios are of the same rounds, with the bootstrap interval in brackets. Ahead and \
+         behind mean that the interval excludes 1 and the difference is above the resolution; \
+         level names the ratio from which on a difference would have been seen. Fewer than five \
+         rounds decide nothing. Which peer is the best is chosen anew in every line.\n\n"
     );
     let head = ["table", "load", "number", subject, opponent, "", "times as good", ""];
     header(&mut text, &head, 3);
@@ -91,39 +98,48 @@ fn summary(report: &Report, versus: &Versus) -> String {
     text
 }
 
-/// Compares nothing where too few rounds were clean, of ours or of all opponents.
+/// Compares nothing where too few rounds are valid, of ours or of all opponents.
 fn compared(
     versus: &Versus,
     table: &TableResult,
     cell: &CellResult,
     metric: &Metric,
 ) -> Option<Vec<String>> {
-    let number = cell.of(versus.subject, metric)?;
-    let subject = Some(number.spread).filter(|_| number.sound);
+    let row = cell.of(versus.subject)?;
+    let number = row.number(metric)?;
+    let subject = Some(row).filter(|_| number.sound);
     let peer = cell.best(versus.admits, metric);
     let floor = cell.best(|one| one.role == Role::Floor, metric);
-    let ratio =
-        |best: Option<(&str, Spread)>| metric.better.times_as_good(subject?.median, best?.1.median);
-    let to_peer = ratio(peer).map_or(ABSENT.to_owned(), |ratio| format!("{ratio:.2}"));
-    let to_floor = ratio(floor).map_or(String::new(), |ratio| format!("; floor {ratio:.2}"));
-    let standing = subject
-        .zip(peer)
-        .and_then(|(subject, (_, peer))| Standing::of(&subject, &peer, metric.better));
+    let with = |best: Option<(&Row, _)>| Some(subject?.compare(best?.0, metric));
+    let to_peer = with(peer);
+    let to_floor = with(floor).and_then(|comparison| comparison.ratio);
+    let to_floor = to_floor.map(|ratio| format!("; floor {:.2}", metric.better.oriented(ratio)));
+    let ratio = to_peer.as_ref().and_then(|it| times_as_good(it, metric.better));
+    let standing = to_peer.and_then(|it| Standing::of(&it, metric.better, row.is_reliable()));
+    let absent = || ABSENT.to_owned();
     Some(vec![
         table.name.to_owned(),
         cell.name.clone(),
         metric.title.to_owned(),
         written(metric, &number),
-        peer.map_or(ABSENT.to_owned(), |(_, peer)| units::with_spread(metric.unit, &peer)),
-        peer.map_or(ABSENT, |(name, _)| name).to_owned(),
-        format!("{to_peer}{to_floor}"),
-        standing.map_or(ABSENT, Standing::word).to_owned(),
+        peer.map_or_else(absent, |(_, peer)| units::with_spread(metric.unit, &peer)),
+        peer.map_or(ABSENT, |(row, _)| row.candidate.name).to_owned(),
+        format!("{}{}", ratio.unwrap_or_else(absent), to_floor.unwrap_or_default()),
+        standing.map_or_else(absent, Standing::words),
     ])
+}
+
+/// The ratio and, from five rounds on, its interval.
+fn times_as_good(comparison: &Comparison, better: Better) -> Option<String> {
+    let ratio = better.oriented(comparison.ratio?);
+    let interval = comparison.interval.map(|interval| better.interval(interval));
+    let interval = interval.map(|it| format!(" ({:.2}–{:.2})", it.low, it.high));
+    Some(format!("{ratio:.2}{}", interval.unwrap_or_default()))
 }
 
 fn written(metric: &Metric, number: &Number) -> String {
     let mark = if number.sound { "" } else { MARK };
-    format!("{}{mark}", units::with_spread(metric.unit, &number.spread))
+    format!("{}{mark}", units::with_spread(metric.unit, &number.summary))
 }
 
 fn section(table: &TableResult) -> String {
@@ -148,15 +164,18 @@ fn cell_table(table: &TableResult, cell: &CellResult) -> String {
             head.extend(["× peer", "× floor"]);
         }
     }
+    let lossy = cell.rows.iter().any(|row| row.lost() > 0);
+    head.extend(lossy.then_some("lost connections"));
     let mut text = String::new();
     header(&mut text, &head, 1);
     for candidate in &cell.rows {
-        let trouble = candidate.samples.iter().any(|sample| sample.trouble().is_some());
-        let mark = if trouble { MARK } else { "" };
+        let failed = candidate.samples.iter().any(|sample| sample.failures().next().is_some());
+        let mark = if failed { MARK } else { "" };
         let mut cells = vec![format!("{}{mark}", candidate.candidate.name)];
         for metric in &shown {
             cells.extend(numbers(cell, candidate, metric));
         }
+        cells.extend(lossy.then(|| loadgen::render::units::count(candidate.lost())));
         row(&mut text, &cells);
     }
     text.push('\n');
@@ -177,7 +196,7 @@ fn numbers(cell: &CellResult, row: &Row, metric: &Metric) -> Vec<String> {
     let ratio = |role| {
         let (_, best) = cell.best(|one| one.role == role, metric)?;
         let sound = number.filter(|number| number.sound)?;
-        let ratio = metric.better.times_as_good(sound.spread.median, best.median)?;
+        let ratio = metric.better.times_as_good(sound.summary.median, best.median)?;
         Some(format!("{ratio:.2}"))
     };
     let [peer, floor] =
@@ -213,11 +232,12 @@ fn told(row: &Row) -> Vec<(String, usize)> {
 }
 
 fn remarks(sample: &Sample) -> Vec<String> {
-    let failed = sample.failed.as_ref().map(|why| format!("failed: {why}"));
-    let invalid = sample.measured.invalid.iter().flat_map(|why| why.split("; "));
-    // What to do about it is for whoever runs loadgen by hand.
-    let reason = |why: &str| format!("INVALID: {}", why.split(':').take(2).collect::<String>());
-    failed.into_iter().chain(invalid.map(reason)).chain(sample.measured.notes.clone()).collect()
+    let failures = sample.failures().flat_map(|(whose, why)| {
+        // What to do about it is for whoever runs loadgen by hand.
+        let short = |why: &str| why.split(": ").take(2).collect::<Vec<_>>().join(": ");
+        why.split("; ").map(move |why| format!("{whose}: {}", short(why)))
+    });
+    failures.chain(sample.measured.notes.clone()).collect()
 }
 
 /// What two remarks have in common that differ in their numbers only.
@@ -225,7 +245,7 @@ fn kind(remark: &str) -> String {
     remark.chars().filter(|it| !it.is_ascii_digit() && *it != '.').collect()
 }
 
-fn candidates(all: &[Presence]) -> String {
+fn candidates(all: &[Availability]) -> String {
     let mut text = String::from("## Candidates\n\n");
     header(&mut text, &["name", "what", "version", "started as", "available"], 5);
     for one in all {

@@ -8,12 +8,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use loadgen::analyse::statistics::{Comparison, Summary, compare_paired};
 use serde::{Serialize, Serializer};
 
-use crate::bench::Measured;
 use crate::candidate::{Candidate, Role, SUBJECT};
 use crate::machine::Machine;
-use crate::stats::{FEWEST_ROUNDS, Spread};
+use crate::sample::Sample;
 use crate::tables::Metric;
 
 /// Everything of one run; `versus.json` is this.
@@ -22,13 +22,13 @@ pub(crate) struct Report {
     pub(crate) schema_version: u32,
     pub(crate) machine: Machine,
     pub(crate) took_seconds: u64,
-    pub(crate) candidates: Vec<Presence>,
+    pub(crate) candidates: Vec<Availability>,
     pub(crate) tables: Vec<TableResult>,
 }
 
 /// A candidate and whether it could be started here.
 #[derive(Debug, Serialize)]
-pub(crate) struct Presence {
+pub(crate) struct Availability {
     pub(crate) name: &'static str,
     pub(crate) role: Role,
     pub(crate) about: &'static str,
@@ -60,78 +60,88 @@ pub(crate) struct Row {
     pub(crate) samples: Vec<Sample>,
 }
 
-#[derive(Debug, Serialize)]
-pub(crate) struct Sample {
-    pub(crate) round: usize,
-    #[serde(flatten)]
-    pub(crate) measured: Measured,
-    pub(crate) failed: Option<String>,
-}
-
 /// What the rounds of one number come to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Number {
-    pub(crate) spread: Spread,
-    /// Enough rounds were clean, and the others are not in it.
+    pub(crate) summary: Summary,
+    /// Enough rounds were measured, and the void ones are not in it.
     pub(crate) sound: bool,
 }
 
-impl Sample {
-    pub(crate) fn measured(round: usize, measured: Measured) -> Self {
-        Self { round, measured, failed: None }
-    }
-
-    pub(crate) fn failed(round: usize, why: String) -> Self {
-        Self { round, measured: Measured::default(), failed: Some(why) }
-    }
-
-    /// Why it is not to be trusted, if so.
-    pub(crate) fn trouble(&self) -> Option<&str> {
-        self.failed.as_deref().or(self.measured.invalid.as_deref())
-    }
-}
+/// As many make a number, whatever happened to the other rounds.
+const ROUNDS_ENOUGH: usize = 3;
 
 impl Row {
     pub(crate) fn new(candidate: &'static Candidate) -> Self {
         Self { candidate, samples: Vec::new() }
     }
 
-    /// Every round failed.
+    /// Nothing was measured in any round.
     fn is_empty(&self) -> bool {
-        self.samples.iter().all(|sample| sample.failed.is_some())
+        self.samples.iter().all(|sample| sample.measured.values.is_empty())
     }
 
-    /// Of the clean rounds if they are enough, else of all, and then it is not sound.
+    /// Connections that the server lost in all rounds.
+    fn lost(&self) -> u64 {
+        self.samples.iter().map(|sample| sample.measured.lost).sum()
+    }
+
+    /// The server did what it was asked to do in every round that counts.
+    fn is_reliable(&self) -> bool {
+        !self.samples.iter().any(|sample| sample.has_failed() && !sample.is_void())
+    }
+
+    /// Of the rounds that are not void if they are enough, else of all, and then it is not sound.
     pub(crate) fn number(&self, metric: &Metric) -> Option<Number> {
-        let of = |sample: &Sample| sample.measured.values.get(metric.key).copied();
+        let of = |sample: &&Sample| sample.measured.values.get(metric.key).copied();
         let all: Vec<&Sample> = self
             .samples
             .iter()
-            .filter(|sample| sample.failed.is_some() || of(sample).is_some())
+            .filter(|sample| sample.measured.values.is_empty() || of(sample).is_some())
             .collect();
-        let clean: Vec<f64> =
-            all.iter().filter(|it| it.trouble().is_none()).filter_map(|it| of(it)).collect();
-        let sound = clean.len() >= FEWEST_ROUNDS || clean.len() * 2 >= all.len();
-        let values = if sound { clean } else { all.iter().filter_map(|it| of(it)).collect() };
-        Some(Number { spread: Spread::of(values)?, sound })
+        let values: Vec<f64> = all
+            .iter()
+            .copied()
+            .filter(|sample| !sample.is_void())
+            .filter_map(|it| of(&it))
+            .collect();
+        let sound = values.len() >= ROUNDS_ENOUGH || values.len() * 2 >= all.len();
+        let values = if sound { values } else { all.iter().filter_map(of).collect() };
+        Some(Number { summary: Summary::of(values)?, sound })
+    }
+
+    /// Round by round with `other`; a round that is void for one of them is void for both.
+    pub(crate) fn compare(&self, other: &Self, metric: &Metric) -> Comparison {
+        let valid = self.samples.iter().filter(|sample| !sample.is_void());
+        let rounds: Vec<(&Sample, &Sample)> =
+            valid.filter_map(|sample| Some((sample, other.valid(sample.round)?))).collect();
+        let value = |sample: &Sample| sample.measured.values.get(metric.key).copied();
+        let pairs: Vec<(f64, f64)> =
+            rounds.iter().filter_map(|(one, other)| value(one).zip(value(other))).collect();
+        let resolution = |sample: &Sample| sample.measured.resolutions.get(metric.key).copied();
+        let coarser = |one, other| {
+            resolution(one).into_iter().chain(resolution(other)).max_by(f64::total_cmp)
+        };
+        let resolutions = Summary::of(rounds.iter().filter_map(|(one, other)| coarser(one, other)));
+        compare_paired(&pairs, resolutions.map_or(0.0, |it| it.median))
+    }
+
+    fn valid(&self, round: usize) -> Option<&Sample> {
+        self.samples.iter().find(|sample| sample.round == round && !sample.is_void())
     }
 }
 
 impl CellResult {
-    /// The best by `metric` of those that are `among`, and whose number is sound.
-    fn best(
-        &self,
-        among: impl Fn(&Candidate) -> bool,
-        metric: &Metric,
-    ) -> Option<(&'static str, Spread)> {
-        let rows = self.rows.iter().filter(|row| among(row.candidate));
-        let numbers = rows.filter_map(|row| Some((row.candidate.name, row.number(metric)?)));
+    /// The best by `metric` of those that are `among`, whose number is sound and who never failed.
+    fn best(&self, among: impl Fn(&Candidate) -> bool, metric: &Metric) -> Option<(&Row, Summary)> {
+        let rows = self.rows.iter().filter(|row| among(row.candidate) && row.is_reliable());
+        let numbers = rows.filter_map(|row| Some((row, row.number(metric)?)));
         let sound = numbers.filter(|(_, number)| number.sound);
-        metric.better.best(sound.map(|(name, number)| (name, number.spread)))
+        metric.better.best(sound.map(|(row, number)| (row, number.summary)))
     }
 
-    fn of(&self, name: &str, metric: &Metric) -> Option<Number> {
-        self.rows.iter().find(|row| row.candidate.name == name)?.number(metric)
+    fn of(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.candidate.name == name)
     }
 }
 
@@ -184,52 +194,4 @@ impl Report {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::candidate::CANDIDATES;
-    use crate::stats::Better;
-    use crate::tables::Unit;
-
-    const METRIC: Metric = Metric {
-        key: "x",
-        title: "x",
-        unit: Unit::Plain,
-        better: Better::Lower,
-        compared: true,
-        drawn: false,
-    };
-
-    /// The number of rounds with these values, of which some are marked.
-    fn number(rounds: &[(f64, bool)]) -> Option<Number> {
-        let mut row = Row::new(&CANDIDATES[0]);
-        for (round, (value, marked)) in rounds.iter().enumerate() {
-            let measured = Measured::default().with(METRIC.key, Some(*value));
-            let invalid = marked.then(|| "why".to_owned());
-            row.samples.push(Sample::measured(round, Measured { invalid, ..measured }));
-        }
-        row.number(&METRIC)
-    }
-
-    #[test]
-    fn marked_rounds_stay_out_where_enough_are_clean() {
-        let number =
-            number(&[(1.0, false), (2.0, false), (3.0, false), (90.0, true), (91.0, true)]);
-        let number = number.expect("a number");
-        assert!(number.sound);
-        assert_eq!((number.spread.median, number.spread.rounds), (2.0, 3));
-    }
-
-    #[test]
-    fn with_too_few_clean_rounds_the_number_is_of_all_and_not_sound() {
-        let number = number(&[(1.0, false), (5.0, true), (9.0, true)]).expect("a number");
-        assert!(!number.sound);
-        assert_eq!((number.spread.median, number.spread.rounds), (5.0, 3));
-    }
-
-    #[test]
-    fn a_row_whose_rounds_all_failed_is_empty() {
-        let mut row = Row::new(&CANDIDATES[0]);
-        row.samples.push(Sample::failed(0, "why".to_owned()));
-        assert!(row.is_empty());
-    }
-}
+mod tests;

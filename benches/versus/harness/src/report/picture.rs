@@ -1,9 +1,12 @@
 //! A table's picture: a panel per cell, a line per candidate, a dot at the median on a bar from the
 //! lowest to the highest round.
 
+use loadgen::analyse::statistics::Summary;
+use loadgen::render::svg::{Anchor, Canvas, Scale, Span, Stroke, TextStyle};
+
 use super::{CellResult, Row, TableResult, units};
 use crate::candidate::Role;
-use crate::stats::{Better, Spread};
+use crate::standing::Better;
 use crate::tables::Metric;
 
 const COLUMNS: usize = 3;
@@ -12,11 +15,15 @@ const LABELS: f64 = 118.0;
 const VALUES: f64 = 74.0;
 const LINE: f64 = 20.0;
 const TITLE: f64 = 34.0;
+/// Labels of the axis and the space below them.
+const AXIS: f64 = 32.0;
 const GAP: f64 = 18.0;
 const HEAD: f64 = 56.0;
 const HEAD_WIDTH: f64 = 700.0;
-/// Beyond this ratio of the highest to the lowest median a scale is logarithmic.
-const WIDE: f64 = 30.0;
+/// Where the values of a panel lie.
+const SPAN: Span = Span { from: LABELS + 8.0, to: PANEL - VALUES };
+const LEGEND: &str = "dot: median of the rounds; bar: lowest to highest; blue ours, orange peers, \
+                      grey yardsticks and outsiders";
 
 /// Nothing if the table draws nothing or nothing was measured.
 pub(super) fn of(table: &TableResult) -> Option<String> {
@@ -25,148 +32,70 @@ pub(super) fn of(table: &TableResult) -> Option<String> {
         table.cells.iter().filter(|cell| !medians(cell, metric).is_empty()).collect();
     let lines = cells.iter().map(|cell| cell.rows.len()).max()?;
     let columns = COLUMNS.min(cells.len());
-    let height = TITLE + lines as f64 * LINE + GAP;
-    let size = (
+    let height = TITLE + lines as f64 * LINE + AXIS;
+    let mut canvas = Canvas::new(
         (columns as f64 * (PANEL + GAP) + GAP).max(HEAD_WIDTH),
         HEAD + cells.len().div_ceil(columns) as f64 * height + GAP,
     );
-    let mut text = head(table, metric, size);
+    head(&mut canvas, table, metric);
     for (index, cell) in cells.iter().enumerate() {
         let x = GAP + (index % columns) as f64 * (PANEL + GAP);
-        let y = HEAD + (index / columns) as f64 * height;
-        put(&mut text, &format!("<g transform=\"translate({x:.0},{y:.0})\">"));
-        panel(&mut text, cell, metric);
-        put(&mut text, "</g>");
+        canvas.move_origin((x, HEAD + (index / columns) as f64 * height));
+        panel(&mut canvas, cell, metric);
     }
-    put(&mut text, "</svg>");
-    Some(text)
+    Some(canvas.finish())
 }
 
 /// Outsiders do not stretch the scale for the others.
 fn medians(cell: &CellResult, metric: &Metric) -> Vec<f64> {
     let rows = cell.rows.iter().filter(|row| row.candidate.role != Role::Outsider);
-    rows.filter_map(|row| Some(row.number(metric)?.spread.median)).collect()
+    rows.filter_map(|row| Some(row.number(metric)?.summary.median)).collect()
 }
 
-fn head(table: &TableResult, metric: &Metric, (width, height): (f64, f64)) -> String {
+fn head(canvas: &mut Canvas, table: &TableResult, metric: &Metric) {
     let good = match metric.better {
         Better::Lower => "less is better",
         Better::Higher => "more is better",
     };
-    let title = escaped(&format!("{}: {}, {good}", table.title, metric.title));
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
-         viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"DejaVu Sans, Verdana, sans-serif\" \
-         font-size=\"12\" fill=\"#222\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-         <text x=\"{GAP}\" y=\"26\" font-size=\"16\" font-weight=\"bold\">{title}</text>\n\
-         <text x=\"{GAP}\" y=\"44\" fill=\"#666\">dot: median of the rounds; bar: lowest to \
-         highest; blue ours, orange peers, grey yardsticks and outsiders</text>\n"
-    )
+    let title = format!("{}: {}, {good}", table.title, metric.title);
+    canvas.text((GAP, 26.0), &title, TextStyle { size: 16.0, bold: true, ..TextStyle::default() });
+    canvas.text((GAP, 44.0), LEGEND, TextStyle { colour: "#666", ..TextStyle::default() });
 }
 
-fn panel(text: &mut String, cell: &CellResult, metric: &Metric) {
-    let scale = Scale::of(&medians(cell, metric));
-    let note = if scale.logarithmic { " (logarithmic)" } else { "" };
-    let title = escaped(&format!("{}{note}", cell.name));
-    put(text, &format!("<text x=\"0\" y=\"22\" font-weight=\"bold\">{title}</text>"));
+fn panel(canvas: &mut Canvas, cell: &CellResult, metric: &Metric) {
+    let scale = Scale::fitting(&medians(cell, metric), SPAN);
+    let note = if scale.is_logarithmic() { " (logarithmic)" } else { "" };
+    let title = format!("{}{note}", cell.name);
+    canvas.text((0.0, 22.0), &title, TextStyle { bold: true, ..TextStyle::default() });
+    let rows = Span { from: TITLE, to: TITLE + cell.rows.len() as f64 * LINE };
+    canvas.horizontal_axis(&scale, rows, |value| units::text(metric.unit, value));
     for (index, row) in cell.rows.iter().enumerate() {
         let y = TITLE + (index as f64 + 0.5) * LINE;
-        entry(text, row, row.number(metric).map(|number| number.spread), metric, &scale, y);
+        entry(canvas, row, metric, &scale, y);
     }
 }
 
-fn entry(
-    text: &mut String,
-    row: &Row,
-    spread: Option<Spread>,
-    metric: &Metric,
-    scale: &Scale,
-    y: f64,
-) {
-    let (base, end) = (y + 4.0, PANEL - VALUES);
-    let name = row.candidate.name;
-    put(
-        text,
-        &format!(
-            "<text x=\"{LABELS}\" y=\"{base:.0}\" text-anchor=\"end\">{name}</text>\
-             <line x1=\"{}\" y1=\"{y}\" x2=\"{end}\" y2=\"{y}\" stroke=\"#e4e4e4\"/>",
-            LABELS + 8.0
-        ),
-    );
-    let value = spread.map_or("–".to_owned(), |spread| units::text(metric.unit, spread.median));
-    put(text, &format!("<text x=\"{PANEL}\" y=\"{base:.0}\" text-anchor=\"end\">{value}</text>"));
-    let Some(spread) = spread else { return };
-    let [low, dot, high] = [spread.min, spread.median, spread.max].map(|value| scale.at(value));
-    let colour = match row.candidate.role {
+fn entry(canvas: &mut Canvas, row: &Row, metric: &Metric, scale: &Scale, y: f64) {
+    let style = TextStyle { anchor: Anchor::End, ..TextStyle::default() };
+    canvas.text((LABELS, y + 4.0), row.candidate.name, style);
+    let summary = row.number(metric).map(|number| number.summary);
+    let value = summary.map_or("–".to_owned(), |it| units::text(metric.unit, it.median));
+    canvas.text((PANEL, y + 4.0), &value, style);
+    if let Some(summary) = summary {
+        mark(canvas, &summary, colour(row.candidate.role), scale, y);
+    }
+}
+
+fn mark(canvas: &mut Canvas, summary: &Summary, colour: &'static str, scale: &Scale, y: f64) {
+    let [low, dot, high] = [summary.min, summary.median, summary.max].map(|value| scale.at(value));
+    canvas.line((low, y), (high, y), Stroke { colour, width: 5.0, opacity: 0.35 });
+    canvas.dot((dot, y), 4.5, colour);
+}
+
+fn colour(role: Role) -> &'static str {
+    match role {
         Role::Ours => "#1f6fb4",
         Role::Peer => "#d9730d",
         Role::Floor | Role::Outsider => "#888",
-    };
-    put(
-        text,
-        &format!(
-            "<line x1=\"{low:.1}\" y1=\"{y}\" x2=\"{high:.1}\" y2=\"{y}\" stroke=\"{colour}\" \
-             stroke-width=\"5\" stroke-opacity=\"0.35\"/>\
-             <circle cx=\"{dot:.1}\" cy=\"{y}\" r=\"4.5\" fill=\"{colour}\"/>"
-        ),
-    );
-}
-
-/// From values to places: from zero on, or logarithmic where medians lie far apart.
-struct Scale {
-    low: f64,
-    high: f64,
-    logarithmic: bool,
-}
-
-impl Scale {
-    fn of(medians: &[f64]) -> Self {
-        let high = medians.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-        let positive = medians.iter().copied().filter(|value| *value > 0.0);
-        let low = positive.fold(high, f64::min);
-        let logarithmic = high / low > WIDE;
-        Self { low: if logarithmic { low / 1.5 } else { 0.0 }, high: high * 1.15, logarithmic }
-    }
-
-    /// What lies outside is drawn at the edge.
-    fn at(&self, value: f64) -> f64 {
-        let share = if self.logarithmic {
-            (value.max(self.low) / self.low).ln() / (self.high / self.low).ln()
-        } else {
-            value / self.high
-        };
-        let start = LABELS + 8.0;
-        start + share.clamp(0.0, 1.0) * (PANEL - VALUES - start)
-    }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
-}
-
-fn put(text: &mut String, element: &str) {
-    text.push_str(element);
-    text.push('\n');
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn near_values_start_at_zero_and_far_ones_are_logarithmic() {
-        let near = Scale::of(&[10.0, 20.0]);
-        assert!(!near.logarithmic);
-        assert_eq!(near.at(0.0), LABELS + 8.0);
-        let far = Scale::of(&[1.0, 1000.0]);
-        assert!(far.logarithmic);
-        assert!(far.at(10.0) > far.at(1.0));
-    }
-
-    #[test]
-    fn what_lies_outside_is_drawn_at_the_edge() {
-        let scale = Scale::of(&[10.0, 20.0]);
-        assert_eq!(scale.at(1e9), PANEL - VALUES);
     }
 }

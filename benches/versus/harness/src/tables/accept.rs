@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::{Cell, Effort, Metric, Table, Unit};
-use crate::bench::{Bench, Measured, together};
+use crate::bench::Bench;
+use crate::sample::{Measured, together};
 use crate::server::{Server, Work};
 
 /// Connections that echo beside the measured ones, and their messages per second altogether.
@@ -17,7 +18,7 @@ const ENOUGH: f64 = 1000.0;
 const MARGIN_MS: u64 = 600;
 
 /// Whoever is not accepted by then counts as never accepted, and the run ends.
-const PATIENCE: &str = "2s";
+const TIMEOUT: &str = "2s";
 
 pub(super) fn table(effort: Effort) -> Table {
     let rates: &[(u32, u64)] =
@@ -60,20 +61,23 @@ pub(super) fn table(effort: Effort) -> Table {
 
 fn measure(bench: &Bench, server: &Server, rate: u32, ms: u64) -> Result<Measured> {
     let args =
-        format!("--rate {rate} --duration {ms}ms --messages 0 --observe diag --timeout {PATIENCE}");
+        format!("--rate {rate} --duration {ms}ms --messages 0 --observe diag --timeout {TIMEOUT}");
     let loaded = bench.loadgen(server, &args)?;
-    let delay = |name| loaded.number(&format!("/histograms/accept_delay/{name}"));
-    let enough = delay("count").is_some_and(|count| count >= ENOUGH);
+    let of = |phase: &str, name: &str| loaded.number(&format!("/histograms/{phase}/{name}"));
+    let enough = of("accept_delay", "count").is_some_and(|count| count >= ENOUGH);
     let tail = enough.then_some("p99_9");
-    let measured = ["p50", "p90", "p99", "max"]
-        .into_iter()
-        .chain(tail)
-        .fold(Measured::default(), |measured, name| measured.with(name, delay(name)));
-    let measured = measured
+    let measured = ["p50", "p90", "p99", "max"].into_iter().chain(tail).fold(
+        loaded.outcome(),
+        |measured, name| {
+            // The wider the bracket around an accept, the longer its delay: like with like.
+            let [delay, resolution] = ["accept_delay", "diag_resolution"].map(|it| of(it, name));
+            measured.with_resolution(name, delay, resolution)
+        },
+    );
+    Ok(measured
         .with("cores", loaded.cores)
-        .with("generator_lag_p99", loaded.number("/histograms/generator_lag/p99"))
-        .with("accepted", delay("count"));
-    Ok(Measured { invalid: loaded.invalid, ..measured })
+        .with("generator_lag_p99", of("generator_lag", "p99"))
+        .with("accepted", of("accept_delay", "count")))
 }
 
 fn measure_beside(bench: &Bench, server: &Server, rate: u32, ms: u64) -> Result<Measured> {
@@ -88,6 +92,9 @@ fn measure_beside(bench: &Bench, server: &Server, rate: u32, ms: u64) -> Result<
     let short = (echoes < BESIDE_LEAST * f64::from(BESIDE_RATE))
         .then(|| format!("background: {echoes:.0} of {BESIDE_RATE} echoes/s"));
     let measured = measured?.with("echoes_beside", Some(echoes));
-    let invalid = together([measured.invalid.clone(), short, seen.invalid()]);
-    Ok(Measured { invalid, ..measured })
+    Ok(Measured {
+        generator_failure: together([measured.generator_failure.clone(), short]),
+        server_failure: together([measured.server_failure.clone(), seen.stuck()]),
+        ..measured
+    })
 }

@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::{Cell, Effort, Metric, Table, Unit};
-use crate::bench::{Bench, Measured};
+use crate::bench::Bench;
+use crate::sample::Measured;
 use crate::server::{Server, Work};
 
 const AT_ONCE: u32 = 16;
@@ -40,12 +41,12 @@ fn measure(bench: &Bench, server: &Server, load: &str, ms: u64) -> Result<Measur
     let args = format!("--concurrency {AT_ONCE} --duration {ms}ms {load}");
     let loaded = bench.loadgen(server, &args)?;
     let seconds = ms as f64 / 1000.0;
-    let measured = Measured::default()
+    Ok(loaded
+        .outcome()
         .with(
             "cpu",
             loaded.cores.and_then(|cores| loaded.per(cores * seconds * 1e9, "/outcomes/completed")),
         )
         .with("rate", loaded.number("/outcomes/completed").map(|count| count / seconds))
-        .with("cores", loaded.cores);
-    Ok(Measured { invalid: loaded.invalid, ..measured })
+        .with("cores", loaded.cores))
 }

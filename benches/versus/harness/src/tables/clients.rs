@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::{Cell, Effort, Metric, Table, Unit};
-use crate::bench::{Bench, Measured, together};
+use crate::bench::Bench;
+use crate::sample::{Measured, together};
 use crate::server::{Server, Work};
 
 const AT_ONCE: u32 = 16;
@@ -45,12 +46,14 @@ fn measure(bench: &Bench, server: &Server, ms: u64) -> Result<Measured> {
     let seen = bench.client(server, &load)?.finish()?;
     let count = seen.connections as f64;
     let own_cpu = (seen.connections > 0).then(|| seen.client_cpu_ns as f64 / count);
-    let measured = Measured::default()
+    let measured = loaded
+        .outcome()
         .with("loadgen_rate", loaded.number("/outcomes/completed").map(|count| count / seconds))
         .with("own_rate", Some(count / (seen.elapsed_ns as f64 / 1e9)))
         .with("loadgen_per_core", loadgen_cpu.map(|cpu| 1e9 / cpu))
         .with("own_per_core", own_cpu.map(|cpu| 1e9 / cpu))
         .with("loadgen_cpu", loadgen_cpu)
         .with("own_cpu", own_cpu);
-    Ok(Measured { invalid: together([loaded.invalid, seen.invalid()]), ..measured })
+    let server_failure = together([measured.server_failure.clone(), seen.stuck()]);
+    Ok(Measured { server_failure, ..measured })
 }

@@ -3,9 +3,10 @@
 use anyhow::{Result, ensure};
 
 use super::{Cell, Effort, Metric, Table, Unit};
-use crate::bench::{Bench, Measured};
+use crate::bench::Bench;
+use crate::sample::Measured;
 use crate::server::{Server, Work};
-use crate::syscalls;
+use crate::syscalls::SILENCE_MS;
 
 const WARMUP_MS: u64 = 60;
 
@@ -52,9 +53,8 @@ pub(super) fn grid(effort: Effort) -> Table {
                 let load = Load { connections, size, depth: 1, ms };
                 let mut cell = load.cell(format!("{connections} × {size} bytes"));
                 if size == 512 {
-                    cell.apart = Some(Box::new(move |bench, server| {
-                        syscalls::per_echo(bench, server, &load.args())
-                    }));
+                    cell.apart =
+                        Some(Box::new(move |bench, server| syscalls_per_echo(bench, server, load)));
                 }
                 cell
             })
@@ -104,7 +104,7 @@ fn measure(bench: &Bench, server: &Server, load: Load) -> Result<Measured> {
     let (messages, seconds) = (seen.messages as f64, seen.elapsed_ns as f64 / 1e9);
     let bytes = messages * load.size as f64;
     let cpu = seen.server_cpu_ns.map(|cpu| cpu as f64);
-    let measured = Measured { invalid: seen.invalid(), ..Measured::default() };
+    let measured = Measured { server_failure: seen.stuck(), ..Measured::default() };
     Ok(measured
         .with("rate", Some(messages / seconds))
         .with("bytes", Some(bytes / seconds))
@@ -114,4 +114,19 @@ fn measure(bench: &Bench, server: &Server, load: Load) -> Result<Measured> {
         .with("cpu", cpu.map(|cpu| cpu / messages))
         .with("cpu_per_kib", cpu.map(|cpu| cpu / (bytes / 1024.0)))
         .with("client_cores", Some(seen.client_cpu_ns as f64 / seen.elapsed_ns as f64)))
+}
+
+/// Counted in a run of its own, because a server may be slowed by it.
+fn syscalls_per_echo(bench: &Bench, server: &Server, load: Load) -> Result<Measured> {
+    let args = format!("{} --warmup 0 --settle {SILENCE_MS}", load.args());
+    let mut client = bench.client(server, &args)?;
+    let Some(counting) = bench.counter.attach(server.id(), &bench.place.folder)? else {
+        client.finish()?;
+        return Ok(Measured::default());
+    };
+    client.wait_for_last()?;
+    let calls = counting.finish()? as f64;
+    let seen = client.finish()?;
+    let per_echo = (seen.messages > 0).then(|| calls / seen.messages as f64);
+    Ok(Measured::default().with("syscalls", per_echo))
 }

@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::{Cell, Effort, Metric, Table, Unit};
-use crate::bench::{Bench, Measured, together};
+use crate::bench::Bench;
+use crate::sample::{Measured, together};
 use crate::server::{Server, Work};
 
 /// Messages per connection: enough connections for loadgen to vouch for its percentiles.
@@ -43,11 +44,13 @@ fn measure(bench: &Bench, server: &Server, ms: u64) -> Result<Measured> {
     let loaded = bench.loadgen(server, &args)?;
     let seen = bench.client(server, &format!("--size 64 --duration {}", ms / 2))?.finish()?;
     let cpu = seen.server_cpu_ns.filter(|_| seen.messages > 0);
-    let measured = Measured::default()
+    let measured = loaded
+        .outcome()
         .with("p50", loaded.number("/histograms/echo_rtt/p50"))
         .with("p99", loaded.number("/histograms/echo_rtt/p99"))
         .with("own_p50", Some(seen.p50_ns as f64))
         .with("own_p99", Some(seen.p99_ns as f64))
         .with("cpu", cpu.map(|cpu| cpu as f64 / seen.messages as f64));
-    Ok(Measured { invalid: together([loaded.invalid, seen.invalid()]), ..measured })
+    let server_failure = together([measured.server_failure.clone(), seen.stuck()]);
+    Ok(Measured { server_failure, ..measured })
 }

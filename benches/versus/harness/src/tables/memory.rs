@@ -5,8 +5,9 @@ use std::thread;
 use anyhow::Result;
 
 use super::{Cell, Effort, Metric, Table, Unit, millis};
-use crate::bench::{Bench, Measured};
+use crate::bench::Bench;
 use crate::process;
+use crate::sample::Measured;
 use crate::server::{Server, Work};
 
 const SHRUNK: &str = "kernel slab shrank meanwhile, for other reasons: no number";
@@ -32,7 +33,7 @@ pub(super) fn table(effort: Effort) -> Table {
             Metric::lower("resident", "resident, all open", Unit::Bytes).drawn(),
             Metric::lower("slab", "kernel slab/connection", Unit::Bytes),
         ],
-        most_rounds: 3,
+        most_rounds: usize::MAX,
         only: &[],
     }
 }
@@ -47,8 +48,9 @@ fn measure(bench: &Bench, server: &Server, connections: u32) -> Result<Measured>
     let opened = number("/opened").filter(|opened| *opened > 0.0);
     let grown = resident.zip(opened).map(|(all, opened)| (all - fresh).max(0.0) / opened);
     let lost = number("/lost").unwrap_or(0.0);
-    let complete = lost == 0.0 && opened == Some(f64::from(connections));
-    let invalid = format!("{} opened, {lost} lost", opened.unwrap_or(0.0));
+    let missing = f64::from(connections) - opened.unwrap_or(0.0);
+    let failure = (missing + lost > 0.0)
+        .then(|| format!("lost: {missing} not opened, {lost} closed by the server"));
     let slab = number("/bytes_per_connection/kernel_slab");
     let shrunk = slab.filter(|slab| *slab <= 0.0).map(|_| SHRUNK.to_owned());
     let measured = Measured::default()
@@ -56,5 +58,5 @@ fn measure(bench: &Bench, server: &Server, connections: u32) -> Result<Measured>
         .with("resident", resident)
         .with("slab", slab.filter(|slab| *slab > 0.0));
     let notes = shrunk.into_iter().collect();
-    Ok(Measured { invalid: (!complete).then_some(invalid), notes, ..measured })
+    Ok(Measured { lost: (missing + lost) as u64, server_failure: failure, notes, ..measured })
 }

@@ -13,10 +13,11 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::bench::{Bench, Measured};
+use crate::bench::Bench;
 use crate::candidate::Candidate;
+use crate::sample::Measured;
 use crate::server::{Server, Work};
-use crate::stats::Better;
+use crate::standing::Better;
 
 /// How much time may be spent.
 #[derive(Clone, Copy, Debug)]

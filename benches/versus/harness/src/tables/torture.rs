@@ -4,10 +4,11 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{Cell, Effort, Metric, Table, Unit, millis};
-use crate::bench::{Bench, Measured};
+use crate::bench::Bench;
+use crate::sample::Measured;
 use crate::server::{Server, Work};
 
-const PATIENCE_MS: u64 = 180_000;
+const TIMEOUT_MS: u64 = 180_000;
 /// The cases that together take a second.
 const SHORT: &str = "--case half-close --case one-byte --case pipelined --case reset-after";
 
@@ -37,7 +38,7 @@ pub(super) fn table(effort: Effort) -> Table {
 
 fn measure(bench: &Bench, server: &Server, cases: &str) -> Result<Measured> {
     let args = format!("--quick --pid {} {cases}", server.id());
-    let result = bench.loadgen_command("torture", server, &args, millis(PATIENCE_MS))?;
+    let result = bench.loadgen_command("torture", server, &args, millis(TIMEOUT_MS))?;
     let cases = result.pointer("/cases").and_then(Value::as_array).context("no cases")?;
     let number = |name: &str| result.get(name).and_then(Value::as_f64);
     let measured = Measured::default()
