@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use self::sim::dice::Dice;
+use self::sim::random::Dice;
 
 #[path = "../fuzz/src/flags.rs"]
 pub mod flags;

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use self::sim::sights::Sights;
-use self::sim::world::World;
+use self::sim::coverage::Sights;
+use self::sim::simulation::World;
 
 #[path = "sim/mod.rs"]
 mod sim;

@@ -3,8 +3,8 @@
 //! An engine is chosen once, per worker thread; nothing is dispatched dynamically per operation.
 
 mod accepted;
+mod busy_poll;
 mod epoll;
-mod patience;
 mod stamper;
 #[cfg(feature = "tokio-uring")]
 mod tokio_uring;

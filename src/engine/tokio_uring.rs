@@ -6,7 +6,7 @@
 //! awaited, and ended, where that must be, by shutting its socket down.
 
 mod connection;
-mod ledger;
+mod counters;
 mod listener;
 mod worker;
 

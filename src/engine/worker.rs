@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tracing::debug;
 
-use super::patience::{PREEMPTED_NS, Patience};
+use super::busy_poll::{PREEMPTED_NS, Patience};
 use super::{EngineError, WorkerPlan};
 use crate::clock::monotonic_ns;
 use crate::config::Stall;

@@ -1,6 +1,6 @@
 //! Integration tests: the real program, real sockets, every engine.
 //!
-//! - `promises`: what the TCP textbook promises about socket, bind, listen, accept and connect
+//! - `tcp_contract`: what the TCP standards and manual pages say of socket, bind, listen, accept and connect
 //! - `echo`: every byte comes back, once, in order, whatever the peer does
 //! - `limits`: what happens at a maximum
 //! - `resources`: what a connection costs the process, and that all of it comes back
@@ -14,11 +14,11 @@
 mod cli;
 mod echo;
 mod limits;
-mod promises;
 mod resources;
 mod sandbox;
 mod soak;
 mod stop;
 mod support;
+mod tcp_contract;
 mod tidy;
 mod torture;

@@ -20,7 +20,7 @@ use self::dice::Dice;
 use crate::support::{ENGINES, PATIENCE, Server, connect, has_pool, pattern, until};
 use crate::torture::{reset, stall};
 
-#[path = "../sim/dice.rs"]
+#[path = "../sim/random.rs"]
 #[allow(dead_code, reason = "the simulation throws its dice in more ways")]
 mod dice;
 

@@ -2,7 +2,7 @@
 
 use uring_echo::echo::{ListenerId, PeerKey};
 
-use super::dice::Dice;
+use super::random::Dice;
 use super::scenario::Plan;
 
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use uring_echo::echo::Event;
 
-use super::dice::Dice;
+use super::random::Dice;
 
 /// Which operation an event belongs to: events of one keep their order, others may overtake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,12 +4,12 @@ use uring_echo::echo::{Action, BufId, ConnId, Limits, MAX_SPANS, Nanos, SocketId
 
 use super::client::{Client, Stage};
 use super::completions::Completions;
-use super::dice::Dice;
 use super::listener::Listener;
+use super::liveness::Watch;
 use super::memory::Memory;
+use super::random::Dice;
 use super::scenario::{Faults, Scenario};
 use super::socket::{Close, RecvOp, SendOp, Socket, What};
-use super::watch::Watch;
 
 #[derive(Debug)]
 pub(crate) struct Kernel {

@@ -6,8 +6,8 @@ use uring_echo::echo::{AcceptEnd, Burst, Event, ListenerId, SocketId};
 
 use super::client::Stage;
 use super::completions::Lane;
-use super::dice::Dice;
 use super::kernel::Kernel;
+use super::random::Dice;
 
 #[derive(Debug, Default)]
 pub(crate) struct Listener {

@@ -2,14 +2,14 @@
 
 pub(crate) mod client;
 pub(crate) mod completions;
-pub(crate) mod dice;
-pub(crate) mod hearing;
+pub(crate) mod coverage;
+pub(crate) mod delivery;
 pub(crate) mod kernel;
 pub(crate) mod listener;
+pub(crate) mod liveness;
 pub(crate) mod memory;
+pub(crate) mod random;
 pub(crate) mod scenario;
-pub(crate) mod sights;
+pub(crate) mod simulation;
 pub(crate) mod socket;
 pub(crate) mod transfer;
-pub(crate) mod watch;
-pub(crate) mod world;

@@ -5,7 +5,7 @@
 
 use uring_echo::echo::{Limits, Nanos};
 
-use super::dice::Dice;
+use super::random::Dice;
 
 #[derive(Debug)]
 pub(crate) struct Scenario {

@@ -4,8 +4,8 @@ use uring_echo::echo::{ConnId, Event, RecvEnd};
 
 use super::client::{Client, Stage};
 use super::completions::Lane;
-use super::dice::Dice;
 use super::kernel::Kernel;
+use super::random::Dice;
 use super::socket::{RecvOp, SendOp, Socket, What};
 
 impl Kernel {

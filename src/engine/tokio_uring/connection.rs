@@ -11,7 +11,7 @@ use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
 use tracing::debug;
 
-use super::ledger::Ledger;
+use super::counters::Ledger;
 use crate::config::Config;
 use crate::echo::Stats;
 use crate::stamp::FRAME_LEN;

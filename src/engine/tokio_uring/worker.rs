@@ -18,7 +18,7 @@ use tokio_uring::net::TcpStream;
 use tracing::debug;
 
 use super::connection::{Connection, Terms};
-use super::ledger::Ledger;
+use super::counters::Ledger;
 use super::listener::Listener;
 use crate::config::Stall;
 use crate::echo::peers::{PeerIndex, Peers};

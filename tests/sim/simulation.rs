@@ -4,10 +4,10 @@ use uring_echo::echo::{ConnId, Event, Nanos, RecvEnd, Shard};
 
 use super::client::Stage;
 use super::completions::Lane;
-use super::dice::Dice;
+use super::coverage::NAMES;
 use super::kernel::Kernel;
+use super::random::Dice;
 use super::scenario::{Faults, Scenario};
-use super::sights::NAMES;
 use super::socket::Socket;
 
 /// Rounds of everyone doing all they can until which a run must have ended: a round may move no
@@ -62,7 +62,7 @@ impl World {
         self.verify();
     }
 
-    /// What this run went through, in the order of [`NAMES`](super::sights::NAMES).
+    /// What this run went through, in the order of [`NAMES`](super::coverage::NAMES).
     pub(crate) fn sights(&self) -> [u64; NAMES.len()] {
         let (stats, watch) = (self.shard.stats(), &self.kernel.watch);
         [
