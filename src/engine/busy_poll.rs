@@ -1,67 +1,68 @@
-//! How long to spin before sleeping.
+//! How long a worker spins before it sleeps.
 //!
 //! A sleeping thread takes about 35 µs to wake on a virtual machine, several times what accepting a
-//! connection costs. Spinning avoids that, at the price of the CPU. `auto` pays the price only
-//! while the next completion can be expected within its window.
+//! connection costs. Spinning avoids the wake-up and costs the CPU instead. `auto` spins only while
+//! the next completion can be expected within [`SPIN_MAX_NS`].
 
 use crate::config::BusyPoll;
 
-/// `auto` spins at most this long, and only while waits are typically shorter.
-const WINDOW_NS: u64 = 5_000_000;
-/// A single wait counts as at most this much, so that one pause does not hide a busy stream.
-const LONGEST_COUNTED_NS: u64 = 4 * WINDOW_NS;
-/// How many waits the typical wait is averaged over, as a power of two.
-const MEMORY_SHIFT: u32 = 3;
+/// `auto` spins at most this long, and only while the average wait is shorter.
+const SPIN_MAX_NS: u64 = 5_000_000;
+/// A single wait counts as at most this much, so that one pause does not end spinning.
+const WAIT_CAP_NS: u64 = 4 * SPIN_MAX_NS;
+/// The average is over this many waits, as a power of two.
+const AVERAGE_SHIFT: u32 = 3;
 
-/// A spinning thread that finds this much time gone between two looks at the clock was off its
-/// CPU: somebody else has work for it.
+/// A spinning thread that finds this much time between two readings of the clock was preempted:
+/// another thread needs the CPU.
 pub(super) const PREEMPTED_NS: u64 = 500_000;
-/// Then `auto` sleeps instead for this long: a thread that has slept gets its CPU back at once
-/// when it wakes, one that has spun its share away waits for its turn.
-const COURTESY_NS: u64 = 50_000_000;
-/// Twice as long each time it happens again soon after, up to this.
-const COURTESY_MAX_NS: u64 = 64 * COURTESY_NS;
-/// Spinning undisturbed for this long means that the others are gone.
-const CALM_NS: u64 = 1_000_000_000;
+/// After a preemption `auto` sleeps instead of spinning for this long. The scheduler runs a thread
+/// that has slept as soon as it wakes; one that has used up its time slice waits for the others.
+const BACKOFF_NS: u64 = 50_000_000;
+/// The back-off doubles with each further preemption, up to this.
+const BACKOFF_MAX_NS: u64 = 64 * BACKOFF_NS;
+/// Spinning for this long without a preemption resets the back-off.
+const BACKOFF_RESET_NS: u64 = 1_000_000_000;
 
-/// Predicts the next wait from the recent ones.
+/// Predicts the next wait from an exponential moving average of the recent ones.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct BusyPollPolicy {
     mode: BusyPoll,
-    typical_ns: u64,
-    courtesy_ns: u64,
-    courteous_until: u64,
+    average_wait_ns: u64,
+    backoff_ns: u64,
+    backoff_until: u64,
 }
 
-impl Patience {
+impl BusyPollPolicy {
     pub(super) const fn new(mode: BusyPoll) -> Self {
-        Self { mode, typical_ns: LONGEST_COUNTED_NS, courtesy_ns: COURTESY_NS, courteous_until: 0 }
+        Self { mode, average_wait_ns: WAIT_CAP_NS, backoff_ns: BACKOFF_NS, backoff_until: 0 }
     }
 
     /// How long to spin from `now` on before sleeping, in nanoseconds.
     pub(super) fn spin_ns(&self, now: u64) -> u64 {
-        let worth_it = self.typical_ns < WINDOW_NS && now >= self.courteous_until;
+        let pays_off = self.average_wait_ns < SPIN_MAX_NS && now >= self.backoff_until;
         match self.mode {
             BusyPoll::Off => 0,
             BusyPoll::For(time) => u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
-            BusyPoll::Auto if worth_it => WINDOW_NS,
+            BusyPoll::Auto if pays_off => SPIN_MAX_NS,
             BusyPoll::Auto => 0,
         }
     }
 
-    /// Notes that somebody else had the CPU while this thread was spinning on it.
-    pub(super) fn preempted(&mut self, now: u64) {
-        let again = now < self.courteous_until.saturating_add(CALM_NS) && self.courteous_until > 0;
-        self.courtesy_ns =
-            if again { (self.courtesy_ns * 2).min(COURTESY_MAX_NS) } else { COURTESY_NS };
-        self.courteous_until = now + self.courtesy_ns;
+    /// Records that this thread was preempted while it was spinning.
+    pub(super) fn record_preemption(&mut self, now: u64) {
+        let is_repeated =
+            now < self.backoff_until.saturating_add(BACKOFF_RESET_NS) && self.backoff_until > 0;
+        self.backoff_ns =
+            if is_repeated { (self.backoff_ns * 2).min(BACKOFF_MAX_NS) } else { BACKOFF_NS };
+        self.backoff_until = now + self.backoff_ns;
     }
 
-    /// Notes how long the last wait was.
-    pub(super) fn waited(&mut self, ns: u64) {
-        let old = self.typical_ns >> MEMORY_SHIFT;
-        let new = ns.min(LONGEST_COUNTED_NS) >> MEMORY_SHIFT;
-        self.typical_ns = self.typical_ns - old + new;
+    /// Records how long the last wait was.
+    pub(super) fn record_wait(&mut self, ns: u64) {
+        let old = self.average_wait_ns >> AVERAGE_SHIFT;
+        let new = ns.min(WAIT_CAP_NS) >> AVERAGE_SHIFT;
+        self.average_wait_ns = self.average_wait_ns - old + new;
     }
 }
 
@@ -69,50 +70,50 @@ impl Patience {
 mod tests {
     use super::*;
 
-    fn after(waits_ns: &[u64]) -> Patience {
-        let mut patience = Patience::new(BusyPoll::Auto);
-        waits_ns.iter().for_each(|ns| patience.waited(*ns));
-        patience
+    fn policy_after(waits_ns: &[u64]) -> BusyPollPolicy {
+        let mut policy = BusyPollPolicy::new(BusyPoll::Auto);
+        waits_ns.iter().for_each(|ns| policy.record_wait(*ns));
+        policy
     }
 
     #[test]
-    fn nothing_known_means_no_spinning() {
-        assert_eq!(after(&[]).spin_ns(0), 0);
+    fn without_history_it_does_not_spin() {
+        assert_eq!(policy_after(&[]).spin_ns(0), 0);
     }
 
     #[test]
-    fn a_steady_stream_is_spun_for_and_a_trickle_is_not() {
-        assert_eq!(after(&[300_000; 20]).spin_ns(0), WINDOW_NS);
-        assert_eq!(after(&[20_000_000; 20]).spin_ns(0), 0);
+    fn short_waits_spin_and_long_waits_do_not() {
+        assert_eq!(policy_after(&[300_000; 20]).spin_ns(0), SPIN_MAX_NS);
+        assert_eq!(policy_after(&[20_000_000; 20]).spin_ns(0), 0);
     }
 
     #[test]
-    fn one_pause_does_not_end_it_but_silence_does() {
-        let mut patience = after(&[300_000; 40]);
-        patience.waited(1_000_000_000);
-        assert_eq!(patience.spin_ns(0), WINDOW_NS);
-        (0..4).for_each(|_| patience.waited(1_000_000_000));
-        assert_eq!(patience.spin_ns(0), 0);
+    fn one_long_wait_does_not_end_spinning_but_several_do() {
+        let mut policy = policy_after(&[300_000; 40]);
+        policy.record_wait(1_000_000_000);
+        assert_eq!(policy.spin_ns(0), SPIN_MAX_NS);
+        (0..4).for_each(|_| policy.record_wait(1_000_000_000));
+        assert_eq!(policy.spin_ns(0), 0);
     }
 
     #[test]
-    fn a_cpu_that_others_want_is_left_to_them_for_a_while() {
-        let mut patience = after(&[300_000; 20]);
-        patience.preempted(1_000);
-        assert_eq!(patience.spin_ns(1_000), 0);
-        let over = 1_000 + COURTESY_NS;
-        assert_eq!(patience.spin_ns(over), WINDOW_NS);
-        patience.preempted(over);
-        assert_eq!(patience.spin_ns(over + COURTESY_NS), 0, "twice as long the second time");
-        let calm = over + 2 * COURTESY_NS + CALM_NS;
-        patience.preempted(calm);
-        assert_eq!(patience.spin_ns(calm + COURTESY_NS), WINDOW_NS, "forgotten after a calm time");
+    fn a_preemption_backs_off_longer_each_time() {
+        let mut policy = policy_after(&[300_000; 20]);
+        policy.record_preemption(1_000);
+        assert_eq!(policy.spin_ns(1_000), 0);
+        let end = 1_000 + BACKOFF_NS;
+        assert_eq!(policy.spin_ns(end), SPIN_MAX_NS);
+        policy.record_preemption(end);
+        assert_eq!(policy.spin_ns(end + BACKOFF_NS), 0, "twice as long the second time");
+        let quiet = end + 2 * BACKOFF_NS + BACKOFF_RESET_NS;
+        policy.record_preemption(quiet);
+        assert_eq!(policy.spin_ns(quiet + BACKOFF_NS), SPIN_MAX_NS, "reset after a quiet time");
     }
 
     #[test]
-    fn fixed_and_off_are_what_they_say() {
-        let fixed = Patience::new(BusyPoll::For(std::time::Duration::from_micros(50)));
+    fn fixed_and_off_do_not_depend_on_history() {
+        let fixed = BusyPollPolicy::new(BusyPoll::For(std::time::Duration::from_micros(50)));
         assert_eq!(fixed.spin_ns(0), 50_000);
-        assert_eq!(Patience::new(BusyPoll::Off).spin_ns(0), 0);
+        assert_eq!(BusyPollPolicy::new(BusyPoll::Off).spin_ns(0), 0);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tracing::debug;
 
-use super::busy_poll::{PREEMPTED_NS, Patience};
+use super::busy_poll::{BusyPollPolicy, PREEMPTED_NS};
 use super::{EngineError, WorkerPlan};
 use crate::clock::monotonic_ns;
 use crate::config::Stall;
@@ -81,7 +81,7 @@ struct Worker<K> {
     shard: Shard,
     kernel: K,
     plan: WorkerPlan,
-    patience: Patience,
+    busy_poll: BusyPollPolicy,
     phase: Phase,
     now: u64,
     published: u64,
@@ -97,7 +97,7 @@ impl<K: Kernel> Worker<K> {
         Ok(Self {
             shard: Shard::new(limits),
             kernel,
-            patience: Patience::new(plan.config.busy_poll),
+            busy_poll: BusyPollPolicy::new(plan.config.busy_poll),
             phase: Phase::Serving,
             now,
             published: now,
@@ -176,13 +176,13 @@ impl<K: Kernel> Worker<K> {
             self.publish();
             self.kernel.wait(self.limit())?;
         }
-        self.patience.waited(monotonic_ns() - start);
+        self.busy_poll.record_wait(monotonic_ns() - start);
         Ok(())
     }
 
     /// True as soon as there is something to do, false if spinning is not worth it (any more).
     fn spin(&mut self, start: u64) -> Result<bool, EngineError> {
-        let spin_ns = self.patience.spin_ns(start);
+        let spin_ns = self.busy_poll.spin_ns(start);
         if spin_ns == 0 {
             return Ok(false);
         }
@@ -197,7 +197,7 @@ impl<K: Kernel> Worker<K> {
             }
             let before = std::mem::replace(&mut now, monotonic_ns());
             if now - before > PREEMPTED_NS {
-                self.patience.preempted(now);
+                self.busy_poll.record_preemption(now);
                 return Ok(false);
             }
         }
