@@ -188,8 +188,8 @@ fn serve(args: &ServeArgs) -> Result<()> {
     let config = args.resolve()?;
     info!(?config, "starting");
     let server = Server::start(&config)?;
-    let steered = signals.steer(server.control(), config.drain_delay);
-    steered.context("starting the threads that watch for signals")?;
+    let started = signals.start_handler(server.control(), config.drain_delay);
+    started.context("starting the threads that watch for signals")?;
     server.log_ready();
     let summary = server.wait()?;
     info!(

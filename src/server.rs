@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::config::{BusyPoll, Config};
 use crate::echo::Stats;
-use crate::engine::{self, EngineError, Unfit, WorkerPlan};
+use crate::engine::{self, EngineError, Unsupported, WorkerContext};
 use crate::limits::{LimitError, Limits, raise_open_files, widen_descriptor_table};
 use crate::listen::{ListenError, Listening, Steps, effective_backlog};
 use crate::metrics::{self, Published};
@@ -26,7 +26,7 @@ pub(crate) const READY_LOG: &str = "uring_echo::ready";
 /// Why a server did not start or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The configuration does not fit together or does not fit this system.
+    /// The configuration does not adapt together or does not adapt this system.
     #[error(transparent)]
     Limits(#[from] LimitError),
     /// io_uring is not to be had.
@@ -48,7 +48,7 @@ pub enum ServerError {
     },
     /// The engine cannot do what is asked of it.
     #[error(transparent)]
-    Unfit(#[from] Unfit),
+    Unsupported(#[from] Unsupported),
     /// A worker could not start or had to give up.
     #[error("worker {index}: {source}")]
     Worker {
@@ -103,7 +103,7 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; nothing is left running.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
-        let (config, without) = engine::fit(config)?;
+        let (config, without) = engine::adapt(config)?;
         let config = &config;
         let nofile = raise_open_files();
         widen_descriptor_table(config, nofile);
@@ -126,10 +126,10 @@ impl Server {
         config.sandbox.before_workers(&mut server.facts.sandbox)?;
         let (ready, readiness) = mpsc::channel();
         for (index, listeners) in share_out(listening, workers).into_iter().enumerate() {
-            let plan = server.plan(index, listeners, config, limits(index)?);
+            let context = server.context(index, listeners, config, limits(index)?);
             let ready = ready.clone();
             let worker = thread::Builder::new().name(format!("echo-{index}"));
-            let worker = worker.spawn(move || engine::run(plan, &ready));
+            let worker = worker.spawn(move || engine::run(context, &ready));
             server.workers.push(worker.map_err(os("starting a worker thread"))?);
         }
         drop(ready);
@@ -139,17 +139,17 @@ impl Server {
         Ok(server)
     }
 
-    fn plan(
+    fn context(
         &mut self,
         index: usize,
         listeners: Vec<Arc<OwnedFd>>,
         config: &Config,
         limits: Limits,
-    ) -> WorkerPlan {
+    ) -> WorkerContext {
         let published = Arc::new(Published::default());
         self.published.push(Arc::clone(&published));
         let control = Arc::clone(&self.control);
-        WorkerPlan { index, listeners, config: config.clone(), limits, control, published }
+        WorkerContext { index, listeners, config: config.clone(), limits, control, published }
     }
 
     /// Every worker reports what it lacks, or ends without a word and leaves its error behind.

@@ -1,4 +1,4 @@
-//! Stopping: signals → one word → every worker.
+//! Stopping: signals → the server's phase → every worker.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,46 +12,46 @@ use rustix::event::{EventfdFlags, eventfd};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing::{error, info, warn};
 
-/// What workers are to do. Only ever goes forward.
+/// The server's phase. It only ever advances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
     /// Serve.
     Serving = 0,
-    /// Take what is queued, finish what is connected, then end.
+    /// Accept what is queued, finish what is connected, then end.
     Draining = 1,
     /// Close everything and end.
     Stopping = 2,
 }
 
-/// The word and the bells: the only thing workers share.
+/// The phase, and one eventfd per worker to announce a change: all that workers share.
 #[derive(Debug)]
 pub struct Control {
     phase: AtomicU8,
-    bells: Vec<OwnedFd>,
+    wake_fds: Vec<OwnedFd>,
 }
 
 impl Control {
     /// A control for `workers` workers.
     pub(crate) fn new(workers: usize) -> io::Result<Self> {
-        let bell = |_| Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let bells = (0..workers).map(bell).collect::<io::Result<_>>()?;
-        Ok(Self { phase: AtomicU8::new(Phase::Serving as u8), bells })
+        let wake_fd = |_| Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let wake_fds = (0..workers).map(wake_fd).collect::<io::Result<_>>()?;
+        Ok(Self { phase: AtomicU8::new(Phase::Serving as u8), wake_fds })
     }
 
     /// Moves on to `phase`, unless it is there or further, and wakes every worker.
     pub fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::Release);
-        for bell in &self.bells {
-            // A full counter has rung already; anything else would be a descriptor gone wrong.
-            match rustix::io::write(bell, &1u64.to_ne_bytes()) {
+        for wake_fd in &self.wake_fds {
+            // A counter that is full (EAGAIN) has woken the worker already.
+            match rustix::io::write(wake_fd, &1u64.to_ne_bytes()) {
                 Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
                 Err(error) => error!(%error, "a worker could not be woken"),
             }
         }
     }
 
-    /// What to do now.
+    /// The current phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
@@ -62,8 +62,8 @@ impl Control {
     }
 
     /// Becomes readable when worker `index` should look at [`Self::phase`].
-    pub(crate) fn bell(&self, index: usize) -> BorrowedFd<'_> {
-        self.bells[index].as_fd()
+    pub(crate) fn wake_fd(&self, index: usize) -> BorrowedFd<'_> {
+        self.wake_fds[index].as_fd()
     }
 }
 
@@ -78,14 +78,19 @@ impl Signals {
         Ok(Self { caught: signal_hook::iterator::Signals::new([SIGTERM, SIGINT])? })
     }
 
-    /// The first signal drains after `delay`, the second ends the process at once. The threads
-    /// that see to it start here and not earlier, for a sandbox holds from its thread on.
-    pub(crate) fn steer(mut self, control: Arc<Control>, delay: Duration) -> io::Result<()> {
+    /// Starts the threads that act on signals: the first signal drains after `delay`, the second
+    /// ends the process at once. They start here and not earlier, because a Landlock sandbox
+    /// applies only to the thread that makes it and to those it starts afterwards.
+    pub(crate) fn start_handler(
+        mut self,
+        control: Arc<Control>,
+        delay: Duration,
+    ) -> io::Result<()> {
         let (sender, signals) = mpsc::channel();
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || self.caught.forever().all(|signal| sender.send(signal).is_ok()))?;
-        thread::Builder::new().name("steer".to_owned()).spawn(move || {
+        thread::Builder::new().name("stop".to_owned()).spawn(move || {
             let Ok(signal) = signals.recv() else { return };
             info!(signal, ?delay, "draining; signal again to exit now");
             match signals.recv_timeout(delay) {
@@ -100,7 +105,7 @@ impl Signals {
     }
 }
 
-/// Exit code of a process that was told twice.
+/// Exit code of a process that got a second stop signal.
 const EXIT_NOW: i32 = 130;
 
 fn exit_now() -> ! {

@@ -7,9 +7,9 @@ use super::peers::PeerIndex;
 use super::slots::Slots;
 use super::{Action, BufId, ConnId, MAX_SPANS, Nanos, RecvEnd, SocketId, Source, Span};
 
-/// The most buffers' worth one receive is armed for. With more a stream costs less, as receives are
+/// The most buffers' max_buffers one receive is armed for. With more a stream costs less, as receives are
 /// armed less often and what they bring leaves in fewer sends; what is armed counts as taken.
-const MAX_WORTH: u8 = 4;
+const MAX_BUFFERS_PER_RECV: u8 = 4;
 
 /// The state of one connection. A table of these is all the memory idle connections take.
 #[derive(Debug)]
@@ -118,10 +118,10 @@ impl Connection {
         if !self.bulk {
             return self.arm_unpromised(id, 1, emit);
         }
-        let worth = u8::try_from(spare).unwrap_or(u8::MAX).clamp(1, MAX_WORTH);
-        self.promised = worth;
-        buffers.promise(worth);
-        self.arm_unpromised(id, worth, emit);
+        let max_buffers = u8::try_from(spare).unwrap_or(u8::MAX).clamp(1, MAX_BUFFERS_PER_RECV);
+        self.promised = max_buffers;
+        buffers.promise(max_buffers);
+        self.arm_unpromised(id, max_buffers, emit);
     }
 
     /// The first receive of a connection promises nothing, as any whose last one filled no buffer:
@@ -131,9 +131,9 @@ impl Connection {
         self.arm_unpromised(id, 1, emit);
     }
 
-    fn arm_unpromised(&mut self, id: ConnId, worth: u8, emit: &mut impl FnMut(Action<'_>)) {
+    fn arm_unpromised(&mut self, id: ConnId, max_buffers: u8, emit: &mut impl FnMut(Action<'_>)) {
         self.recv = Recv::Armed;
-        emit(Action::ArmRecv { conn: id, socket: self.socket, worth });
+        emit(Action::ArmRecv { conn: id, socket: self.socket, max_buffers });
     }
 
     /// Arms the receive after it waited for a buffer.

@@ -180,8 +180,8 @@ pub enum Action<'a> {
         conn: ConnId,
         /// On which socket.
         socket: SocketId,
-        /// At most this many buffers' worth of bytes; an engine may end it earlier.
-        worth: u8,
+        /// At most this many buffers' max_buffers of bytes; an engine may end it earlier.
+        max_buffers: u8,
     },
     /// End the armed receive; [`Event::RecvEnded`] follows in any case.
     CancelRecv {

@@ -1,35 +1,35 @@
-//! What an accept tells: why it ended, and who came.
+//! What an accept reports: why it ended, and the peer's address.
 
 use std::net::{IpAddr, SocketAddr};
 
 use rustix::io::Errno;
 use tracing::debug;
 
-use super::WorkerPlan;
+use super::WorkerContext;
 use crate::echo::{AcceptEnd, PeerKey};
 
 /// The log target of accepted peers, at debug level.
 pub(crate) const PEER_LOG: &str = "uring_echo::peers";
 
-/// Who wants to know the peers of accepted connections.
+/// What the peer addresses of accepted connections are needed for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PeerInterest {
+pub(super) struct PeerTracking {
     count: bool,
     log: bool,
 }
 
-impl PeerInterest {
-    pub(super) const fn new(plan: &WorkerPlan) -> Self {
-        Self { count: plan.config.max_per_ip.is_some(), log: plan.config.log_peers }
+impl PeerTracking {
+    pub(super) const fn new(context: &WorkerContext) -> Self {
+        Self { count: context.config.max_per_ip.is_some(), log: context.config.log_peers }
     }
 
-    /// Whether anybody does.
-    pub(super) const fn any(self) -> bool {
+    /// Whether they are needed at all.
+    pub(super) const fn is_needed(self) -> bool {
         self.count || self.log
     }
 
-    /// Notes one; what the shard counts it by.
-    pub(super) fn note(self, peer: SocketAddr) -> PeerKey {
+    /// Logs `peer` if asked for; returns the key under which the shard counts it.
+    pub(super) fn record(self, peer: SocketAddr) -> PeerKey {
         if self.log {
             debug!(target: PEER_LOG, %peer, "accepted");
         }
@@ -40,8 +40,8 @@ impl PeerInterest {
     }
 }
 
-/// accept(2): network errors of the new socket are reported here and mean "try the next one".
-/// What is not known here is treated like a shortage: asked again, but not at once.
+/// accept(2) reports network errors of the new socket itself; those mean "try the next one". An
+/// unknown error is treated like a shortage: the accept is armed again, but not at once.
 pub(super) const fn accept_end(result: Result<u32, Errno>) -> AcceptEnd {
     match result {
         Ok(_) => AcceptEnd::Complete,

@@ -1,6 +1,6 @@
 //! The baseline to compare with: the same shard, driven by readiness instead of completions.
 //!
-//! epoll(7), edge-triggered. What can be done at once is done at once, and its end reported with
+//! epoll(7), edge-triggered. What can be completed at once is completed at once, and its end reported with
 //! the next events, so that to the shard it looks like a completion that came very soon.
 
 mod blocked;
@@ -23,36 +23,36 @@ use tracing::warn;
 use self::blocked::Spans;
 use self::pool::Pool;
 use self::sockets::{Key, NOT_A_SOCKET, Sockets};
-use super::accepted::{PeerInterest, accept_end};
+use super::accepted::{PeerTracking, accept_end};
 use super::stamper::Stamper;
 use super::worker::{BATCH, Kernel};
-use super::{EngineError, WorkerPlan};
+use super::{EngineError, WorkerContext};
 use crate::echo::{AcceptEnd, Action, Burst, ConnId, Event, ListenerId, RecvEnd, SocketId};
 use crate::shutdown::Phase;
 use crate::stamp::FRAME_LEN;
 
 /// Reads, and accepts, between two looks at most: those who never pause must not hide the others.
-const EACH_PER_LOOK: u32 = 64;
+const BUDGET_PER_POLL: u32 = 64;
 /// Waits are cut into these: kernels before 5.11 take no longer ones; an early end does no harm.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Queued connections taken in one go while the server ends.
-const SWEEP: u32 = 64;
+const DRAIN_BATCH: u32 = 64;
 
-const BELL: u64 = NOT_A_SOCKET | 1 << 62;
+const WAKE: u64 = NOT_A_SOCKET | 1 << 62;
 const READS: EventFlags =
     EventFlags::IN.union(EventFlags::PRI).union(EventFlags::RDHUP).union(EventFlags::ET);
 
 /// An epoll instance, and what belongs to it.
 pub(super) struct Epoll {
     epoll: OwnedFd,
-    /// What the last look found, and how much of it was dealt with.
+    /// What the last poll_kernel found, and how much of it was dealt with.
     ready: Vec<epoll::Event>,
-    dealt_with: usize,
+    next_ready: usize,
     listeners: Vec<Listener>,
     /// Who is asked first: the one after the last that brought somebody.
-    turn: usize,
+    next_listener: usize,
     sockets: Sockets,
-    /// Sockets that may have more to read than one buffer took, in turn.
+    /// Sockets that may have more to read than one buffer took, in next_listener.
     unread: VecDeque<Key>,
     reads_left: u32,
     accepts_left: u32,
@@ -61,9 +61,9 @@ pub(super) struct Epoll {
     /// Greetings, one place per connection.
     staging: Vec<u8>,
     /// What came of actions at once.
-    done: VecDeque<Event>,
+    completed: VecDeque<Event>,
     stamper: Option<Stamper>,
-    peers: PeerInterest,
+    peers: PeerTracking,
     fault: Option<Errno>,
 }
 
@@ -75,11 +75,11 @@ struct Listener {
 }
 
 impl Kernel for Epoll {
-    fn new(plan: &WorkerPlan) -> Result<Self, EngineError> {
+    fn new(context: &WorkerContext) -> Result<Self, EngineError> {
         let step = |step| move |source| EngineError::System { step, source };
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(step("epoll_create"))?;
-        let limits = &plan.limits.shard;
-        for (index, socket) in plan.listeners.iter().enumerate() {
+        let limits = &context.limits.shard;
+        for (index, socket) in context.listeners.iter().enumerate() {
             // One that several workers share wakes all of them: with EPOLLEXCLUSIVE only one would
             // know of a connection that it has no place for.
             let datum = EventData::new_u64(NOT_A_SOCKET | index as u64);
@@ -88,22 +88,22 @@ impl Kernel for Epoll {
                 .map_err(step("making a listener non-blocking"))?;
             epoll::add(&epoll, socket, datum, flags).map_err(step("watching a listener"))?;
         }
-        let bell = plan.control.bell(plan.index);
+        let wake_fd = context.control.wake_fd(context.index);
         let flags = EventFlags::IN | EventFlags::ET;
-        epoll::add(&epoll, bell, EventData::new_u64(BELL), flags)
-            .map_err(step("watching the bell"))?;
+        epoll::add(&epoll, wake_fd, EventData::new_u64(WAKE), flags)
+            .map_err(step("watching the wake_fd"))?;
         let listener = |socket: &Arc<OwnedFd>| Listener {
             socket: Some(Arc::clone(socket)),
             armed: None,
             ready: false,
         };
-        let greetings = if plan.config.stamp { limits.max_connections as usize } else { 0 };
+        let greetings = if context.config.stamp { limits.max_connections as usize } else { 0 };
         Ok(Self {
             epoll,
             ready: Vec::with_capacity(BATCH),
-            dealt_with: 0,
-            listeners: plan.listeners.iter().map(listener).collect(),
-            turn: 0,
+            next_ready: 0,
+            listeners: context.listeners.iter().map(listener).collect(),
+            next_listener: 0,
             sockets: Sockets::new(limits.max_connections),
             unread: VecDeque::with_capacity(limits.max_connections as usize),
             reads_left: 0,
@@ -112,9 +112,9 @@ impl Kernel for Epoll {
             spans: Spans::new(limits.buffers),
             staging: vec![0; greetings * FRAME_LEN],
             // Each connection may owe the end of a receive, of a send and of itself.
-            done: VecDeque::with_capacity(3 * limits.max_connections as usize + BATCH),
-            stamper: if plan.config.stamp { Some(Stamper::new(plan)?) } else { None },
-            peers: PeerInterest::new(plan),
+            completed: VecDeque::with_capacity(3 * limits.max_connections as usize + BATCH),
+            stamper: if context.config.stamp { Some(Stamper::new(context)?) } else { None },
+            peers: PeerTracking::new(context),
             fault: None,
         })
     }
@@ -149,7 +149,7 @@ impl Kernel for Epoll {
             // read, close(2) sends the same FIN as shutdown(SHUT_WR).
             Action::Close { conn, socket, .. } => {
                 drop(self.sockets.remove(socket));
-                self.done.push_back(Event::Closed { conn });
+                self.completed.push_back(Event::Closed { conn });
             }
         }
     }
@@ -161,12 +161,12 @@ impl Kernel for Epoll {
 
     #[inline]
     fn poll(&mut self) -> Result<bool, EngineError> {
-        self.look(Some(Duration::ZERO))?;
+        self.poll_kernel(Some(Duration::ZERO))?;
         Ok(self.has_work())
     }
 
     fn wait(&mut self, limit: Option<Duration>) -> Result<(), EngineError> {
-        self.look(if self.has_work() { Some(Duration::ZERO) } else { limit })
+        self.poll_kernel(if self.has_work() { Some(Duration::ZERO) } else { limit })
     }
 
     fn reap(&mut self, events: &mut Vec<Event>) {
@@ -174,35 +174,35 @@ impl Kernel for Epoll {
         if self.accept_next(events) {
             return;
         }
-        events.extend(self.done.drain(..self.done.len().min(BATCH)));
+        events.extend(self.completed.drain(..self.completed.len().min(BATCH)));
         while events.is_empty() {
-            if let Some(event) = self.ready.get(self.dealt_with).copied() {
-                self.dealt_with += 1;
-                self.deal_with(event, events);
+            if let Some(event) = self.ready.get(self.next_ready).copied() {
+                self.next_ready += 1;
+                self.handle_readiness(event, events);
             } else if !self.read_next(events) {
                 return;
             }
         }
     }
 
-    fn sweep(&mut self, phase: Phase, room: u32) {
+    fn drain_accept_queue(&mut self, phase: Phase, room: u32) {
         for index in 0..self.listeners.len() {
             if self.listeners[index].armed.is_some() || self.listeners[index].socket.is_none() {
                 continue;
             }
-            let taken = self.done.len();
-            let is_empty = self.take_queued(index, room.min(SWEEP));
+            let taken = self.completed.len();
+            let is_empty = self.take_queued(index, room.min(DRAIN_BATCH));
             if is_empty || phase == Phase::Stopping {
                 self.close_listener(index);
             }
             // What came is to be told before there is a new count of what is left.
-            if self.done.len() > taken {
+            if self.completed.len() > taken {
                 return;
             }
         }
     }
 
-    fn is_swept(&self) -> bool {
+    fn listeners_closed(&self) -> bool {
         self.listeners.iter().all(|listener| listener.socket.is_none())
     }
 
@@ -212,14 +212,14 @@ impl Kernel for Epoll {
 }
 
 impl Epoll {
-    fn look(&mut self, limit: Option<Duration>) -> Result<(), EngineError> {
-        (self.reads_left, self.accepts_left) = (EACH_PER_LOOK, EACH_PER_LOOK);
-        if self.dealt_with < self.ready.len() {
-            // Each edge is told once: what is left of the last look comes first.
+    fn poll_kernel(&mut self, limit: Option<Duration>) -> Result<(), EngineError> {
+        (self.reads_left, self.accepts_left) = (BUDGET_PER_POLL, BUDGET_PER_POLL);
+        if self.next_ready < self.ready.len() {
+            // Each edge is told once: what is left of the last poll_kernel comes first.
             return Ok(());
         }
         self.ready.clear();
-        self.dealt_with = 0;
+        self.next_ready = 0;
         let limit = limit.map(|limit| limit.min(LONGEST_WAIT)).map(|limit| Timespec {
             tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(limit.subsec_nanos()),
@@ -238,20 +238,20 @@ impl Epoll {
 
     fn has_work(&self) -> bool {
         let somebody = |l: &Listener| l.ready && l.armed.is_some();
-        self.dealt_with < self.ready.len()
-            || !self.done.is_empty()
+        self.next_ready < self.ready.len()
+            || !self.completed.is_empty()
             || !self.unread.is_empty()
             || self.listeners.iter().any(somebody)
     }
 
     /// Accepts one connection, or notes why an accept has ended; false if nobody is queued or it
-    /// is time for a look.
+    /// is time for a poll_kernel.
     fn accept_next(&mut self, events: &mut Vec<Event>) -> bool {
         if self.accepts_left == 0 {
             return false;
         }
         let count = self.listeners.len();
-        for index in (self.turn..count).chain(0..self.turn) {
+        for index in (self.next_listener..count).chain(0..self.next_listener) {
             let Listener { ready: true, armed: Some(burst), .. } = self.listeners[index] else {
                 continue;
             };
@@ -261,7 +261,7 @@ impl Epoll {
                 self.listeners[index].ready = false;
                 continue;
             }
-            self.turn = (index + 1) % count;
+            self.next_listener = (index + 1) % count;
             events.extend(accepted.ok());
             if let (Ok(_), Burst::Many) = (accepted, burst) {
                 return true;
@@ -281,8 +281,8 @@ impl Epoll {
         let Some(listener) = &self.listeners[index].socket else { return Err(Errno::AGAIN) };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, addr) = acceptfrom_with(listener, flags)?;
-        let addr = addr.filter(|_| self.peers.any()).and_then(|addr| addr.try_into().ok());
-        let peer = addr.map(|addr| self.peers.note(addr));
+        let addr = addr.filter(|_| self.peers.is_needed()).and_then(|addr| addr.try_into().ok());
+        let peer = addr.map(|addr| self.peers.record(addr));
         let key = self.sockets.insert(fd);
         let fd = &self.sockets.at(key.slot).fd;
         let watched = epoll::add(&self.epoll, fd, EventData::new_u64(key.to_bits()), READS);
@@ -298,7 +298,7 @@ impl Epoll {
     fn take_queued(&mut self, index: usize, most: u32) -> bool {
         for _ in 0..most {
             match self.accept(index) {
-                Ok(event) => self.done.push_back(event),
+                Ok(event) => self.completed.push_back(event),
                 Err(Errno::AGAIN) => return true,
                 Err(errno) if accept_end(Err(errno)) == AcceptEnd::Aborted => {}
                 Err(error) => {
@@ -312,7 +312,7 @@ impl Epoll {
 
     fn accept_ended(&mut self, listener: ListenerId, end: AcceptEnd) {
         if self.listeners[usize::from(listener.0)].armed.take().is_some() {
-            self.done.push_back(Event::AcceptEnded { listener, end });
+            self.completed.push_back(Event::AcceptEnded { listener, end });
         }
     }
 
@@ -324,7 +324,7 @@ impl Epoll {
         }
     }
 
-    fn deal_with(&mut self, event: epoll::Event, events: &mut Vec<Event>) {
+    fn handle_readiness(&mut self, event: epoll::Event, events: &mut Vec<Event>) {
         let (key, flags) = (event.data.u64(), event.flags);
         let is_socket = key & NOT_A_SOCKET == 0;
         let key = Key::from_bits(key);
@@ -342,7 +342,7 @@ impl Epoll {
         self.receive(key.slot, events);
     }
 
-    /// Reads the next socket that has more; false if there is none or it is time for a look.
+    /// Reads the next socket that has more; false if there is none or it is time for a poll_kernel.
     fn read_next(&mut self, events: &mut Vec<Event>) -> bool {
         if self.reads_left == 0 {
             return false;
@@ -368,11 +368,11 @@ impl Epoll {
 
     fn cancel_receive(&mut self, slot: SocketId) {
         if let Some(conn) = self.sockets.at(slot).reader.take() {
-            self.done.push_back(Event::RecvEnded { conn, end: RecvEnd::Cancelled });
+            self.completed.push_back(Event::RecvEnded { conn, end: RecvEnd::Cancelled });
         }
     }
 
-    /// One buffer's worth, if that is wanted and may be there.
+    /// One buffer's max_buffers, if that is wanted and may be there.
     fn receive(&mut self, slot: SocketId, events: &mut Vec<Event>) {
         let socket = self.sockets.at(slot);
         let (Some(conn), true) = (socket.reader, socket.readable) else { return };
@@ -410,6 +410,6 @@ fn listener_id(index: usize) -> ListenerId {
 }
 
 fn listener_of(datum: u64) -> Option<usize> {
-    let is_listener = datum & NOT_A_SOCKET != 0 && datum != BELL;
+    let is_listener = datum & NOT_A_SOCKET != 0 && datum != WAKE;
     is_listener.then(|| usize::try_from(datum & !NOT_A_SOCKET).expect("at most 64 listeners"))
 }

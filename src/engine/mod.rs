@@ -27,7 +27,7 @@ use crate::ring::RingError;
 use crate::shutdown::{Control, Phase};
 use crate::stamp::Engine;
 
-/// Why a worker could not start or had to give up. Nothing a peer does ends up here.
+/// Why a worker could not start or had to give up. No action of a peer causes one of these.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The ring could not be set up or failed for good.
@@ -41,13 +41,13 @@ pub enum EngineError {
         /// What the system said.
         source: Errno,
     },
-    /// A listener turned out to be unusable.
+    /// A listener became unusable.
     #[error("accept: {0}: the listening socket is unusable")]
     Listener(Errno),
     /// The clocks of this system could not be identified for the stamp.
     #[error("identifying the clock domain for --stamp: {0}")]
     ClockDomain(std::io::Error),
-    /// The system refused what the engine is made of.
+    /// The system refused a call that the engine needs.
     #[error("{step}: {source}")]
     System {
         /// What was tried.
@@ -57,37 +57,37 @@ pub enum EngineError {
     },
 }
 
-/// Something asked of an engine that it cannot do: said before anything is opened.
+/// A setting that the chosen engine does not support: reported before anything is opened.
 #[derive(Debug, thiserror::Error)]
 #[error("--engine {engine}: {reason}")]
-pub struct Unfit {
+pub struct Unsupported {
     /// Which engine.
     pub engine: &'static str,
-    /// What it cannot do, and what to do instead.
+    /// What it does not support, and what to use instead.
     pub reason: String,
 }
 
-/// Settles what `config` leaves to the engine. With it come the things the engine does without,
-/// a line each, for the log.
+/// Replaces settings that `config` leaves to the engine by those that it supports. Returns one line
+/// for the log for each feature that the engine lacks.
 ///
 /// # Errors
-/// [`Unfit`] if something was asked for by name that the engine cannot do.
-pub(crate) fn fit(config: &Config) -> Result<(Config, Vec<String>), Unfit> {
+/// [`Unsupported`] if a setting was asked for explicitly and the engine does not support it.
+pub(crate) fn adapt(config: &Config) -> Result<(Config, Vec<String>), Unsupported> {
     match config.engine {
         Engine::Uring | Engine::Epoll => Ok((config.clone(), Vec::new())),
         #[cfg(feature = "tokio-uring")]
-        Engine::TokioUring => tokio_uring::fit(config),
+        Engine::TokioUring => tokio_uring::adapt(config),
         #[cfg(not(feature = "tokio-uring"))]
         Engine::TokioUring => {
             let reason = "this build is without it; build with --features tokio-uring".to_owned();
-            Err(Unfit { engine: config.engine.name(), reason })
+            Err(Unsupported { engine: config.engine.name(), reason })
         }
     }
 }
 
-/// Everything one worker starts with.
+/// Everything that one worker needs to start.
 #[derive(Debug)]
-pub(crate) struct WorkerPlan {
+pub(crate) struct WorkerContext {
     pub(crate) index: usize,
     pub(crate) listeners: Vec<Arc<OwnedFd>>,
     pub(crate) config: Config,
@@ -97,28 +97,28 @@ pub(crate) struct WorkerPlan {
 }
 
 /// Runs a worker on the calling thread until it is told to stop; reports on `ready` once it
-/// accepts, with what it had to do without.
+/// accepts, with the features it lacks.
 pub(crate) fn run(
-    plan: WorkerPlan,
+    context: WorkerContext,
     ready: &mpsc::Sender<Vec<String>>,
 ) -> Result<Stats, EngineError> {
-    let _all_or_none = AllOrNone(Arc::clone(&plan.control));
-    pin(&plan)?;
-    match plan.config.engine {
-        Engine::Uring => worker::run::<uring::Uring>(plan, ready),
-        Engine::Epoll => worker::run::<epoll::Epoll>(plan, ready),
+    let _stop_others = StopOthersOnExit(Arc::clone(&context.control));
+    pin(&context)?;
+    match context.config.engine {
+        Engine::Uring => worker::run::<uring::Uring>(context, ready),
+        Engine::Epoll => worker::run::<epoll::Epoll>(context, ready),
         #[cfg(feature = "tokio-uring")]
-        Engine::TokioUring => tokio_uring::run(plan, ready),
+        Engine::TokioUring => tokio_uring::run(context, ready),
         #[cfg(not(feature = "tokio-uring"))]
-        Engine::TokioUring => unreachable!("refused by fit"),
+        Engine::TokioUring => unreachable!("refused by `adapt`"),
     }
 }
 
-/// Stops the others when a worker ends before its time, however it ends: connections hashed to its
-/// queue would wait for ever. A worker that was told to end has nothing to tell.
-struct AllOrNone(Arc<Control>);
+/// Stops the other workers when one ends although the server is serving, whatever the reason:
+/// connections hashed to its queue would wait for ever.
+struct StopOthersOnExit(Arc<Control>);
 
-impl Drop for AllOrNone {
+impl Drop for StopOthersOnExit {
     fn drop(&mut self) {
         if self.0.phase() == Phase::Serving || std::thread::panicking() {
             self.0.advance(Phase::Stopping);
@@ -126,11 +126,11 @@ impl Drop for AllOrNone {
     }
 }
 
-fn pin(plan: &WorkerPlan) -> Result<(), EngineError> {
-    let Some(cpus) = plan.config.cpus.as_ref().filter(|cpus| !cpus.is_empty()) else {
+fn pin(context: &WorkerContext) -> Result<(), EngineError> {
+    let Some(cpus) = context.config.cpus.as_ref().filter(|cpus| !cpus.is_empty()) else {
         return Ok(());
     };
-    let cpu = cpus[plan.index % cpus.len()];
+    let cpu = cpus[context.index % cpus.len()];
     let mut set = CpuSet::new();
     set.set(cpu);
     sched_setaffinity(None, &set).map_err(|source| EngineError::Pin { cpu, source })

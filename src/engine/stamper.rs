@@ -1,6 +1,6 @@
 //! The greeting of a stamping server: when and by whom a connection was accepted.
 
-use super::{EngineError, WorkerPlan};
+use super::{EngineError, WorkerContext};
 use crate::clock::realtime_ns;
 use crate::stamp::{ClockDomain, FRAME_LEN, Stamp};
 
@@ -10,12 +10,12 @@ pub(super) struct Stamper {
 }
 
 impl Stamper {
-    pub(super) fn new(plan: &WorkerPlan) -> Result<Self, EngineError> {
+    pub(super) fn new(context: &WorkerContext) -> Result<Self, EngineError> {
         Ok(Self {
             stamp: Stamp {
-                worker: u16::try_from(plan.index).unwrap_or(u16::MAX),
-                engine: plan.config.engine,
-                accept: plan.config.accept,
+                worker: u16::try_from(context.index).unwrap_or(u16::MAX),
+                engine: context.config.engine,
+                accept: context.config.accept,
                 accepted_monotonic_ns: 0,
                 accepted_realtime_ns: 0,
                 sequence: 0,

@@ -16,16 +16,16 @@ use std::sync::mpsc;
 use tokio_uring::Runtime;
 
 use self::worker::Worker;
-use super::{EngineError, Unfit, WorkerPlan};
+use super::{EngineError, Unsupported, WorkerContext};
 use crate::config::{BusyPoll, Config};
 use crate::echo::Stats;
 use crate::ring::{RingError, Setup, retry_no_memory};
 use crate::sandbox::Sandbox;
 
-/// See [`fit`](super::fit).
-pub(super) fn fit(config: &Config) -> Result<(Config, Vec<String>), Unfit> {
+/// See [`adapt`](super::adapt).
+pub(super) fn adapt(config: &Config) -> Result<(Config, Vec<String>), Unsupported> {
     if let Some(reason) = refusal(config) {
-        return Err(Unfit { engine: config.engine.name(), reason });
+        return Err(Unsupported { engine: config.engine.name(), reason });
     }
     let mut without = Vec::new();
     if config.busy_poll == BusyPoll::Auto {
@@ -56,11 +56,11 @@ fn refusal(config: &Config) -> Option<String> {
 
 /// Runs one worker until it has drained or is stopped.
 pub(super) fn run(
-    plan: WorkerPlan,
+    context: WorkerContext,
     ready: &mpsc::Sender<Vec<String>>,
 ) -> Result<Stats, EngineError> {
-    let runtime = runtime(&plan.limits.ring)?;
-    let worker = Rc::new(Worker::new(plan)?);
+    let runtime = runtime(&context.limits.ring)?;
+    let worker = Rc::new(Worker::new(context)?);
     runtime.block_on(worker.serve(ready))
 }
 
@@ -95,7 +95,7 @@ mod tests {
             (Config { credit: bytes(16384), ..config.clone() }, "--credit", "--buffer"),
             (Config { sandbox: Sandbox::Require, ..config }, "--sandbox", "auto"),
         ] {
-            let text = fit(&config).expect_err("refused").to_string();
+            let text = adapt(&config).expect_err("refused").to_string();
             assert!(text.contains(named) && text.contains(instead), "{text}");
         }
     }
@@ -103,9 +103,9 @@ mod tests {
     #[test]
     fn what_it_does_without_is_told() {
         let config = Config { sandbox: Sandbox::Auto, ..Config::default() };
-        let (fitted, without) = fit(&config).expect("fits");
+        let (fitted, without) = adapt(&config).expect("fits");
         assert_eq!((fitted.busy_poll, without.len()), (BusyPoll::Off, 2));
         let config = Config { busy_poll: BusyPoll::Off, ..Config::default() };
-        assert_eq!(fit(&config).expect("fits").1, Vec::<String>::new());
+        assert_eq!(adapt(&config).expect("fits").1, Vec::<String>::new());
     }
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tracing::{debug, warn};
 
-use super::accepted::{PeerInterest, accept_end};
+use super::accepted::{PeerTracking, accept_end};
 use super::stamper::Stamper;
 use super::worker::{BATCH, Kernel};
-use super::{EngineError, WorkerPlan};
+use super::{EngineError, WorkerContext};
 use crate::echo::{
     AcceptEnd, Action, BufId, Burst, ConnId, Event, ListenerId, MAX_SPANS, RecvEnd, SocketId,
     Source, Span,
@@ -19,7 +19,7 @@ use crate::ring::{Completion, Handle, MAX_PIECES, Op, Piece, Ring, Token};
 use crate::shutdown::{Control, Phase};
 use crate::stamp::FRAME_LEN;
 
-const _: () = assert!(MAX_SPANS <= MAX_PIECES, "a coalesced send must fit one message");
+const _: () = assert!(MAX_SPANS <= MAX_PIECES, "a coalesced send must adapt one message");
 
 /// A ring, and what belongs to it.
 pub(super) struct Uring {
@@ -28,7 +28,7 @@ pub(super) struct Uring {
     listeners: Vec<Listener>,
     stamper: Option<Stamper>,
     /// Only single accepts tell peers.
-    peers: PeerInterest,
+    peers: PeerTracking,
     fault: Option<Errno>,
     control: Arc<Control>,
     /// This worker's place among all.
@@ -39,12 +39,12 @@ struct Listener {
     socket: Option<Arc<OwnedFd>>,
     /// An accept of the shard's is in flight.
     armed: bool,
-    sweep: Sweep,
+    drain_accept_queue: QueueDrain,
 }
 
 /// Emptying the accept queue at the end, one connection at a time while there is room.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Sweep {
+enum QueueDrain {
     /// The next accept may be started, once the server drains and none is armed.
     Next,
     /// An accept and its cancellation are in flight.
@@ -52,23 +52,23 @@ enum Sweep {
 }
 
 impl Kernel for Uring {
-    fn new(plan: &WorkerPlan) -> Result<Self, EngineError> {
-        let mut ring = Ring::new(&plan.limits.ring)?;
-        ring.watch(plan.control.bell(plan.index), BELL);
+    fn new(context: &WorkerContext) -> Result<Self, EngineError> {
+        let mut ring = Ring::new(&context.limits.ring)?;
+        ring.watch(context.control.wake_fd(context.index), WAKE);
         let listener = |socket: &Arc<OwnedFd>| Listener {
             socket: Some(Arc::clone(socket)),
             armed: false,
-            sweep: Sweep::Next,
+            drain_accept_queue: QueueDrain::Next,
         };
         Ok(Self {
             ring,
             batch: Vec::with_capacity(BATCH),
-            listeners: plan.listeners.iter().map(listener).collect(),
-            stamper: if plan.config.stamp { Some(Stamper::new(plan)?) } else { None },
-            peers: PeerInterest::new(plan),
+            listeners: context.listeners.iter().map(listener).collect(),
+            stamper: if context.config.stamp { Some(Stamper::new(context)?) } else { None },
+            peers: PeerTracking::new(context),
             fault: None,
-            control: Arc::clone(&plan.control),
-            index: plan.index,
+            control: Arc::clone(&context.control),
+            index: context.index,
         })
     }
 
@@ -87,8 +87,12 @@ impl Kernel for Uring {
             Action::CancelAccept { listener } => {
                 self.ring.cancel(accept_token(listener), CANCEL);
             }
-            Action::ArmRecv { conn, socket, worth } => {
-                self.ring.receive_some(Handle::Direct(socket.0), worth, token(Op::Recv, conn));
+            Action::ArmRecv { conn, socket, max_buffers } => {
+                self.ring.receive_some(
+                    Handle::Direct(socket.0),
+                    max_buffers,
+                    token(Op::Recv, conn),
+                );
             }
             Action::CancelRecv { conn, .. } => self.ring.cancel(token(Op::Recv, conn), CANCEL),
             Action::Send { conn, socket, source } => self.send(now, conn, socket, source),
@@ -134,25 +138,27 @@ impl Kernel for Uring {
 
     /// An accept with its own cancellation right behind it takes what is queued and never waits. A
     /// full server has nothing armed, so no accept's end would tell when to begin.
-    fn sweep(&mut self, phase: Phase, room: u32) {
+    fn drain_accept_queue(&mut self, phase: Phase, room: u32) {
         let mut room = room;
         let disarmed = |(_, listener): &(usize, &mut Listener)| !listener.armed;
         for (index, listener) in self.listeners.iter_mut().enumerate().filter(disarmed) {
-            if phase == Phase::Stopping && listener.sweep != Sweep::InFlight {
+            if phase == Phase::Stopping && listener.drain_accept_queue != QueueDrain::InFlight {
                 listener.socket = None;
             }
-            let (Some(socket), Sweep::Next, 1..) = (&listener.socket, listener.sweep, room) else {
+            let (Some(socket), QueueDrain::Next, 1..) =
+                (&listener.socket, listener.drain_accept_queue, room)
+            else {
                 continue;
             };
             let id = ListenerId(u8::try_from(index).expect("at most 64 listeners"));
             self.ring.accept_one(socket.as_fd(), u32::from(id.0), accept_token(id));
             self.ring.cancel(accept_token(id), CANCEL);
-            listener.sweep = Sweep::InFlight;
+            listener.drain_accept_queue = QueueDrain::InFlight;
             room -= 1;
         }
     }
 
-    fn is_swept(&self) -> bool {
+    fn listeners_closed(&self) -> bool {
         self.listeners.iter().all(|listener| listener.socket.is_none())
     }
 
@@ -165,9 +171,9 @@ impl Uring {
     fn reap_accept(&mut self, done: &Completion, events: &mut Vec<Event>) {
         let listener = listener_of(done.token);
         if let Ok(slot) = done.result {
-            let peer = if self.peers.any() {
+            let peer = if self.peers.is_needed() {
                 let peer = self.ring.accepted_peer(u32::from(listener.0));
-                peer.map(|peer| self.peers.note(peer))
+                peer.map(|peer| self.peers.record(peer))
             } else {
                 None
             };
@@ -178,8 +184,8 @@ impl Uring {
         }
         let end = accept_end(done.result);
         self.disarmed(listener);
-        if self.is_sweeping(listener) {
-            return self.swept(listener, end);
+        if self.is_draining_queue(listener) {
+            return self.queue_accept_ended(listener, end);
         }
         if let (AcceptEnd::Fatal, Err(errno)) = (end, done.result) {
             self.fault = Some(errno);
@@ -202,7 +208,7 @@ impl Uring {
                 events.push(Event::Closed { conn });
             }
             (Op::Wake, _) if !done.more => {
-                self.ring.watch(self.control.bell(self.index), BELL);
+                self.ring.watch(self.control.wake_fd(self.index), WAKE);
             }
             _ => {}
         }
@@ -231,7 +237,7 @@ impl Uring {
         entry.armed = true;
         let token = accept_token(listener);
         match burst {
-            Burst::Many if !self.peers.any() => self.ring.accept_many(socket.as_fd(), token),
+            Burst::Many if !self.peers.is_needed() => self.ring.accept_many(socket.as_fd(), token),
             _ => self.ring.accept_one(socket.as_fd(), u32::from(listener.0), token),
         }
     }
@@ -262,15 +268,15 @@ impl Uring {
         self.listeners[usize::from(listener.0)].armed = false;
     }
 
-    fn is_sweeping(&self, listener: ListenerId) -> bool {
-        self.listeners[usize::from(listener.0)].sweep == Sweep::InFlight
+    fn is_draining_queue(&self, listener: ListenerId) -> bool {
+        self.listeners[usize::from(listener.0)].drain_accept_queue == QueueDrain::InFlight
     }
 
-    /// An accept of the sweep has ended: cancelled if the queue was empty. Then the listener is
+    /// An accept of the drain_accept_queue has ended: cancelled if the queue was empty. Then the listener is
     /// closed, and also if the system cannot hand over any more.
-    fn swept(&mut self, listener: ListenerId, end: AcceptEnd) {
+    fn queue_accept_ended(&mut self, listener: ListenerId, end: AcceptEnd) {
         let listener = &mut self.listeners[usize::from(listener.0)];
-        listener.sweep = Sweep::Next;
+        listener.drain_accept_queue = QueueDrain::Next;
         match end {
             AcceptEnd::Complete | AcceptEnd::Aborted => return,
             AcceptEnd::Cancelled => {}
@@ -282,7 +288,7 @@ impl Uring {
     }
 }
 
-const BELL: Token = Token::new(Op::Wake, 0, 0);
+const WAKE: Token = Token::new(Op::Wake, 0, 0);
 const CANCEL: Token = Token::new(Op::Cancel, 0, 0);
 
 const fn accept_token(listener: ListenerId) -> Token {

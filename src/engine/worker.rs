@@ -8,79 +8,80 @@ use rustix::io::Errno;
 use tracing::debug;
 
 use super::busy_poll::{BusyPollPolicy, PREEMPTED_NS};
-use super::{EngineError, WorkerPlan};
+use super::{EngineError, WorkerContext};
 use crate::clock::monotonic_ns;
 use crate::config::Stall;
 use crate::echo::{Action, Event, Nanos, Shard, Stats};
 use crate::shutdown::Phase;
 
-/// Events handled between two looks at the kernel.
+/// Events handled between two polls of the kernel.
 pub(super) const BATCH: usize = 256;
-/// Events handled before housekeeping and another look, however many more have come: what ends at
-/// once brings new ones without end, and the stop word and those who want in must not wait for it.
+/// Events handled before housekeeping and the next poll, however many are left. Operations that end
+/// at once produce new events without end; stop signals and new connections must not starve.
 const EVENTS_PER_ROUND: usize = 16 * BATCH;
 /// Counters are published at most this often while there is work, and before every sleep.
 const PUBLISH_NS: u64 = 10_000_000;
 
-/// The kernel's side of a worker: carries out what the shard decides and reports what became of it.
+/// The kernel's side of a worker: carries out the shard's actions and reports their results.
 pub(super) trait Kernel: Sized {
     /// Everything the worker needs, made on its own thread.
-    fn new(plan: &WorkerPlan) -> Result<Self, EngineError>;
+    fn new(context: &WorkerContext) -> Result<Self, EngineError>;
 
-    /// What this kernel could not give, for the log.
+    /// Features that this kernel lacks, for the log.
     fn degraded(&self) -> &[String];
 
     /// The most connections an accept can still bring after its cancel was asked for.
     fn accept_burst(&self) -> u32;
 
-    /// Carries out one action, decided at `now`, or puts it where the next look takes it along.
+    /// Carries out one action, decided at `now`, or queues it for the next submission.
     fn carry_out(&mut self, now: u64, action: Action<'_>);
 
-    /// Hands the kernel what waits for it, without looking for more.
+    /// Submits what is queued, without polling for completions.
     fn submit(&mut self) -> Result<(), EngineError>;
 
-    /// A look without waiting; true if there is something to reap.
+    /// Polls without waiting; true if there is something to reap.
     fn poll(&mut self) -> Result<bool, EngineError>;
 
     /// Waits until there is something to reap, or for `limit`.
     fn wait(&mut self, limit: Option<Duration>) -> Result<(), EngineError>;
 
-    /// What has happened and was not told yet, into `events`, which is empty: accepts first, for
-    /// connections that wait to be taken come before bytes of those that were. Leaving it empty
-    /// means that it is time for another look.
+    /// Moves new events into `events`, which is empty: accepts first, because connections in the
+    /// queue wait longer than bytes of accepted ones. If it stays empty, the kernel is to be polled
+    /// again.
     fn reap(&mut self, events: &mut Vec<Event>);
 
-    /// While the server ends: takes up to `room` connections that are queued already, and closes
-    /// each listener whose queue is empty; all of them once the phase is [`Phase::Stopping`].
-    fn sweep(&mut self, phase: Phase, room: u32);
+    /// While the server drains: accepts up to `room` connections that are queued already, and
+    /// closes each listener whose queue is empty; all of them once the phase is
+    /// [`Phase::Stopping`].
+    fn drain_accept_queue(&mut self, phase: Phase, room: u32);
 
     /// Whether every listener is closed.
-    fn is_swept(&self) -> bool;
+    fn listeners_closed(&self) -> bool;
 
-    /// Why a listener turned out to be unusable, if one did.
+    /// The error of a listener that became unusable, if there is one.
     fn fault(&self) -> Option<Errno>;
 }
 
 /// Runs one worker until it has drained or is stopped.
 pub(super) fn run<K: Kernel>(
-    plan: WorkerPlan,
+    context: WorkerContext,
     ready: &mpsc::Sender<Vec<String>>,
 ) -> Result<Stats, EngineError> {
-    let mut worker = Worker::<K>::new(plan)?;
+    let mut worker = Worker::<K>::new(context)?;
     worker.handle(Event::Start);
     worker.kernel.submit()?;
-    // Whoever started us may have gone; then the stop signal is about to arrive.
+    // If the receiver is gone, the server is already being stopped.
     if ready.send(worker.kernel.degraded().to_vec()).is_err() {
-        debug!("nobody waits for this worker to be ready");
+        debug!("the receiver of the ready message is gone");
     }
     worker.serve()
 }
 
-/// One thread: a shard that decides and the means to carry it out.
+/// One worker thread: a shard that decides and a kernel that carries it out.
 struct Worker<K> {
     shard: Shard,
     kernel: K,
-    plan: WorkerPlan,
+    context: WorkerContext,
     busy_poll: BusyPollPolicy,
     phase: Phase,
     now: u64,
@@ -89,20 +90,20 @@ struct Worker<K> {
 }
 
 impl<K: Kernel> Worker<K> {
-    fn new(plan: WorkerPlan) -> Result<Self, EngineError> {
+    fn new(context: WorkerContext) -> Result<Self, EngineError> {
         let now = monotonic_ns();
-        let kernel = K::new(&plan)?;
-        let mut limits = plan.limits.shard;
+        let kernel = K::new(&context)?;
+        let mut limits = context.limits.shard;
         limits.accept_burst = kernel.accept_burst();
         Ok(Self {
             shard: Shard::new(limits),
             kernel,
-            busy_poll: BusyPollPolicy::new(plan.config.busy_poll),
+            busy_poll: BusyPollPolicy::new(context.config.busy_poll),
             phase: Phase::Serving,
             now,
             published: now,
-            next_stall: plan.config.stall.map(|stall| now + nanos(stall.every) / 2),
-            plan,
+            next_stall: context.config.stall.map(|stall| now + nanos(stall.every) / 2),
+            context,
         })
     }
 
@@ -115,8 +116,9 @@ impl<K: Kernel> Worker<K> {
             let mut left = EVENTS_PER_ROUND;
             while left > 0 {
                 self.kernel.reap(&mut events);
-                // Anew for each batch: handling one takes time, and submitting in its middle lets
-                // the kernel accept more. No accept is stamped with a time before it.
+                // The clock is read for each batch, because handling one takes time and a submission
+                // in its middle lets the kernel accept more: no accept may be stamped with a time
+                // before it happened.
                 self.now = monotonic_ns();
                 if events.is_empty() {
                     break;
@@ -124,14 +126,14 @@ impl<K: Kernel> Worker<K> {
                 left = left.saturating_sub(events.len());
                 events.drain(..).for_each(|event| self.handle(event));
             }
-            self.keep_house()?;
+            self.housekeeping()?;
         }
-        self.plan.published.publish(self.shard.stats());
+        self.context.published.publish(self.shard.stats());
         Ok(*self.shard.stats())
     }
 
     fn is_finished(&self) -> bool {
-        self.phase != Phase::Serving && self.shard.is_finished() && self.kernel.is_swept()
+        self.phase != Phase::Serving && self.shard.is_finished() && self.kernel.listeners_closed()
     }
 
     fn handle(&mut self, event: Event) {
@@ -139,8 +141,8 @@ impl<K: Kernel> Worker<K> {
         self.shard.handle(Nanos(now), event, &mut |action| kernel.carry_out(now, action));
     }
 
-    /// What no event reports: time, the stop word, an unusable listener.
-    fn keep_house(&mut self) -> Result<(), EngineError> {
+    /// What no event reports: time, the server's phase, an unusable listener.
+    fn housekeeping(&mut self) -> Result<(), EngineError> {
         if let Some(errno) = self.kernel.fault() {
             return Err(EngineError::Listener(errno));
         }
@@ -150,13 +152,13 @@ impl<K: Kernel> Worker<K> {
                 self.phase = Phase::Stopping;
             }
         }
-        let phase = self.plan.control.phase();
+        let phase = self.context.control.phase();
         if phase > self.phase {
             self.phase = phase;
             self.handle(if phase == Phase::Draining { Event::Drain } else { Event::Stop });
         }
         if self.phase != Phase::Serving {
-            self.kernel.sweep(self.phase, self.shard.room());
+            self.kernel.drain_accept_queue(self.phase, self.shard.room());
         }
         if self.now - self.published >= PUBLISH_NS {
             self.publish();
@@ -166,10 +168,10 @@ impl<K: Kernel> Worker<K> {
 
     fn publish(&mut self) {
         self.published = self.now;
-        self.plan.published.publish(self.shard.stats());
+        self.context.published.publish(self.shard.stats());
     }
 
-    /// Hands over what is decided and waits for what comes of it: spinning first where that pays.
+    /// Submits and waits for completions: spins first where the policy says so, then sleeps.
     fn wait(&mut self) -> Result<(), EngineError> {
         let start = self.now;
         if !self.spin(start)? {
@@ -180,14 +182,14 @@ impl<K: Kernel> Worker<K> {
         Ok(())
     }
 
-    /// True as soon as there is something to do, false if spinning is not worth it (any more).
+    /// True as soon as there is something to reap; false if the policy does not spin (any longer).
     fn spin(&mut self, start: u64) -> Result<bool, EngineError> {
         let spin_ns = self.busy_poll.spin_ns(start);
         if spin_ns == 0 {
             return Ok(false);
         }
         let mut now = monotonic_ns();
-        let until = self.next_instant().unwrap_or(u64::MAX).min(now.saturating_add(spin_ns));
+        let until = self.next_timer().unwrap_or(u64::MAX).min(now.saturating_add(spin_ns));
         while now < until {
             for _ in 0..16 {
                 if self.kernel.poll()? {
@@ -204,19 +206,20 @@ impl<K: Kernel> Worker<K> {
         Ok(false)
     }
 
-    /// When something is due whether or not a completion comes.
-    fn next_instant(&self) -> Option<u64> {
+    /// When the next timer is due, if no completion comes before.
+    fn next_timer(&self) -> Option<u64> {
         let deadline = self.shard.deadline().map(|deadline| deadline.0);
         deadline.into_iter().chain(self.next_stall).min()
     }
 
     fn limit(&self) -> Option<Duration> {
-        let next = self.next_instant()?;
+        let next = self.next_timer()?;
         Some(Duration::from_nanos(next.saturating_sub(monotonic_ns())))
     }
 
     fn stall(&mut self) {
-        let (Some(at), Some(Stall { length, every })) = (self.next_stall, self.plan.config.stall)
+        let (Some(at), Some(Stall { length, every })) =
+            (self.next_stall, self.context.config.stall)
         else {
             return;
         };

@@ -83,17 +83,17 @@ impl Ring {
         self.accepted.peer(cell)
     }
 
-    /// Receives into buffers of the pool until it has brought `worth` buffers' worth of bytes, ends
+    /// Receives into buffers of the pool until it has brought `max_buffers` buffers' max_buffers of bytes, ends
     /// or is cancelled (multishot with a total limit, Linux 6.17; a single receive before).
     ///
     /// The limit is what keeps a peer that floods and does not read from draining the pool before
     /// anybody can object: an unlimited multishot takes 32 buffers and more in one go.
-    pub fn receive_some(&mut self, socket: Handle, worth: u8, token: Token) {
+    pub fn receive_some(&mut self, socket: Handle, max_buffers: u8, token: Token) {
         if !self.offers.limited_receive {
             return self.receive_one(socket, token);
         }
         let mut entry = on!(socket, |target| opcode::RecvMulti::new(target, GROUP).build());
-        set_total_limit(&mut entry, u32::from(worth) * self.pool.buffer_size());
+        set_total_limit(&mut entry, u32::from(max_buffers) * self.pool.buffer_size());
         self.push(entry, Op::Recv, token);
     }
 

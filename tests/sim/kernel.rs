@@ -78,7 +78,9 @@ impl Kernel {
                     self.watch.cancelled_accept(burst, self.draining);
                 }
             }
-            Action::ArmRecv { conn, socket, worth } => self.arm_recv(conn, socket, worth),
+            Action::ArmRecv { conn, socket, max_buffers } => {
+                self.arm_recv(conn, socket, max_buffers)
+            }
             Action::CancelRecv { conn, socket } => self.cancel_recv(conn, socket),
             Action::Send { conn, socket, source } => {
                 self.begin_send(conn, socket, What::of(source))
@@ -140,8 +142,8 @@ impl Kernel {
         }
     }
 
-    fn arm_recv(&mut self, conn: ConnId, socket: SocketId, worth: u8) {
-        let left = u32::from(worth) * self.limits.buffer_size;
+    fn arm_recv(&mut self, conn: ConnId, socket: SocketId, max_buffers: u8) {
+        let left = u32::from(max_buffers) * self.limits.buffer_size;
         assert!(left > 0, "{conn:?} receives nothing");
         let socket = self.socket(socket);
         socket.know(conn);

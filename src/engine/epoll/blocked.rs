@@ -4,7 +4,7 @@ use crate::echo::{MAX_SPANS, Span};
 
 /// What is to be sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Blocked {
+pub(super) enum BlockedSend {
     /// `len` staged bytes from `start` on.
     Staged { start: usize, len: usize },
     /// Spans of the pool, kept at this place of [`Spans`].

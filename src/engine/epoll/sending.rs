@@ -7,7 +7,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 use tracing::warn;
 
-use super::blocked::Blocked;
+use super::blocked::BlockedSend;
 use super::{Epoll, READS};
 use crate::echo::{ConnId, Event, SocketId, Source};
 use crate::stamp::FRAME_LEN;
@@ -28,11 +28,12 @@ impl Epoll {
                     let stamper = self.stamper.as_mut().expect("a greeting is a stamp");
                     self.staging[start..start + FRAME_LEN].copy_from_slice(&stamper.next(now));
                 }
-                let staged = Blocked::Staged { start: start + offset as usize, len: len as usize };
+                let staged =
+                    BlockedSend::Staged { start: start + offset as usize, len: len as usize };
                 (self.try_send(slot, staged), staged)
             }
             Source::Spans(spans) => {
-                let kept = Blocked::Spans(self.spans.keep(spans));
+                let kept = BlockedSend::Spans(self.spans.keep(spans));
                 (self.try_send(slot, kept), kept)
             }
         };
@@ -40,10 +41,10 @@ impl Epoll {
             return self.block(conn, slot, blocked);
         }
         self.forget(blocked);
-        self.done.push_back(sent_event(conn, sent));
+        self.completed.push_back(sent_event(conn, sent));
     }
 
-    fn block(&mut self, conn: ConnId, slot: SocketId, blocked: Blocked) {
+    fn block(&mut self, conn: ConnId, slot: SocketId, blocked: BlockedSend) {
         let key = self.sockets.key(slot);
         let socket = self.sockets.at(slot);
         socket.blocked = Some((conn, blocked));
@@ -70,21 +71,23 @@ impl Epoll {
     pub(super) fn cancel_send(&mut self, slot: SocketId) {
         if let Some((conn, blocked)) = self.sockets.at(slot).blocked.take() {
             self.forget(blocked);
-            self.done.push_back(Event::SendFailed { conn });
+            self.completed.push_back(Event::SendFailed { conn });
         }
     }
 
-    fn forget(&mut self, blocked: Blocked) {
-        if let Blocked::Spans(index) = blocked {
+    fn forget(&mut self, blocked: BlockedSend) {
+        if let BlockedSend::Spans(index) = blocked {
             self.spans.forget(index);
         }
     }
 
-    fn try_send(&mut self, slot: SocketId, what: Blocked) -> Result<usize, Errno> {
+    fn try_send(&mut self, slot: SocketId, what: BlockedSend) -> Result<usize, Errno> {
         let socket = self.sockets.at(slot).fd.as_fd();
         match what {
-            Blocked::Staged { start, len } => send_bytes(socket, &self.staging[start..start + len]),
-            Blocked::Spans(index) => match self.spans.get(index) {
+            BlockedSend::Staged { start, len } => {
+                send_bytes(socket, &self.staging[start..start + len])
+            }
+            BlockedSend::Spans(index) => match self.spans.get(index) {
                 [span] => send_bytes(socket, self.pool.bytes(span)),
                 spans => {
                     let slices = &self.pool.slices(spans)[..spans.len()];

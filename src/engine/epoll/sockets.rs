@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::blocked::Blocked;
+use super::blocked::BlockedSend;
 use crate::echo::{ConnId, SocketId};
 
 /// One accepted socket.
@@ -10,15 +10,15 @@ pub(super) struct Socket {
     pub(super) fd: OwnedFd,
     /// The connection whose receive is armed.
     pub(super) reader: Option<ConnId>,
-    /// Bytes or an end may be there: the last look or the last read did not rule it out.
+    /// Bytes or an end may be there: the last poll_kernel or the last read did not rule it out.
     pub(super) readable: bool,
-    /// A read that took less than there was room for need not have taken all: the peer is done
+    /// A read that took less than there was room for need not have taken all: the peer is completed
     /// sending or gone, or has sent urgent data. So reads are tried until one finds nothing.
     pub(super) reads_stop_short: bool,
     /// It is in the line of those to be read.
     pub(super) queued: bool,
     /// A send that found no room.
-    pub(super) blocked: Option<(ConnId, Blocked)>,
+    pub(super) blocked: Option<(ConnId, BlockedSend)>,
     /// Room is watched for, since the first send that found none.
     pub(super) watched_for_room: bool,
 }

@@ -11,16 +11,16 @@ use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
 use tracing::debug;
 
-use super::counters::Ledger;
+use super::counters::Counters;
 use crate::config::Config;
 use crate::echo::Stats;
 use crate::stamp::FRAME_LEN;
 
-/// Which counter tells why a connection was cut.
+/// Which counter tells why a connection was abort.
 pub(super) type Counter = fn(&mut Stats);
 
 /// What is the same for every connection.
-pub(super) struct Terms {
+pub(super) struct ConnectionOptions {
     buffer: usize,
     read: Option<Limit>,
     write: Option<Limit>,
@@ -33,7 +33,7 @@ struct Limit {
     counter: Counter,
 }
 
-impl Terms {
+impl ConnectionOptions {
     pub(super) fn new(config: &Config) -> Self {
         let limit = |counter: Counter| move |after| Limit { after, counter };
         let idle = config.idle_timeout.map(limit(|stats| stats.idle_timeouts += 1));
@@ -49,62 +49,62 @@ impl Terms {
 /// An accepted socket, open until this is dropped.
 pub(super) struct Connection {
     stream: TcpStream,
-    cut: Cell<bool>,
+    abort: Cell<bool>,
 }
 
 impl Connection {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, cut: Cell::new(false) }
+        Self { stream, abort: Cell::new(false) }
     }
 
     /// Ends whatever is in flight, and with it the connection.
-    pub(super) fn cut(&self, ledger: &Ledger, counter: Counter) {
-        if self.cut.replace(true) {
+    pub(super) fn abort(&self, counters: &Counters, counter: Counter) {
+        if self.abort.replace(true) {
             return;
         }
-        ledger.note(counter);
+        counters.update(counter);
         // Refused where the peer has ended the connection already: then nothing is in flight long.
         if let Err(error) = self.stream.shutdown(Shutdown::Both) {
-            debug!(%error, "shutting down a connection that is cut short");
+            debug!(%error, "shutting down a connection that is abort short");
         }
     }
 
     /// Sends the greeting, then echoes until the peer's end of stream; a connection that breaks
     /// before is counted.
-    pub(super) async fn attend(
+    pub(super) async fn run(
         &self,
-        terms: &Terms,
-        ledger: &Ledger,
+        options: &ConnectionOptions,
+        counters: &Counters,
         greeting: Option<[u8; FRAME_LEN]>,
     ) {
-        let echoed = self.echo(terms, ledger, greeting).await;
-        if echoed.is_err() && !self.cut.get() {
-            ledger.note(|stats| stats.reset += 1);
+        let echoed = self.echo(options, counters, greeting).await;
+        if echoed.is_err() && !self.abort.get() {
+            counters.update(|stats| stats.reset += 1);
         }
     }
 
     async fn echo(
         &self,
-        terms: &Terms,
-        ledger: &Ledger,
+        options: &ConnectionOptions,
+        counters: &Counters,
         greeting: Option<[u8; FRAME_LEN]>,
     ) -> io::Result<()> {
-        if self.cut.get() {
+        if self.abort.get() {
             return Ok(());
         }
-        let mut buf = Vec::with_capacity(terms.buffer);
+        let mut buf = Vec::with_capacity(options.buffer);
         if let Some(frame) = greeting {
             buf.extend_from_slice(&frame);
-            buf = self.send(buf, FRAME_LEN, terms, ledger).await?;
+            buf = self.send(buf, FRAME_LEN, options, counters).await?;
         }
-        while !self.cut.get() {
-            let (read, filled) = self.within(terms.read, ledger, self.stream.read(buf)).await;
+        while !self.abort.get() {
+            let (read, filled) = self.within(options.read, counters, self.stream.read(buf)).await;
             let len = read?;
             if len == 0 {
                 break;
             }
-            ledger.note(|stats| stats.bytes_in += len as u64);
-            buf = self.send(filled, len, terms, ledger).await?;
+            counters.update(|stats| stats.bytes_in += len as u64);
+            buf = self.send(filled, len, options, counters).await?;
         }
         Ok(())
     }
@@ -114,16 +114,16 @@ impl Connection {
         &self,
         mut buf: Vec<u8>,
         len: usize,
-        terms: &Terms,
-        ledger: &Ledger,
+        options: &ConnectionOptions,
+        counters: &Counters,
     ) -> io::Result<Vec<u8>> {
         let mut sent = 0;
         while sent < len {
-            ledger.note(|stats| stats.sends += 1);
+            counters.update(|stats| stats.sends += 1);
             let write = self.stream.write(buf.slice(sent..len)).submit();
-            let (written, slice) = self.within(terms.write, ledger, write).await;
+            let (written, slice) = self.within(options.write, counters, write).await;
             let part = written?;
-            ledger.note(|stats| stats.bytes_out += part as u64);
+            counters.update(|stats| stats.bytes_out += part as u64);
             sent += part;
             buf = slice.into_inner();
         }
@@ -135,7 +135,7 @@ impl Connection {
     async fn within<T>(
         &self,
         limit: Option<Limit>,
-        ledger: &Ledger,
+        counters: &Counters,
         operation: impl Future<Output = T>,
     ) -> T {
         let mut operation = pin!(operation);
@@ -143,7 +143,7 @@ impl Connection {
             if let Ok(done) = timeout(after, operation.as_mut()).await {
                 return done;
             }
-            self.cut(ledger, counter);
+            self.abort(counters, counter);
         }
         operation.await
     }

@@ -13,18 +13,18 @@ use crate::metrics::Published;
 const PUBLISH: Duration = Duration::from_millis(10);
 
 /// The counters of one worker.
-pub(super) struct Ledger {
+pub(super) struct Counters {
     stats: RefCell<Stats>,
     changed: Notify,
     published: Arc<Published>,
 }
 
-impl Ledger {
+impl Counters {
     pub(super) fn new(published: Arc<Published>) -> Self {
         Self { stats: RefCell::default(), changed: Notify::new(), published }
     }
 
-    pub(super) fn note(&self, change: impl FnOnce(&mut Stats)) {
+    pub(super) fn update(&self, change: impl FnOnce(&mut Stats)) {
         change(&mut self.stats.borrow_mut());
         self.changed.notify_one();
     }

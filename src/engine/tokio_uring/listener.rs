@@ -1,4 +1,4 @@
-//! One listener: take a place, accept into it, hand the connection on.
+//! One listener: take a permit, accept into it, hand the connection on.
 
 use std::io;
 use std::net::TcpListener as StdListener;
@@ -33,19 +33,19 @@ impl Listener {
 
     /// Accepts until the server ends or the listener turns out to be unusable.
     pub(super) async fn accept_all(&self, worker: &Rc<Worker>) {
-        while !self.is_done(worker.phase()) {
-            let Some(place) = worker.place().await else { return };
-            // While this task waited for its place, others may have emptied the queue.
-            if self.is_done(worker.phase()) {
+        while !self.close_if_drained(worker.phase()) {
+            let Some(permit) = worker.permit().await else { return };
+            // While this task waited for its permit, others may have emptied the queue.
+            if self.close_if_drained(worker.phase()) {
                 return;
             }
             let accepted = self.accepting.accept().await;
             let accepted_ns = monotonic_ns();
             match accepted {
-                Ok((stream, peer)) => worker.welcome(stream, peer, accepted_ns, place),
+                Ok((stream, peer)) => worker.start_connection(stream, peer, accepted_ns, permit),
                 Err(error) => {
-                    drop(place);
-                    if !worker.recovers_from(end_of(&error), &error).await {
+                    drop(permit);
+                    if !worker.recover_from_accept_error(end_of(&error), &error).await {
                         return;
                     }
                 }
@@ -58,7 +58,7 @@ impl Listener {
     ///
     /// Whoever was connected when the drain began is in the queue, and whoever takes the last one
     /// out of it, in this worker or in one that shares the queue, comes by here next.
-    pub(super) fn is_done(&self, phase: Phase) -> bool {
+    pub(super) fn close_if_drained(&self, phase: Phase) -> bool {
         let done = match phase {
             Phase::Serving => false,
             Phase::Draining => !self.has_queued(),

@@ -17,66 +17,66 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_uring::net::TcpStream;
 use tracing::debug;
 
-use super::connection::{Connection, Terms};
-use super::counters::Ledger;
+use super::connection::{Connection, ConnectionOptions};
+use super::counters::Counters;
 use super::listener::Listener;
 use crate::config::Stall;
 use crate::echo::peers::{PeerIndex, Peers};
 use crate::echo::{AcceptEnd, PeerKey, Stats};
-use crate::engine::accepted::PeerInterest;
+use crate::engine::accepted::PeerTracking;
 use crate::engine::stamper::Stamper;
-use crate::engine::{EngineError, WorkerPlan};
+use crate::engine::{EngineError, WorkerContext};
 use crate::shutdown::Phase;
 use crate::stamp::FRAME_LEN;
 
 /// What the tasks of one thread share.
 pub(super) struct Worker {
-    plan: WorkerPlan,
-    terms: Terms,
-    ledger: Ledger,
+    context: WorkerContext,
+    options: ConnectionOptions,
+    counters: Counters,
     listeners: Vec<Listener>,
     /// Listeners whose task has not ended.
     accepting: Cell<usize>,
     /// Connections that may still be opened; closed once the server stops.
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// Open connections, by the number each was accepted as.
     open: RefCell<BTreeMap<u64, Rc<Connection>>>,
-    interest: PeerInterest,
+    peer_tracking: PeerTracking,
     peers: Option<RefCell<Peers>>,
     stamper: Option<RefCell<Stamper>>,
     /// A connection was closed: whatever the system was short of, there is more of it now.
-    freed: Notify,
+    descriptor_freed: Notify,
     /// Something happened that [`Self::until`] may be waiting for.
     progress: Notify,
     fault: Cell<Option<Errno>>,
 }
 
 /// One accepted connection of those there may be.
-pub(super) type Place = OwnedSemaphorePermit;
+pub(super) type Permit = OwnedSemaphorePermit;
 
 impl Worker {
-    pub(super) fn new(plan: WorkerPlan) -> Result<Self, EngineError> {
-        let limits = plan.limits.shard;
-        let listeners = plan.listeners.iter().map(Listener::new).collect::<io::Result<Vec<_>>>();
+    pub(super) fn new(context: WorkerContext) -> Result<Self, EngineError> {
+        let limits = context.limits.shard;
+        let listeners = context.listeners.iter().map(Listener::new).collect::<io::Result<Vec<_>>>();
         let peers = |limit| RefCell::new(Peers::new(limit, limits.max_connections));
         Ok(Self {
-            terms: Terms::new(&plan.config),
-            ledger: Ledger::new(Arc::clone(&plan.published)),
+            options: ConnectionOptions::new(&context.config),
+            counters: Counters::new(Arc::clone(&context.published)),
             listeners: listeners.map_err(system("duplicating a listener"))?,
-            accepting: Cell::new(plan.listeners.len()),
-            places: Arc::new(Semaphore::new(limits.max_connections as usize)),
+            accepting: Cell::new(context.listeners.len()),
+            permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
             open: RefCell::default(),
-            interest: PeerInterest::new(&plan),
+            peer_tracking: PeerTracking::new(&context),
             peers: limits.max_per_ip.map(peers),
-            stamper: if plan.config.stamp { Some(Stamper::new(&plan)?.into()) } else { None },
-            freed: Notify::new(),
+            stamper: if context.config.stamp { Some(Stamper::new(&context)?.into()) } else { None },
+            descriptor_freed: Notify::new(),
             progress: Notify::new(),
             fault: Cell::new(None),
-            plan,
+            context,
         })
     }
 
-    /// The whole life: serve until told otherwise, drain, cut short what is left.
+    /// The whole life: serve until told otherwise, drain, abort short what is left.
     pub(super) async fn serve(
         self: Rc<Self>,
         ready: &mpsc::Sender<Vec<String>>,
@@ -90,27 +90,27 @@ impl Worker {
         }
         self.until(|worker| worker.phase() != Phase::Serving).await;
         for listener in &self.listeners {
-            listener.is_done(self.phase());
+            listener.close_if_drained(self.phase());
         }
         let ended = self.until(|worker| worker.is_finished() || worker.phase() == Phase::Stopping);
-        if timeout(self.plan.config.drain_timeout, ended).await.is_err() {
-            debug!("the drain's time is over: who is left is cut short");
+        if timeout(self.context.config.drain_timeout, ended).await.is_err() {
+            debug!("the drain's time is over: who is left is abort short");
         }
         self.stop();
         self.until(Self::is_finished).await;
-        self.ledger.publish();
+        self.counters.publish();
         match self.fault.get() {
             Some(errno) => Err(EngineError::Listener(errno)),
-            None => Ok(self.ledger.stats()),
+            None => Ok(self.counters.stats()),
         }
     }
 
     fn spawn_tasks(self: &Rc<Self>) -> Result<(), EngineError> {
-        let bell = self.bell().map_err(system("watching for the stop word"))?;
+        let wake_fd = self.wake_fd().map_err(system("watching for the stop word"))?;
         let worker = Rc::clone(self);
         tokio_uring::spawn(async move {
-            while bell.readable().await.is_ok() {
-                if bell.try_read(&mut [0; 8]).is_ok() {
+            while wake_fd.readable().await.is_ok() {
+                if wake_fd.try_read(&mut [0; 8]).is_ok() {
                     worker.progress.notify_one();
                 }
             }
@@ -124,8 +124,8 @@ impl Worker {
             });
         }
         let worker = Rc::clone(self);
-        tokio_uring::spawn(async move { worker.ledger.publish_changes().await });
-        if let Some(stall) = self.plan.config.stall {
+        tokio_uring::spawn(async move { worker.counters.publish_changes().await });
+        if let Some(stall) = self.context.config.stall {
             tokio_uring::spawn(keep_stalling(stall));
         }
         Ok(())
@@ -133,16 +133,16 @@ impl Worker {
 
     /// Readable whenever there is a new phase to look at. An eventfd reads like a pipe; the other
     /// type that watches a descriptor, `AsyncFd`, is made by unsafe code only.
-    fn bell(&self) -> io::Result<Receiver> {
-        let bell = self.plan.control.bell(self.plan.index).try_clone_to_owned()?;
-        Receiver::from_owned_fd_unchecked(bell)
+    fn wake_fd(&self) -> io::Result<Receiver> {
+        let wake_fd = self.context.control.wake_fd(self.context.index).try_clone_to_owned()?;
+        Receiver::from_owned_fd_unchecked(wake_fd)
     }
 
     /// What to do now. An unusable listener stops the worker, and that the others.
     pub(super) fn phase(&self) -> Phase {
         match self.fault.get() {
             Some(_) => Phase::Stopping,
-            None => self.plan.control.phase(),
+            None => self.context.control.phase(),
         }
     }
 
@@ -159,65 +159,65 @@ impl Worker {
 
     /// Accepts nothing more and cuts short what is open; each task then comes to its end.
     fn stop(&self) {
-        self.places.close();
+        self.permits.close();
         for listener in &self.listeners {
-            listener.is_done(Phase::Stopping);
+            listener.close_if_drained(Phase::Stopping);
         }
         for connection in self.open.borrow().values() {
-            connection.cut(&self.ledger, |stats| stats.cut_short += 1);
+            connection.abort(&self.counters, |stats| stats.cut_short += 1);
         }
     }
 
-    /// A place for one more connection, as soon as there is one; `None` once the server stops.
-    pub(super) async fn place(&self) -> Option<Place> {
-        Arc::clone(&self.places).acquire_owned().await.ok()
+    /// A permit for one more connection, as soon as there is one; `None` once the server stops.
+    pub(super) async fn permit(&self) -> Option<Permit> {
+        Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 
     /// Gives a connection accepted at `accepted_ns` a task of its own.
-    pub(super) fn welcome(
+    pub(super) fn start_connection(
         self: &Rc<Self>,
         stream: TcpStream,
         peer: SocketAddr,
         accepted_ns: u64,
-        place: Place,
+        permit: Permit,
     ) {
-        self.ledger.note(|stats| stats.accepted += 1);
-        let number = self.ledger.stats().accepted;
+        self.counters.update(|stats| stats.accepted += 1);
+        let number = self.counters.stats().accepted;
         let connection = Rc::new(Connection::new(stream));
-        let entry = self.admit(self.interest.note(peer));
+        let entry = self.admit(self.peer_tracking.record(peer));
         if entry.is_none() {
-            connection.cut(&self.ledger, |stats| stats.refused_by_ip += 1);
-        } else if self.places.is_closed() {
-            connection.cut(&self.ledger, |stats| stats.cut_short += 1);
+            connection.abort(&self.counters, |stats| stats.refused_by_ip += 1);
+        } else if self.permits.is_closed() {
+            connection.abort(&self.counters, |stats| stats.cut_short += 1);
         }
         let greeted = self.stamper.as_ref().filter(|_| entry.is_some());
         let greeting = greeted.map(|stamper| stamper.borrow_mut().next(accepted_ns));
         self.open.borrow_mut().insert(number, Rc::clone(&connection));
         let worker = Rc::clone(self);
         tokio_uring::spawn(async move {
-            worker.attend(number, connection, greeting).await;
+            worker.run(number, connection, greeting).await;
             worker.closed(entry);
-            drop(place);
+            drop(permit);
         });
     }
 
-    async fn attend(
+    async fn run(
         &self,
         number: u64,
         connection: Rc<Connection>,
         greeting: Option<[u8; FRAME_LEN]>,
     ) {
-        connection.attend(&self.terms, &self.ledger, greeting).await;
+        connection.run(&self.options, &self.counters, greeting).await;
         // The last two holders: dropping the connection closes its socket.
         self.open.borrow_mut().remove(&number);
     }
 
     fn closed(&self, entry: Option<PeerIndex>) {
-        self.ledger.note(|stats| stats.closed += 1);
+        self.counters.update(|stats| stats.closed += 1);
         if let (Some(peers), Some(entry)) = (&self.peers, entry) {
             peers.borrow_mut().leave(entry);
         }
-        self.freed.notify_waiters();
+        self.descriptor_freed.notify_waiters();
         if self.phase() != Phase::Serving {
             self.progress.notify_one();
         }
@@ -230,24 +230,28 @@ impl Worker {
     }
 
     /// Whether to go on after an accept that failed; waits if that may help.
-    pub(super) async fn recovers_from(&self, end: AcceptEnd, error: &io::Error) -> bool {
+    pub(super) async fn recover_from_accept_error(
+        &self,
+        end: AcceptEnd,
+        error: &io::Error,
+    ) -> bool {
         match end {
             AcceptEnd::Exhausted => {
-                self.ledger.note(|stats| stats.accept_exhausted += 1);
-                let backoff = Duration::from_nanos(self.plan.limits.shard.accept_backoff.0);
+                self.counters.update(|stats| stats.accept_exhausted += 1);
+                let backoff = Duration::from_nanos(self.context.limits.shard.accept_backoff.0);
                 // Time alone may have mended it, or a close: either way the accept is tried again.
-                let (Ok(()) | Err(_)) = timeout(backoff, self.freed.notified()).await;
+                let (Ok(()) | Err(_)) = timeout(backoff, self.descriptor_freed.notified()).await;
             }
             AcceptEnd::Fatal if self.phase() == Phase::Serving => {
                 self.fault.set(Errno::from_io_error(error));
                 // Before it is shut down, so that whoever shares it finds no fault of its own.
-                self.plan.control.advance(Phase::Stopping);
+                self.context.control.advance(Phase::Stopping);
                 self.progress.notify_one();
                 return false;
             }
             // A listener that was shut down, by this worker or by one that shares it.
             AcceptEnd::Fatal => return false,
-            _ => self.ledger.note(|stats| stats.accept_aborted += 1),
+            _ => self.counters.update(|stats| stats.accept_aborted += 1),
         }
         true
     }
