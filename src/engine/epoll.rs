@@ -1,7 +1,7 @@
-//! The baseline to compare with: the same shard, driven by readiness instead of completions.
+//! The engine on epoll(7), edge-triggered: the same shard, driven by readiness.
 //!
-//! epoll(7), edge-triggered. What can be completed at once is completed at once, and its end reported with
-//! the next events, so that to the shard it looks like a completion that came very soon.
+//! An action that can be carried out at once is, and its end is reported with the next events: the
+//! shard cannot tell it from an operation that completed soon.
 
 mod blocked;
 mod pool;
@@ -31,36 +31,36 @@ use crate::echo::{AcceptEnd, Action, Burst, ConnId, Event, ListenerId, RecvEnd, 
 use crate::shutdown::Phase;
 use crate::stamp::FRAME_LEN;
 
-/// Reads, and accepts, between two looks at most: those who never pause must not hide the others.
+/// Reads, and accepts, between two polls at most: a busy socket must not starve the others.
 const BUDGET_PER_POLL: u32 = 64;
-/// Waits are cut into these: kernels before 5.11 take no longer ones; an early end does no harm.
+/// The longest single wait: kernels before 5.11 limit it. Waking early does no harm.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
-/// Queued connections taken in one go while the server ends.
+/// Queued connections accepted in one go while the server drains.
 const DRAIN_BATCH: u32 = 64;
 
 const WAKE: u64 = NOT_A_SOCKET | 1 << 62;
 const READS: EventFlags =
     EventFlags::IN.union(EventFlags::PRI).union(EventFlags::RDHUP).union(EventFlags::ET);
 
-/// An epoll instance, and what belongs to it.
+/// An epoll instance and the sockets it watches.
 pub(super) struct Epoll {
     epoll: OwnedFd,
-    /// What the last poll_kernel found, and how much of it was dealt with.
+    /// Readiness that the last poll found; `next_ready` is the first entry not handled yet.
     ready: Vec<epoll::Event>,
     next_ready: usize,
     listeners: Vec<Listener>,
-    /// Who is asked first: the one after the last that brought somebody.
+    /// Listeners are tried in turn, starting after the last one that had a connection.
     next_listener: usize,
     sockets: Sockets,
-    /// Sockets that may have more to read than one buffer took, in next_listener.
+    /// Sockets that may have more to read than one buffer took, first in, first out.
     unread: VecDeque<Key>,
     reads_left: u32,
     accepts_left: u32,
     pool: Pool,
     spans: Spans,
-    /// Greetings, one place per connection.
+    /// Greetings, one slot per connection.
     staging: Vec<u8>,
-    /// What came of actions at once.
+    /// Events of actions that ended at once.
     completed: VecDeque<Event>,
     stamper: Option<Stamper>,
     peers: PeerTracking,
@@ -70,7 +70,7 @@ pub(super) struct Epoll {
 struct Listener {
     socket: Option<Arc<OwnedFd>>,
     armed: Option<Burst>,
-    /// Somebody may be queued: the last accept did not rule it out.
+    /// A connection may be queued: the last accept did not return EAGAIN.
     ready: bool,
 }
 
@@ -80,8 +80,8 @@ impl Kernel for Epoll {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(step("epoll_create"))?;
         let limits = &context.limits.shard;
         for (index, socket) in context.listeners.iter().enumerate() {
-            // One that several workers share wakes all of them: with EPOLLEXCLUSIVE only one would
-            // know of a connection that it has no place for.
+            // A shared listener wakes all workers: with EPOLLEXCLUSIVE the only one woken might be
+            // full.
             let datum = EventData::new_u64(NOT_A_SOCKET | index as u64);
             let flags = EventFlags::IN | EventFlags::ET;
             rustix::io::ioctl_fionbio(socket, true)
@@ -91,7 +91,7 @@ impl Kernel for Epoll {
         let wake_fd = context.control.wake_fd(context.index);
         let flags = EventFlags::IN | EventFlags::ET;
         epoll::add(&epoll, wake_fd, EventData::new_u64(WAKE), flags)
-            .map_err(step("watching the wake_fd"))?;
+            .map_err(step("watching the wake fd"))?;
         let listener = |socket: &Arc<OwnedFd>| Listener {
             socket: Some(Arc::clone(socket)),
             armed: None,
@@ -111,7 +111,7 @@ impl Kernel for Epoll {
             pool: Pool::new(limits.buffers, limits.buffer_size),
             spans: Spans::new(limits.buffers),
             staging: vec![0; greetings * FRAME_LEN],
-            // Each connection may owe the end of a receive, of a send and of itself.
+            // Per connection at most the end of a receive, of a send and of the close.
             completed: VecDeque::with_capacity(3 * limits.max_connections as usize + BATCH),
             stamper: if context.config.stamp { Some(Stamper::new(context)?) } else { None },
             peers: PeerTracking::new(context),
@@ -123,7 +123,7 @@ impl Kernel for Epoll {
         &[]
     }
 
-    /// An accept is a call that has ended before its cancel can be asked for.
+    /// An accept is one call, over before it could be cancelled.
     fn accept_burst(&self) -> u32 {
         1
     }
@@ -145,8 +145,8 @@ impl Kernel for Epoll {
                 self.cancel_receive(socket);
                 self.cancel_send(socket);
             }
-            // Orderly or not, one close does it: with everything sent and the peer's end of stream
-            // read, close(2) sends the same FIN as shutdown(SHUT_WR).
+            // close(2) suffices in both cases: when everything is sent and the peer's end of stream
+            // was read, it sends the same FIN as shutdown(SHUT_WR).
             Action::Close { conn, socket, .. } => {
                 drop(self.sockets.remove(socket));
                 self.completed.push_back(Event::Closed { conn });
@@ -154,7 +154,7 @@ impl Kernel for Epoll {
         }
     }
 
-    /// Nothing waits to be handed over: an armed accept finds its listener reported if it is due.
+    /// Nothing is queued for submission: actions are carried out at once.
     fn submit(&mut self) -> Result<(), EngineError> {
         Ok(())
     }
@@ -170,7 +170,7 @@ impl Kernel for Epoll {
     }
 
     fn reap(&mut self, events: &mut Vec<Event>) {
-        // One at a time, so that each is stamped with its own time.
+        // One accept per call, so that each is stamped with its own time.
         if self.accept_next(events) {
             return;
         }
@@ -195,7 +195,7 @@ impl Kernel for Epoll {
             if is_empty || phase == Phase::Stopping {
                 self.close_listener(index);
             }
-            // What came is to be told before there is a new count of what is left.
+            // The shard must see these connections before `room` is computed again.
             if self.completed.len() > taken {
                 return;
             }
@@ -215,7 +215,7 @@ impl Epoll {
     fn poll_kernel(&mut self, limit: Option<Duration>) -> Result<(), EngineError> {
         (self.reads_left, self.accepts_left) = (BUDGET_PER_POLL, BUDGET_PER_POLL);
         if self.next_ready < self.ready.len() {
-            // Each edge is told once: what is left of the last poll_kernel comes first.
+            // Each edge is reported once: the rest of the last poll is handled first.
             return Ok(());
         }
         self.ready.clear();
@@ -237,15 +237,15 @@ impl Epoll {
     }
 
     fn has_work(&self) -> bool {
-        let somebody = |l: &Listener| l.ready && l.armed.is_some();
+        let may_accept = |l: &Listener| l.ready && l.armed.is_some();
         self.next_ready < self.ready.len()
             || !self.completed.is_empty()
             || !self.unread.is_empty()
-            || self.listeners.iter().any(somebody)
+            || self.listeners.iter().any(may_accept)
     }
 
-    /// Accepts one connection, or notes why an accept has ended; false if nobody is queued or it
-    /// is time for a poll_kernel.
+    /// Accepts one connection, or reports why an accept ended; false if the queues are empty or
+    /// the budget of this poll is used up.
     fn accept_next(&mut self, events: &mut Vec<Event>) -> bool {
         if self.accepts_left == 0 {
             return false;
@@ -294,7 +294,7 @@ impl Epoll {
         Ok(Event::Accepted { listener: listener_id(index), socket: key.slot, peer })
     }
 
-    /// Accepts up to `most`; whether the queue is empty now.
+    /// Accepts up to `most` connections; true if the queue is empty now.
     fn take_queued(&mut self, index: usize, most: u32) -> bool {
         for _ in 0..most {
             match self.accept(index) {
@@ -318,7 +318,7 @@ impl Epoll {
 
     fn close_listener(&mut self, index: usize) {
         let Some(listener) = self.listeners[index].socket.take() else { return };
-        // Another worker may share it, so that dropping it does not end the watch.
+        // Another worker may share the socket, so closing it does not remove it from this epoll.
         if let Err(error) = epoll::delete(&self.epoll, &listener) {
             warn!(%error, "a listener could not be taken out of epoll");
         }
@@ -333,7 +333,8 @@ impl Epoll {
         }
         let gone = flags.intersects(EventFlags::HUP | EventFlags::ERR);
         let socket = self.sockets.at(key.slot);
-        // A read stops short at the end, and at the mark of urgent data though more is behind it.
+        // A read stops short at the end of the stream and at the mark of urgent data, although
+        // more bytes follow the mark.
         socket.reads_stop_short |= gone || flags.intersects(EventFlags::RDHUP | EventFlags::PRI);
         socket.readable |= socket.reads_stop_short || flags.contains(EventFlags::IN);
         if gone || flags.contains(EventFlags::OUT) {
@@ -342,7 +343,7 @@ impl Epoll {
         self.receive(key.slot, events);
     }
 
-    /// Reads the next socket that has more; false if there is none or it is time for a poll_kernel.
+    /// Reads the next socket that has more; false if there is none or the budget is used up.
     fn read_next(&mut self, events: &mut Vec<Event>) -> bool {
         if self.reads_left == 0 {
             return false;
@@ -372,7 +373,7 @@ impl Epoll {
         }
     }
 
-    /// One buffer's max_buffers, if that is wanted and may be there.
+    /// Receives into one buffer, if a receive is armed and the socket may be readable.
     fn receive(&mut self, slot: SocketId, events: &mut Vec<Event>) {
         let socket = self.sockets.at(slot);
         let (Some(conn), true) = (socket.reader, socket.readable) else { return };
@@ -385,7 +386,7 @@ impl Epoll {
         let end = match retry_on_intr(|| recv(&socket.fd, &mut *room, RecvFlags::empty())) {
             Ok((0, _)) => RecvEnd::Eof,
             Ok((len, _)) => {
-                // Less than there was room for: that was all, until epoll tells of more.
+                // A short read has emptied the socket: epoll reports when there is more.
                 socket.readable = len == size || socket.reads_stop_short;
                 let len = u32::try_from(len).expect("at most a buffer");
                 events.push(Event::Received { conn, buf, len });

@@ -1,4 +1,4 @@
-//! The greeting of a stamping server: when and by whom a connection was accepted.
+//! The stamp frames with which a worker greets its connections.
 
 use super::{EngineError, WorkerContext};
 use crate::clock::realtime_ns;
@@ -25,7 +25,7 @@ impl Stamper {
         })
     }
 
-    /// The frame of the next connection, taken up at `accepted_ns`.
+    /// The frame of the next connection, accepted at `accepted_ns`.
     pub(super) fn next(&mut self, accepted_ns: u64) -> [u8; FRAME_LEN] {
         self.stamp.accepted_monotonic_ns = accepted_ns;
         self.stamp.accepted_realtime_ns = realtime_ns();

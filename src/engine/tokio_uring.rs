@@ -1,9 +1,9 @@
-//! The engine to compare with: straight-line tasks on the crate `tokio-uring`, one per listener
-//! and one per connection, without the [shard](crate::echo::Shard).
+//! The engine on the crate `tokio-uring`: one task per listener and one per connection, without the
+//! [shard](crate::echo::Shard).
 //!
-//! What the crate cannot do, and what follows from it: docs/engines.md. The shape of everything in
-//! here is due to one of these limits: an operation in flight cannot be cancelled. So it is always
-//! awaited, and ended, where that must be, by shutting its socket down.
+//! docs/engines.md lists what the crate cannot do. One limit shapes this module: an operation in
+//! flight cannot be cancelled. It is therefore always awaited, and ended early, where necessary, by
+//! shutting its socket down.
 
 mod connection;
 mod counters;
@@ -27,17 +27,17 @@ pub(super) fn adapt(config: &Config) -> Result<(Config, Vec<String>), Unsupporte
     if let Some(reason) = refusal(config) {
         return Err(Unsupported { engine: config.engine.name(), reason });
     }
-    let mut without = Vec::new();
+    let mut missing = Vec::new();
     if config.busy_poll == BusyPoll::Auto {
-        without.push("tokio-uring sleeps in epoll_wait: no busy poll".to_owned());
+        missing.push("tokio-uring sleeps in epoll_wait: no busy poll".to_owned());
     }
     if config.sandbox == Sandbox::Auto {
-        without.push("tokio-uring makes its rings without restrictions".to_owned());
+        missing.push("tokio-uring makes its rings without restrictions".to_owned());
     }
-    Ok((Config { busy_poll: BusyPoll::Off, ..config.clone() }, without))
+    Ok((Config { busy_poll: BusyPoll::Off, ..config.clone() }, missing))
 }
 
-/// What was asked for by name and cannot be had, with what to do instead.
+/// A setting that was asked for explicitly and is not supported, with what to use instead.
 fn refusal(config: &Config) -> Option<String> {
     let default = Config::default();
     if let BusyPoll::For(_) = config.busy_poll {
@@ -64,7 +64,7 @@ pub(super) fn run(
     runtime.block_on(worker.serve(ready))
 }
 
-/// A runtime and its ring, of the sizes the other engine has.
+/// A runtime whose ring has the sizes that engine `uring` would use.
 fn runtime(sizes: &Setup) -> Result<Runtime, RingError> {
     let mut ring = tokio_uring::uring_builder();
     ring.setup_cqsize(sizes.completions);

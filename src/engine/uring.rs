@@ -21,28 +21,28 @@ use crate::stamp::FRAME_LEN;
 
 const _: () = assert!(MAX_SPANS <= MAX_PIECES, "a coalesced send must adapt one message");
 
-/// A ring, and what belongs to it.
+/// A ring and its listeners.
 pub(super) struct Uring {
     ring: Ring,
     batch: Vec<Completion>,
     listeners: Vec<Listener>,
     stamper: Option<Stamper>,
-    /// Only single accepts tell peers.
+    /// Only single accepts report the peer's address.
     peers: PeerTracking,
     fault: Option<Errno>,
     control: Arc<Control>,
-    /// This worker's place among all.
+    /// Index of this worker.
     index: usize,
 }
 
 struct Listener {
     socket: Option<Arc<OwnedFd>>,
-    /// An accept of the shard's is in flight.
+    /// An accept that the shard asked for is in flight.
     armed: bool,
     drain_accept_queue: QueueDrain,
 }
 
-/// Emptying the accept queue at the end, one connection at a time while there is room.
+/// State of emptying the accept queue during a drain, one connection at a time while there is room.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum QueueDrain {
     /// The next accept may be started, once the server drains and none is armed.
@@ -101,9 +101,9 @@ impl Kernel for Uring {
             Action::CancelAll { socket, .. } => {
                 self.ring.cancel_all(Handle::Direct(socket.0), CANCEL);
             }
-            // Orderly or not, one close does it: when everything owed was sent and the peer's end
-            // of stream was read, close(2) sends the same FIN as shutdown(SHUT_WR), while
-            // IORING_OP_SHUTDOWN always takes the detour over a kernel worker thread.
+            // close(2) suffices in both cases: when everything owed was sent and the peer's end of
+            // stream was read, it sends the same FIN as shutdown(SHUT_WR). IORING_OP_SHUTDOWN is
+            // always handed to a kernel worker thread.
             Action::Close { conn, socket, .. } => {
                 self.ring.close_direct(socket.0, token(Op::Close, conn));
             }
@@ -136,8 +136,9 @@ impl Kernel for Uring {
         self.batch = batch;
     }
 
-    /// An accept with its own cancellation right behind it takes what is queued and never waits. A
-    /// full server has nothing armed, so no accept's end would tell when to begin.
+    /// An accept with its own cancellation submitted right behind it takes a queued connection and
+    /// never waits. It starts here and not at the end of an armed accept, because a full server has
+    /// none armed.
     fn drain_accept_queue(&mut self, phase: Phase, room: u32) {
         let mut room = room;
         let disarmed = |(_, listener): &(usize, &mut Listener)| !listener.armed;
@@ -200,8 +201,7 @@ impl Uring {
             (Op::Send, Ok(len)) => events.push(Event::Sent { conn, len }),
             (Op::Send, Err(_)) => events.push(Event::SendFailed { conn }),
             (Op::Close, result) => {
-                // The descriptor is gone in any case; an error here speaks of bytes that were
-                // already given up.
+                // The descriptor is closed in any case; an error is about bytes already given up.
                 if let Err(error) = result {
                     debug!(%error, ?conn, "close");
                 }
@@ -254,7 +254,7 @@ impl Uring {
             }
             Source::Greeting { offset, len } => {
                 let start = conn.index() as usize * FRAME_LEN;
-                // Asked for while the accept is handled, so `now` is when it was reaped.
+                // The shard asks for it while it handles the accept, so `now` is when it was reaped.
                 if offset == 0 {
                     let stamper = self.stamper.as_mut().expect("a greeting is a stamp");
                     self.ring.stage(start, &stamper.next(now));
@@ -272,8 +272,8 @@ impl Uring {
         self.listeners[usize::from(listener.0)].drain_accept_queue == QueueDrain::InFlight
     }
 
-    /// An accept of the drain_accept_queue has ended: cancelled if the queue was empty. Then the listener is
-    /// closed, and also if the system cannot hand over any more.
+    /// An accept of the drain has ended, cancelled if the queue was empty. Closes the listener then,
+    /// and also if the system cannot accept any more.
     fn queue_accept_ended(&mut self, listener: ListenerId, end: AcceptEnd) {
         let listener = &mut self.listeners[usize::from(listener.0)];
         listener.drain_accept_queue = QueueDrain::Next;

@@ -1,18 +1,18 @@
-//! Sends that found no room in the socket, kept until there is some.
+//! Sends for which the socket had no space, kept until it is writable.
 
 use crate::echo::{MAX_SPANS, Span};
 
-/// What is to be sent.
+/// The bytes of a blocked send.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum BlockedSend {
     /// `len` staged bytes from `start` on.
     Staged { start: usize, len: usize },
-    /// Spans of the pool, kept at this place of [`Spans`].
+    /// Spans of the pool, kept under this index of [`Spans`].
     Spans(u16),
 }
 
-/// The spans of blocked sends. Each holds a buffer of the pool at least, so as many places as
-/// buffers are enough.
+/// The spans of blocked sends. Each holds at least one buffer of the pool, so there are as many
+/// entries as buffers.
 pub(super) struct Spans {
     places: Vec<(u8, [Span; MAX_SPANS])>,
     free: Vec<u16>,

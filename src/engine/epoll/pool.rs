@@ -1,10 +1,10 @@
-//! Receive buffers of one worker, in one piece of memory that is touched only as it is used.
+//! Receive buffers of one worker, in one allocation whose pages are touched on first use only.
 
 use std::io::IoSlice;
 
 use crate::echo::{BufId, MAX_SPANS, Span};
 
-/// Buffers by number; those nobody holds are on a stack, so the warmest is taken first.
+/// Buffers by number. Free ones are a stack: the most recently used one is still in the caches.
 pub(super) struct Pool {
     memory: Vec<u8>,
     size: usize,
@@ -26,7 +26,7 @@ impl Pool {
         self.free.push(buf.0);
     }
 
-    /// All of one buffer, to be filled.
+    /// The whole of one buffer, to receive into.
     pub(super) fn room(&mut self, buf: BufId) -> &mut [u8] {
         let start = usize::from(buf.0) * self.size;
         &mut self.memory[start..start + self.size]

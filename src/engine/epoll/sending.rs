@@ -1,4 +1,4 @@
-//! Sends: tried at once, and again when epoll tells of room.
+//! Sends: tried at once, and again when epoll reports the socket writable.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -23,7 +23,7 @@ impl Epoll {
         let (sent, blocked) = match source {
             Source::Greeting { offset, len } => {
                 let start = conn.index() as usize * FRAME_LEN;
-                // Asked for while the accept is handled, so `now` is when that was.
+                // The shard asks for it while it handles the accept, so `now` is the accept's time.
                 if offset == 0 {
                     let stamper = self.stamper.as_mut().expect("a greeting is a stamp");
                     self.staging[start..start + FRAME_LEN].copy_from_slice(&stamper.next(now));

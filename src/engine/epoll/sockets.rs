@@ -1,4 +1,4 @@
-//! Accepted sockets: what is asked of each and what is known of it.
+//! Accepted sockets: which operations are armed on each, and its readiness.
 
 use std::os::fd::OwnedFd;
 
@@ -10,16 +10,16 @@ pub(super) struct Socket {
     pub(super) fd: OwnedFd,
     /// The connection whose receive is armed.
     pub(super) reader: Option<ConnId>,
-    /// Bytes or an end may be there: the last poll_kernel or the last read did not rule it out.
+    /// Bytes or the end of the stream may be there: the last read did not return EAGAIN.
     pub(super) readable: bool,
-    /// A read that took less than there was room for need not have taken all: the peer is completed
-    /// sending or gone, or has sent urgent data. So reads are tried until one finds nothing.
+    /// A short read does not mean that the socket is empty: the peer has ended its stream, reset
+    /// the connection or sent urgent data. Reads are then repeated until one returns EAGAIN.
     pub(super) reads_stop_short: bool,
-    /// It is in the line of those to be read.
+    /// It is in the queue of sockets to be read.
     pub(super) queued: bool,
-    /// A send that found no room.
+    /// A send for which the socket had no space.
     pub(super) blocked: Option<(ConnId, BlockedSend)>,
-    /// Room is watched for, since the first send that found none.
+    /// EPOLLOUT is watched for, from the first blocked send on.
     pub(super) watched_for_room: bool,
 }
 

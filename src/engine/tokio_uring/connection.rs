@@ -16,17 +16,17 @@ use crate::config::Config;
 use crate::echo::Stats;
 use crate::stamp::FRAME_LEN;
 
-/// Which counter tells why a connection was abort.
+/// The counter of the reason why a connection was aborted.
 pub(super) type Counter = fn(&mut Stats);
 
-/// What is the same for every connection.
+/// Settings shared by all connections.
 pub(super) struct ConnectionOptions {
     buffer: usize,
     read: Option<Limit>,
     write: Option<Limit>,
 }
 
-/// How long an operation may take, and what it counts as when it takes longer.
+/// How long an operation may take, and the counter of those that take longer.
 #[derive(Clone, Copy)]
 struct Limit {
     after: Duration,
@@ -49,21 +49,21 @@ impl ConnectionOptions {
 /// An accepted socket, open until this is dropped.
 pub(super) struct Connection {
     stream: TcpStream,
-    abort: Cell<bool>,
+    aborted: Cell<bool>,
 }
 
 impl Connection {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, abort: Cell::new(false) }
+        Self { stream, aborted: Cell::new(false) }
     }
 
-    /// Ends whatever is in flight, and with it the connection.
+    /// Shuts the socket down, which ends its operations in flight.
     pub(super) fn abort(&self, counters: &Counters, counter: Counter) {
-        if self.abort.replace(true) {
+        if self.aborted.replace(true) {
             return;
         }
         counters.update(counter);
-        // Refused where the peer has ended the connection already: then nothing is in flight long.
+        // Fails if the peer has ended the connection: then its operations end by themselves.
         if let Err(error) = self.stream.shutdown(Shutdown::Both) {
             debug!(%error, "shutting down a connection that is abort short");
         }
@@ -78,7 +78,7 @@ impl Connection {
         greeting: Option<[u8; FRAME_LEN]>,
     ) {
         let echoed = self.echo(options, counters, greeting).await;
-        if echoed.is_err() && !self.abort.get() {
+        if echoed.is_err() && !self.aborted.get() {
             counters.update(|stats| stats.reset += 1);
         }
     }
@@ -89,7 +89,7 @@ impl Connection {
         counters: &Counters,
         greeting: Option<[u8; FRAME_LEN]>,
     ) -> io::Result<()> {
-        if self.abort.get() {
+        if self.aborted.get() {
             return Ok(());
         }
         let mut buf = Vec::with_capacity(options.buffer);
@@ -97,7 +97,7 @@ impl Connection {
             buf.extend_from_slice(&frame);
             buf = self.send(buf, FRAME_LEN, options, counters).await?;
         }
-        while !self.abort.get() {
+        while !self.aborted.get() {
             let (read, filled) = self.within(options.read, counters, self.stream.read(buf)).await;
             let len = read?;
             if len == 0 {
@@ -130,8 +130,8 @@ impl Connection {
         Ok(buf)
     }
 
-    /// Awaits `operation`. Late, it is ended by cutting the connection and awaited all the same:
-    /// it holds the buffer and the descriptor.
+    /// Awaits `operation`. After the limit the connection is aborted and the operation awaited all
+    /// the same, because it owns the buffer and the descriptor.
     async fn within<T>(
         &self,
         limit: Option<Limit>,

@@ -1,4 +1,4 @@
-//! Counters of a worker's tasks, published a moment after they changed.
+//! Counters of a worker's tasks, published shortly after they change.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Counters {
         self.published.publish(&self.stats.borrow());
     }
 
-    /// Publishes whatever changes, for ever.
+    /// Publishes every change; never returns.
     pub(super) async fn publish_changes(&self) {
         loop {
             self.changed.notified().await;

@@ -1,4 +1,4 @@
-//! One worker: what its tasks share, and its life from the first accept to the last close.
+//! One worker: the state its tasks share, and its life from the first accept to the last close.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ use crate::engine::{EngineError, WorkerContext};
 use crate::shutdown::Phase;
 use crate::stamp::FRAME_LEN;
 
-/// What the tasks of one thread share.
+/// State shared by the tasks of one thread.
 pub(super) struct Worker {
     context: WorkerContext,
     options: ConnectionOptions,
@@ -44,14 +44,14 @@ pub(super) struct Worker {
     peer_tracking: PeerTracking,
     peers: Option<RefCell<Peers>>,
     stamper: Option<RefCell<Stamper>>,
-    /// A connection was closed: whatever the system was short of, there is more of it now.
+    /// Notified when a connection is closed: an accept that ran out of descriptors may succeed now.
     descriptor_freed: Notify,
-    /// Something happened that [`Self::until`] may be waiting for.
+    /// Notified when a condition of [`Self::until`] may have changed.
     progress: Notify,
     fault: Cell<Option<Errno>>,
 }
 
-/// One accepted connection of those there may be.
+/// The right to one open connection.
 pub(super) type Permit = OwnedSemaphorePermit;
 
 impl Worker {
@@ -76,17 +76,17 @@ impl Worker {
         })
     }
 
-    /// The whole life: serve until told otherwise, drain, abort short what is left.
+    /// Serves until told to stop, drains, then aborts what is left.
     pub(super) async fn serve(
         self: Rc<Self>,
         ready: &mpsc::Sender<Vec<String>>,
     ) -> Result<Stats, EngineError> {
         self.spawn_tasks()?;
-        // Every task has had its turn then: the accepts are on their way.
+        // After one turn of every task the accepts are submitted.
         yield_now().await;
-        // Whoever started us may have gone; then the stop signal is about to arrive.
+        // If the receiver is gone, the server is already being stopped.
         if ready.send(Vec::new()).is_err() {
-            debug!("nobody waits for this worker to be ready");
+            debug!("the receiver of the ready message is gone");
         }
         self.until(|worker| worker.phase() != Phase::Serving).await;
         for listener in &self.listeners {
@@ -94,7 +94,7 @@ impl Worker {
         }
         let ended = self.until(|worker| worker.is_finished() || worker.phase() == Phase::Stopping);
         if timeout(self.context.config.drain_timeout, ended).await.is_err() {
-            debug!("the drain's time is over: who is left is abort short");
+            debug!("the drain timeout has passed: open connections are cut short");
         }
         self.stop();
         self.until(Self::is_finished).await;
@@ -106,7 +106,7 @@ impl Worker {
     }
 
     fn spawn_tasks(self: &Rc<Self>) -> Result<(), EngineError> {
-        let wake_fd = self.wake_fd().map_err(system("watching for the stop word"))?;
+        let wake_fd = self.wake_fd().map_err(system("watching the wake fd"))?;
         let worker = Rc::clone(self);
         tokio_uring::spawn(async move {
             while wake_fd.readable().await.is_ok() {
@@ -131,14 +131,14 @@ impl Worker {
         Ok(())
     }
 
-    /// Readable whenever there is a new phase to look at. An eventfd reads like a pipe; the other
-    /// type that watches a descriptor, `AsyncFd`, is made by unsafe code only.
+    /// The wake fd, readable after a change of phase. An eventfd reads like a pipe; tokio's other type
+    /// that watches a descriptor, `AsyncFd`, cannot be made without unsafe code here.
     fn wake_fd(&self) -> io::Result<Receiver> {
         let wake_fd = self.context.control.wake_fd(self.context.index).try_clone_to_owned()?;
         Receiver::from_owned_fd_unchecked(wake_fd)
     }
 
-    /// What to do now. An unusable listener stops the worker, and that the others.
+    /// The current phase. A fault of a listener stops this worker, which stops the others.
     pub(super) fn phase(&self) -> Phase {
         match self.fault.get() {
             Some(_) => Phase::Stopping,
@@ -146,7 +146,7 @@ impl Worker {
         }
     }
 
-    /// Waits until `reached` holds; looks whenever there is progress.
+    /// Waits until `reached` holds; tests it after every notification of `progress`.
     async fn until(&self, reached: impl Fn(&Self) -> bool) {
         while !reached(self) {
             self.progress.notified().await;
@@ -157,7 +157,7 @@ impl Worker {
         self.accepting.get() == 0 && self.open.borrow().is_empty()
     }
 
-    /// Accepts nothing more and cuts short what is open; each task then comes to its end.
+    /// Stops accepting and aborts what is open, so that every task ends.
     fn stop(&self) {
         self.permits.close();
         for listener in &self.listeners {
@@ -173,7 +173,7 @@ impl Worker {
         Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 
-    /// Gives a connection accepted at `accepted_ns` a task of its own.
+    /// Starts the task of a connection accepted at `accepted_ns`.
     pub(super) fn start_connection(
         self: &Rc<Self>,
         stream: TcpStream,
@@ -195,20 +195,20 @@ impl Worker {
         self.open.borrow_mut().insert(number, Rc::clone(&connection));
         let worker = Rc::clone(self);
         tokio_uring::spawn(async move {
-            worker.run(number, connection, greeting).await;
+            worker.run_connection(number, connection, greeting).await;
             worker.closed(entry);
             drop(permit);
         });
     }
 
-    async fn run(
+    async fn run_connection(
         &self,
         number: u64,
         connection: Rc<Connection>,
         greeting: Option<[u8; FRAME_LEN]>,
     ) {
         connection.run(&self.options, &self.counters, greeting).await;
-        // The last two holders: dropping the connection closes its socket.
+        // These are the last two references: dropping the connection closes its socket.
         self.open.borrow_mut().remove(&number);
     }
 
@@ -229,7 +229,7 @@ impl Worker {
         peers.borrow_mut().admit(peer)
     }
 
-    /// Whether to go on after an accept that failed; waits if that may help.
+    /// Whether to accept again after an error; waits before if the system was short of something.
     pub(super) async fn recover_from_accept_error(
         &self,
         end: AcceptEnd,
@@ -239,12 +239,13 @@ impl Worker {
             AcceptEnd::Exhausted => {
                 self.counters.update(|stats| stats.accept_exhausted += 1);
                 let backoff = Duration::from_nanos(self.context.limits.shard.accept_backoff.0);
-                // Time alone may have mended it, or a close: either way the accept is tried again.
+                // The accept is tried again after the back-off and after a close, whichever is first.
                 let (Ok(()) | Err(_)) = timeout(backoff, self.descriptor_freed.notified()).await;
             }
             AcceptEnd::Fatal if self.phase() == Phase::Serving => {
                 self.fault.set(Errno::from_io_error(error));
-                // Before it is shut down, so that whoever shares it finds no fault of its own.
+                // Before the listener is shut down: a worker that shares it must not take that for
+                // a fault.
                 self.context.control.advance(Phase::Stopping);
                 self.progress.notify_one();
                 return false;
@@ -257,7 +258,7 @@ impl Worker {
     }
 }
 
-/// Fault injection: the whole thread does nothing for a while, again and again.
+/// Fault injection: blocks the whole thread for `length`, every `every`.
 async fn keep_stalling(Stall { length, every }: Stall) {
     let mut at = Instant::now() + every / 2;
     loop {
