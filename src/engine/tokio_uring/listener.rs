@@ -1,22 +1,17 @@
-//! One listener: take a permit, accept into it, hand the connection on.
+//! One listening socket: accept, and close once the server has drained.
 
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{Shutdown, shutdown};
 use rustix::time::Timespec;
-use tokio_uring::net::TcpListener;
+use tokio_uring::net::{TcpListener, TcpStream};
 use tracing::warn;
 
-use super::worker::Worker;
-use crate::clock::monotonic_ns;
-use crate::echo::AcceptEnd;
-use crate::engine::accepted::accept_end;
 use crate::shutdown::Phase;
 
 /// A listening socket, perhaps shared with other workers.
@@ -31,33 +26,16 @@ impl Listener {
         Ok(Self { socket: Arc::clone(socket), accepting })
     }
 
-    /// Accepts until the server ends or the listener turns out to be unusable.
-    pub(super) async fn accept_all(&self, worker: &Rc<Worker>) {
-        while !self.close_if_drained(worker.phase()) {
-            let Some(permit) = worker.permit().await else { return };
-            // While this task waited for its permit, others may have emptied the queue.
-            if self.close_if_drained(worker.phase()) {
-                return;
-            }
-            let accepted = self.accepting.accept().await;
-            let accepted_ns = monotonic_ns();
-            match accepted {
-                Ok((stream, peer)) => worker.start_connection(stream, peer, accepted_ns, permit),
-                Err(error) => {
-                    drop(permit);
-                    if !worker.recover_from_accept_error(end_of(&error), &error).await {
-                        return;
-                    }
-                }
-            }
-        }
+    /// Accepts one connection.
+    pub(super) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.accepting.accept().await
     }
 
-    /// Whether there is nothing to accept any more: once the server drains and nobody is queued,
-    /// and once it stops. Closes the listener then; what is connected is not affected.
+    /// Whether nothing is to be accepted any more: while the server drains, once the queue is empty,
+    /// and once it stops. Shuts the listener down then; accepted connections are not affected.
     ///
-    /// Whoever was connected when the drain began is in the queue, and whoever takes the last one
-    /// out of it, in this worker or in one that shares the queue, comes by here next.
+    /// Connections established before the drain began are in the queue, and every worker that shares
+    /// it calls this again after each accept, so the queue is emptied before it is shut down.
     pub(super) fn close_if_drained(&self, phase: Phase) -> bool {
         let done = match phase {
             Phase::Serving => false,
@@ -67,7 +45,7 @@ impl Listener {
         if done {
             // This ends the accept in flight (EINVAL), in every worker that shares the socket.
             match shutdown(&self.socket, Shutdown::Read) {
-                // Refused as not connected, it has been done before.
+                // Not connected: another worker has shut it down before.
                 Ok(()) | Err(Errno::NOTCONN) => {}
                 Err(error) => warn!(%error, "a listener could not be shut down"),
             }
@@ -78,18 +56,9 @@ impl Listener {
     fn has_queued(&self) -> bool {
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let looked = retry_on_intr(|| poll(&mut fds, Some(&now)));
-        // A socket that listens no more hangs up.
-        let seen = fds[0].revents();
-        looked.is_ok() && seen.contains(PollFlags::IN) && !seen.contains(PollFlags::HUP)
-    }
-}
-
-/// Why an accept brought nothing.
-fn end_of(error: &io::Error) -> AcceptEnd {
-    match Errno::from_io_error(error) {
-        Some(errno) => accept_end(Err(errno)),
-        // The crate's own error: a socket was accepted and its address not understood.
-        None => AcceptEnd::Aborted,
+        let polled = retry_on_intr(|| poll(&mut fds, Some(&now)));
+        // A listener that was shut down reports a hang-up.
+        let events = fds[0].revents();
+        polled.is_ok() && events.contains(PollFlags::IN) && !events.contains(PollFlags::HUP)
     }
 }

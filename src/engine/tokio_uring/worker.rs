@@ -20,10 +20,11 @@ use tracing::debug;
 use super::connection::{Connection, ConnectionOptions};
 use super::counters::Counters;
 use super::listener::Listener;
+use crate::clock::monotonic_ns;
 use crate::config::Stall;
 use crate::echo::peers::{PeerIndex, Peers};
 use crate::echo::{AcceptEnd, PeerKey, Stats};
-use crate::engine::accepted::PeerTracking;
+use crate::engine::accepted::{PeerTracking, accept_end};
 use crate::engine::stamper::Stamper;
 use crate::engine::{EngineError, WorkerContext};
 use crate::shutdown::Phase;
@@ -52,7 +53,7 @@ pub(super) struct Worker {
 }
 
 /// The right to one open connection.
-pub(super) type Permit = OwnedSemaphorePermit;
+type Permit = OwnedSemaphorePermit;
 
 impl Worker {
     pub(super) fn new(context: WorkerContext) -> Result<Self, EngineError> {
@@ -118,7 +119,7 @@ impl Worker {
         for index in 0..self.listeners.len() {
             let worker = Rc::clone(self);
             tokio_uring::spawn(async move {
-                worker.listeners[index].accept_all(&worker).await;
+                worker.accept_from(&worker.listeners[index]).await;
                 worker.accepting.set(worker.accepting.get() - 1);
                 worker.progress.notify_one();
             });
@@ -131,6 +132,28 @@ impl Worker {
         Ok(())
     }
 
+    /// Accepts until the server ends or the listener becomes unusable.
+    async fn accept_from(self: &Rc<Self>, listener: &Listener) {
+        while !listener.close_if_drained(self.phase()) {
+            let Some(permit) = self.permit().await else { return };
+            // While this task waited for its permit, others may have emptied the queue.
+            if listener.close_if_drained(self.phase()) {
+                return;
+            }
+            let accepted = listener.accept().await;
+            let accepted_ns = monotonic_ns();
+            match accepted {
+                Ok((stream, peer)) => self.start_connection(stream, peer, accepted_ns, permit),
+                Err(error) => {
+                    drop(permit);
+                    if !self.recover_from_accept_error(&error).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
     /// The wake fd, readable after a change of phase. An eventfd reads like a pipe; tokio's other type
     /// that watches a descriptor, `AsyncFd`, cannot be made without unsafe code here.
     fn wake_fd(&self) -> io::Result<Receiver> {
@@ -139,7 +162,7 @@ impl Worker {
     }
 
     /// The current phase. A fault of a listener stops this worker, which stops the others.
-    pub(super) fn phase(&self) -> Phase {
+    fn phase(&self) -> Phase {
         match self.fault.get() {
             Some(_) => Phase::Stopping,
             None => self.context.control.phase(),
@@ -169,12 +192,12 @@ impl Worker {
     }
 
     /// A permit for one more connection, as soon as there is one; `None` once the server stops.
-    pub(super) async fn permit(&self) -> Option<Permit> {
+    async fn permit(&self) -> Option<Permit> {
         Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 
     /// Starts the task of a connection accepted at `accepted_ns`.
-    pub(super) fn start_connection(
+    fn start_connection(
         self: &Rc<Self>,
         stream: TcpStream,
         peer: SocketAddr,
@@ -230,12 +253,8 @@ impl Worker {
     }
 
     /// Whether to accept again after an error; waits before if the system was short of something.
-    pub(super) async fn recover_from_accept_error(
-        &self,
-        end: AcceptEnd,
-        error: &io::Error,
-    ) -> bool {
-        match end {
+    async fn recover_from_accept_error(&self, error: &io::Error) -> bool {
+        match end_of(error) {
             AcceptEnd::Exhausted => {
                 self.counters.update(|stats| stats.accept_exhausted += 1);
                 let backoff = Duration::from_nanos(self.context.limits.shard.accept_backoff.0);
@@ -265,6 +284,15 @@ async fn keep_stalling(Stall { length, every }: Stall) {
         sleep_until(at).await;
         thread::sleep(length);
         at += every;
+    }
+}
+
+/// Why an accept ended without a connection.
+fn end_of(error: &io::Error) -> AcceptEnd {
+    match Errno::from_io_error(error) {
+        Some(errno) => accept_end(Err(errno)),
+        // An error of the crate: the address of the accepted socket has an unknown family.
+        None => AcceptEnd::Aborted,
     }
 }
 
