@@ -20,6 +20,7 @@ pub mod ring;
 pub mod sandbox;
 pub mod server;
 pub mod shutdown;
+pub mod slots;
 pub mod stamp;
 
 pub use config::Config;

@@ -2,10 +2,9 @@
 
 use super::buffers::{Buffers, Chain};
 use super::limits::Credit;
-use super::lists::{Lane, Link};
 use super::peers::PeerIndex;
-use super::slots::Slots;
 use super::{Action, BufId, ConnId, MAX_SPANS, Nanos, RecvEnd, SocketId, Source, Span};
+use crate::slots::{Link, Linked, Slots};
 
 /// The most buffers' max_buffers one receive is armed for. With more a stream costs less, as receives are
 /// armed less often and what they bring leaves in fewer sends; what is armed counts as taken.
@@ -28,7 +27,30 @@ pub(super) struct Connection {
     bulk: bool,
     peer: PeerIndex,
     links: [Link; 3],
-    since: [Nanos; 2],
+    timer_starts: [Nanos; 2],
+}
+
+/// The lists that connections can be in, each at most once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ListKind {
+    /// In the order of their last activity.
+    Idle,
+    /// In the order of the start of their send in flight.
+    Write,
+    /// Waiting for a buffer.
+    Parked,
+}
+
+impl Linked for Connection {
+    type List = ListKind;
+
+    fn link(&self, list: ListKind) -> &Link {
+        &self.links[list as usize]
+    }
+
+    fn link_mut(&mut self, list: ListKind) -> &mut Link {
+        &mut self.links[list as usize]
+    }
 }
 
 /// The receive of a connection.
@@ -83,7 +105,7 @@ impl Connection {
             bulk: false,
             peer,
             links: [Link::UNLINKED; 3],
-            since: [Nanos(0); 2],
+            timer_starts: [Nanos(0); 2],
         }
     }
 
@@ -324,21 +346,13 @@ impl Connection {
         true
     }
 
-    pub(super) fn link(&self, lane: Lane) -> &Link {
-        &self.links[lane as usize]
+    /// When the timer that keeps `list` was last restarted for this connection.
+    pub(super) fn timer_start(&self, list: ListKind) -> Nanos {
+        self.timer_starts[list as usize]
     }
 
-    pub(super) fn link_mut(&mut self, lane: Lane) -> &mut Link {
-        &mut self.links[lane as usize]
-    }
-
-    /// When this connection was last noted as active, for the timer of `lane`.
-    pub(super) fn since(&self, lane: Lane) -> Nanos {
-        self.since[lane as usize]
-    }
-
-    pub(super) fn since_mut(&mut self, lane: Lane) -> &mut Nanos {
-        &mut self.since[lane as usize]
+    pub(super) fn timer_start_mut(&mut self, list: ListKind) -> &mut Nanos {
+        &mut self.timer_starts[list as usize]
     }
 
     /// Panics unless this state is one that can be; tells how many buffers it holds.

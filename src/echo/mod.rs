@@ -10,21 +10,20 @@ mod buffers;
 mod connection;
 mod event;
 mod limits;
-mod lists;
 mod parked;
 pub(crate) mod peers;
 mod shard;
-mod slots;
 mod stats;
 mod timers;
 
+/// Names one connection of a [`Shard`].
+pub use crate::slots::SlotId as ConnId;
 pub use event::{
     AcceptEnd, Action, BufId, Burst, Event, ListenerId, Nanos, PeerKey, RecvEnd, SocketId, Source,
     Span,
 };
 pub use limits::Limits;
 pub use shard::Shard;
-pub use slots::{ConnId, GENERATION_BITS};
 pub use stats::Stats;
 
 #[cfg(test)]

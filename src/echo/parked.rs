@@ -7,21 +7,20 @@
 //! nothing; so now and then every buffer at home wakes one again.
 
 use super::buffers::Buffers;
-use super::connection::Connection;
-use super::lists::{Lane, List};
-use super::slots::Slots;
+use super::connection::{Connection, ListKind};
 use super::{Action, Nanos};
+use crate::slots::{List, Slots};
 
 #[derive(Debug)]
 pub(super) struct Parked {
-    list: List,
+    list: List<Connection>,
     retry_after: Nanos,
     retry_at: Nanos,
 }
 
 impl Parked {
     pub(super) fn new(retry_after: Nanos) -> Self {
-        Self { list: List::new(Lane::Parked), retry_after, retry_at: Nanos(0) }
+        Self { list: List::new(ListKind::Parked), retry_after, retry_at: Nanos(0) }
     }
 
     pub(super) fn push(&mut self, slots: &mut Slots<Connection>, index: u32, now: Nanos) {
@@ -48,7 +47,7 @@ impl Parked {
             }
             self.list.remove(slots, index);
             let id = slots.id_at(index).expect("who is parked is open");
-            slots.tenant_mut(index).wake(id, buffers, emit);
+            slots.at_mut(index).wake(id, buffers, emit);
         }
     }
 

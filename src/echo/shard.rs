@@ -2,17 +2,16 @@
 
 use super::accept::Gate;
 use super::buffers::Buffers;
-use super::connection::{Connection, Next};
+use super::connection::{Connection, ListKind, Next};
 use super::limits::Credit;
-use super::lists::Lane;
 use super::parked::Parked;
 use super::peers::{PeerIndex, Peers};
-use super::slots::Slots;
 use super::timers::Timer;
 use super::{
     AcceptEnd, Action, BufId, ConnId, Event, Limits, ListenerId, Nanos, PeerKey, RecvEnd, SocketId,
     Stats,
 };
+use crate::slots::Slots;
 
 /// The connections of one worker and everything they share.
 ///
@@ -56,8 +55,8 @@ impl Shard {
             buffers: Buffers::new(&limits),
             gate: Gate::new(limits.listeners, limits.accept_burst, limits.accept_backoff),
             parked: Parked::new(limits.accept_backoff),
-            idle: Timer::new(Lane::Idle, limits.idle_timeout),
-            write: Timer::new(Lane::Write, limits.write_timeout),
+            idle: Timer::new(ListKind::Idle, limits.idle_timeout),
+            write: Timer::new(ListKind::Write, limits.write_timeout),
             peers,
             mode: Mode::Fresh,
             now: Nanos(0),
@@ -148,7 +147,7 @@ impl Shard {
         for index in 0..self.slots.capacity() {
             if self.slots.id_at(index).is_some() {
                 let parked = self.parked.contains(&self.slots, index);
-                held += self.slots.tenant(index).assert_sound(&self.buffers, parked);
+                held += self.slots.at(index).assert_sound(&self.buffers, parked);
             }
         }
         assert_eq!(held, self.limits.buffers - self.buffers.home(), "a buffer is lost");
@@ -268,7 +267,7 @@ impl Shard {
             self.fail_at(index, emit);
         }
         while let Some(index) = self.write.expired(&mut self.slots, self.now) {
-            if self.slots.tenant(index).is_sending() {
+            if self.slots.at(index).is_sending() {
                 self.stats.write_timeouts += 1;
                 self.fail_at(index, emit);
             }

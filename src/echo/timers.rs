@@ -2,9 +2,8 @@
 //! longest ago is always first, and keeping them in order costs O(1).
 
 use super::Nanos;
-use super::connection::Connection;
-use super::lists::{Lane, List};
-use super::slots::Slots;
+use super::connection::{Connection, ListKind};
+use crate::slots::{List, Slots};
 
 /// Connections by when they were last active, and how long they may go without.
 ///
@@ -14,26 +13,26 @@ use super::slots::Slots;
 #[derive(Debug)]
 pub(super) struct Timer {
     timeout: Option<Nanos>,
-    lane: Lane,
-    list: List,
+    list_kind: ListKind,
+    list: List<Connection>,
 }
 
 impl Timer {
-    pub(super) fn new(lane: Lane, timeout: Option<Nanos>) -> Self {
-        Self { timeout, lane, list: List::new(lane) }
+    pub(super) fn new(list_kind: ListKind, timeout: Option<Nanos>) -> Self {
+        Self { timeout, list_kind, list: List::new(list_kind) }
     }
 
     /// Connection `index` is active at `now`: its time starts again.
     pub(super) fn touch(&mut self, slots: &mut Slots<Connection>, index: u32, now: Nanos) {
         let Some(timeout) = self.timeout else { return };
         if self.list.contains(slots, index) {
-            let since = *slots.tenant_mut(index).since_mut(self.lane);
+            let since = *slots.at_mut(index).timer_start_mut(self.list_kind);
             if now.0.saturating_sub(since.0) <= timeout.0 / 8 {
                 return;
             }
             self.list.remove(slots, index);
         }
-        *slots.tenant_mut(index).since_mut(self.lane) = now;
+        *slots.at_mut(index).timer_start_mut(self.list_kind) = now;
         self.list.push_back(slots, index);
     }
 
@@ -54,7 +53,7 @@ impl Timer {
     /// When the next connection's time is over.
     pub(super) fn deadline(&self, slots: &Slots<Connection>) -> Option<Nanos> {
         let timeout = self.timeout?;
-        let since = slots.tenant(self.list.front()?).since(self.lane);
+        let since = slots.at(self.list.front()?).timer_start(self.list_kind);
         Some(since.plus(timeout).plus(Nanos(timeout.0 / 8)))
     }
 

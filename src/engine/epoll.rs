@@ -22,7 +22,7 @@ use tracing::warn;
 
 use self::blocked::Spans;
 use self::pool::Pool;
-use self::sockets::{Key, NOT_A_SOCKET, Sockets};
+use self::sockets::{NOT_A_SOCKET, SocketKey, Sockets};
 use super::accepted::{PeerTracking, accept_end};
 use super::stamper::Stamper;
 use super::worker::{BATCH, Kernel};
@@ -53,7 +53,7 @@ pub(super) struct Epoll {
     next_listener: usize,
     sockets: Sockets,
     /// Sockets that may have more to read than one buffer took, first in, first out.
-    unread: VecDeque<Key>,
+    unread: VecDeque<SocketKey>,
     reads_left: u32,
     accepts_left: u32,
     pool: Pool,
@@ -82,11 +82,11 @@ impl Kernel for Epoll {
         for (index, socket) in context.listeners.iter().enumerate() {
             // A shared listener wakes all workers: with EPOLLEXCLUSIVE the only one woken might be
             // full.
-            let datum = EventData::new_u64(NOT_A_SOCKET | index as u64);
+            let data = EventData::new_u64(NOT_A_SOCKET | index as u64);
             let flags = EventFlags::IN | EventFlags::ET;
             rustix::io::ioctl_fionbio(socket, true)
                 .map_err(step("making a listener non-blocking"))?;
-            epoll::add(&epoll, socket, datum, flags).map_err(step("watching a listener"))?;
+            epoll::add(&epoll, socket, data, flags).map_err(step("watching a listener"))?;
         }
         let wake_fd = context.control.wake_fd(context.index);
         let flags = EventFlags::IN | EventFlags::ET;
@@ -284,14 +284,14 @@ impl Epoll {
         let addr = addr.filter(|_| self.peers.is_needed()).and_then(|addr| addr.try_into().ok());
         let peer = addr.map(|addr| self.peers.record(addr));
         let key = self.sockets.insert(fd);
-        let fd = &self.sockets.at(key.slot).fd;
+        let fd = &self.sockets.at(key.socket()).fd;
         let watched = epoll::add(&self.epoll, fd, EventData::new_u64(key.to_bits()), READS);
         if let Err(error) = watched {
             warn!(%error, "an accepted connection is lost: epoll_ctl (fs.epoll.max_user_watches?)");
-            self.sockets.remove(key.slot);
+            self.sockets.remove(key.socket());
             return Err(Errno::NOMEM);
         }
-        Ok(Event::Accepted { listener: listener_id(index), socket: key.slot, peer })
+        Ok(Event::Accepted { listener: listener_id(index), socket: key.socket(), peer })
     }
 
     /// Accepts up to `most` connections; true if the queue is empty now.
@@ -325,22 +325,24 @@ impl Epoll {
     }
 
     fn handle_readiness(&mut self, event: epoll::Event, events: &mut Vec<Event>) {
-        let (key, flags) = (event.data.u64(), event.flags);
-        let is_socket = key & NOT_A_SOCKET == 0;
-        let key = Key::from_bits(key);
-        if !is_socket || !self.sockets.is_current(key) {
+        let (data, flags) = (event.data.u64(), event.flags);
+        if data & NOT_A_SOCKET != 0 {
+            return;
+        }
+        let key = SocketKey::from_bits(data);
+        if !self.sockets.is_current(key) {
             return;
         }
         let gone = flags.intersects(EventFlags::HUP | EventFlags::ERR);
-        let socket = self.sockets.at(key.slot);
+        let socket = self.sockets.at(key.socket());
         // A read stops short at the end of the stream and at the mark of urgent data, although
         // more bytes follow the mark.
         socket.reads_stop_short |= gone || flags.intersects(EventFlags::RDHUP | EventFlags::PRI);
         socket.readable |= socket.reads_stop_short || flags.contains(EventFlags::IN);
         if gone || flags.contains(EventFlags::OUT) {
-            self.send_again(key.slot, events);
+            self.send_again(key.socket(), events);
         }
-        self.receive(key.slot, events);
+        self.receive(key.socket(), events);
     }
 
     /// Reads the next socket that has more; false if there is none or the budget is used up.
@@ -351,8 +353,8 @@ impl Epoll {
         let Some(key) = self.unread.pop_front() else { return false };
         if self.sockets.is_current(key) {
             self.reads_left -= 1;
-            self.sockets.at(key.slot).queued = false;
-            self.receive(key.slot, events);
+            self.sockets.at(key.socket()).queued = false;
+            self.receive(key.socket(), events);
         }
         true
     }
@@ -410,7 +412,7 @@ fn listener_id(index: usize) -> ListenerId {
     ListenerId(u8::try_from(index).expect("at most 64 listeners"))
 }
 
-fn listener_of(datum: u64) -> Option<usize> {
-    let is_listener = datum & NOT_A_SOCKET != 0 && datum != WAKE;
-    is_listener.then(|| usize::try_from(datum & !NOT_A_SOCKET).expect("at most 64 listeners"))
+fn listener_of(data: u64) -> Option<usize> {
+    let is_listener = data & NOT_A_SOCKET != 0 && data != WAKE;
+    is_listener.then(|| usize::try_from(data & !NOT_A_SOCKET).expect("at most 64 listeners"))
 }

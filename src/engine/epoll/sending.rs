@@ -48,11 +48,11 @@ impl Epoll {
         let key = self.sockets.key(slot);
         let socket = self.sockets.at(slot);
         socket.blocked = Some((conn, blocked));
-        if std::mem::replace(&mut socket.watched_for_room, true) {
+        if std::mem::replace(&mut socket.watches_writable, true) {
             return;
         }
-        let (datum, flags) = (EventData::new_u64(key.to_bits()), READS | EventFlags::OUT);
-        if let Err(error) = epoll::modify(&self.epoll, &socket.fd, datum, flags) {
+        let (data, flags) = (EventData::new_u64(key.to_bits()), READS | EventFlags::OUT);
+        if let Err(error) = epoll::modify(&self.epoll, &socket.fd, data, flags) {
             warn!(%error, "a connection is lost: its socket cannot be watched for room");
             self.cancel_send(slot);
         }

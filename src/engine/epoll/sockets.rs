@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use super::blocked::BlockedSend;
 use crate::echo::{ConnId, SocketId};
+use crate::slots::{SlotId, Slots};
 
 /// One accepted socket.
 pub(super) struct Socket {
@@ -20,86 +21,71 @@ pub(super) struct Socket {
     /// A send for which the socket had no space.
     pub(super) blocked: Option<(ConnId, BlockedSend)>,
     /// EPOLLOUT is watched for, from the first blocked send on.
-    pub(super) watched_for_room: bool,
+    pub(super) watches_writable: bool,
 }
 
-/// A socket together with how often its place was used: readiness reported for whoever was there
-/// before is not taken for the new one's.
+/// Names an accepted socket in epoll data: readiness reported for an earlier socket of the same slot
+/// does not reach the present one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
-    pub(super) slot: SocketId,
-    generation: u32,
-}
+pub(super) struct SocketKey(SlotId);
 
-/// The top bit of an epoll datum, never set in a [`Key`]'s.
+/// The top bit of epoll data, never set in those of a [`SocketKey`].
 pub(super) const NOT_A_SOCKET: u64 = 1 << 63;
 
-impl Key {
+impl SocketKey {
     pub(super) fn to_bits(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.slot.0)
+        u64::from(self.0.generation()) << 32 | u64::from(self.0.index())
     }
 
+    /// The key of bits that [`to_bits`](Self::to_bits) made.
     pub(super) fn from_bits(bits: u64) -> Self {
         #[allow(clippy::cast_possible_truncation, reason = "the two halves")]
-        let (slot, generation) = (SocketId(bits as u32), (bits >> 32) as u32);
-        Self { slot, generation }
+        let (index, generation) = (bits as u32, (bits >> 32) as u32);
+        Self(SlotId::new(index, generation))
+    }
+
+    pub(super) fn socket(self) -> SocketId {
+        SocketId(self.0.index())
     }
 }
 
-/// A fixed number of places.
-pub(super) struct Sockets {
-    places: Vec<Place>,
-    free: Vec<u32>,
-}
-
-struct Place {
-    generation: u32,
-    socket: Option<Socket>,
-}
+/// The accepted sockets of one worker.
+pub(super) struct Sockets(Slots<Socket>);
 
 impl Sockets {
     pub(super) fn new(count: u32) -> Self {
-        Self {
-            places: (0..count).map(|_| Place { generation: 0, socket: None }).collect(),
-            free: (0..count).rev().collect(),
-        }
+        Self(Slots::new(count))
     }
 
     /// # Panics
-    /// If every place is taken: the shard never asks for more connections than there are places.
-    pub(super) fn insert(&mut self, fd: OwnedFd) -> Key {
-        let slot = self.free.pop().expect("a place for each connection asked for");
-        let place = &mut self.places[slot as usize];
-        place.socket = Some(Socket {
+    /// If every slot is used: the shard never asks for more connections than there are slots.
+    pub(super) fn insert(&mut self, fd: OwnedFd) -> SocketKey {
+        let id = self.0.insert(Socket {
             fd,
             reader: None,
             readable: false,
             reads_stop_short: false,
             queued: false,
             blocked: None,
-            watched_for_room: false,
+            watches_writable: false,
         });
-        Key { slot: SocketId(slot), generation: place.generation }
+        SocketKey(id.expect("a slot for each connection asked for"))
     }
 
-    pub(super) fn remove(&mut self, slot: SocketId) -> Socket {
-        let place = &mut self.places[slot.0 as usize];
-        place.generation = (place.generation + 1) & (u32::MAX >> 1);
-        self.free.push(slot.0);
-        place.socket.take().expect("closed once")
+    pub(super) fn remove(&mut self, socket: SocketId) -> Socket {
+        self.0.remove(self.key(socket).0).expect("closed once")
     }
 
-    pub(super) fn at(&mut self, slot: SocketId) -> &mut Socket {
-        self.places[slot.0 as usize].socket.as_mut().expect("open until it is closed")
+    pub(super) fn at(&mut self, socket: SocketId) -> &mut Socket {
+        self.0.at_mut(socket.0)
     }
 
-    pub(super) fn key(&self, slot: SocketId) -> Key {
-        Key { slot, generation: self.places[slot.0 as usize].generation }
+    pub(super) fn key(&self, socket: SocketId) -> SocketKey {
+        SocketKey(self.0.id_at(socket.0).expect("open until it is closed"))
     }
 
-    /// Whether the socket that `key` was made for is still there.
-    pub(super) fn is_current(&self, key: Key) -> bool {
-        let place = &self.places[key.slot.0 as usize];
-        place.generation == key.generation && place.socket.is_some()
+    /// Whether the socket that `key` was made for is still open.
+    pub(super) fn is_current(&self, key: SocketKey) -> bool {
+        self.0.get(key.0).is_some()
     }
 }
