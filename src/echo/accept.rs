@@ -1,22 +1,22 @@
-//! When to accept, and how many at once: never more connections than there are places.
+//! When to accept, and how many at once: never more connections than there are slots.
 //!
-//! The gate counts what the armed accepts may still bring (`promised`) and keeps it within the
-//! free places. While those are plenty an accept is armed for as many as come; near the end, for
-//! one at a time; at the end not at all. Who is not accepted waits in the kernel's queue, which
-//! is where a full server wants them: closing them would only make them come back.
+//! An armed accept reserves slots for the connections that it may still bring; all reservations
+//! together stay within the free slots. While many are free an accept is armed as multishot; when
+//! few are left, for one connection at a time; when none is left, not at all. Connections that are
+//! not accepted wait in the kernel's queue: closed instead, the clients would only reconnect.
 
 use super::{AcceptEnd, Action, Burst, ListenerId, Nanos, Stats};
 
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct Acceptor {
     listeners: Box<[Listener]>,
-    /// What one [`Burst::Many`] may bring after its cancel was asked for.
+    /// The most that one [`Burst::Many`] may bring after its cancel was asked for.
     burst: u32,
     backoff: Nanos,
-    open: bool,
-    /// How many connections may still come without being asked for again.
-    promised: u32,
-    /// Who is to be armed first: the one after the last that was.
+    is_open: bool,
+    /// Slots reserved by all listeners: the connections that armed accepts may still bring.
+    reserved: u32,
+    /// Listeners are armed in turn, starting after the last one that was.
     next: usize,
     retry_at: Option<Nanos>,
     rotate_at: Option<Nanos>,
@@ -26,8 +26,8 @@ pub(super) struct Gate {
 #[derive(Clone, Copy, Debug)]
 struct Listener {
     state: State,
-    /// This listener's part of what is promised.
-    allowance: u32,
+    /// Slots that its armed accept reserves.
+    reserved: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,15 +42,15 @@ enum State {
     Dead,
 }
 
-impl Gate {
+impl Acceptor {
     pub(super) fn new(listeners: u8, burst: u32, backoff: Nanos) -> Self {
-        let listener = Listener { state: State::Idle, allowance: 0 };
+        let listener = Listener { state: State::Idle, reserved: 0 };
         Self {
             listeners: vec![listener; usize::from(listeners)].into_boxed_slice(),
             burst,
             backoff,
-            open: false,
-            promised: 0,
+            is_open: false,
+            reserved: 0,
             next: 0,
             retry_at: None,
             rotate_at: None,
@@ -58,13 +58,13 @@ impl Gate {
         }
     }
 
-    pub(super) fn open(&mut self) {
-        self.open = true;
+    pub(super) fn start(&mut self) {
+        self.is_open = true;
     }
 
     /// Arms nothing from here on, and cancels what is armed.
-    pub(super) fn close(&mut self, emit: &mut impl FnMut(Action<'_>)) {
-        self.open = false;
+    pub(super) fn stop(&mut self, emit: &mut impl FnMut(Action<'_>)) {
+        self.is_open = false;
         self.retry_at = None;
         self.rotate_at = None;
         for index in 0..self.listeners.len() {
@@ -76,20 +76,20 @@ impl Gate {
         }
     }
 
-    /// A connection came while `free` places were left.
-    pub(super) fn arrived(&mut self, listener: ListenerId, free: u32) {
-        assert!(free > 0, "{listener:?} brought a connection for which there is no place");
+    /// A connection was accepted while `free` slots were left.
+    pub(super) fn accepted(&mut self, listener: ListenerId, free: u32) {
+        assert!(free > 0, "{listener:?} brought a connection for which there is no slot");
         let entry = &mut self.listeners[usize::from(listener.0)];
         match entry.state {
-            State::Many => assert!(free > self.promised, "more was promised than there is"),
+            State::Many => assert!(free > self.reserved, "more slots are reserved than free"),
             State::One | State::Cancelling => {
-                assert!(entry.allowance > 0, "{listener:?} brought more than it was asked for");
-                entry.allowance -= 1;
-                self.promised -= 1;
+                assert!(entry.reserved > 0, "{listener:?} brought more than it was asked for");
+                entry.reserved -= 1;
+                self.reserved -= 1;
             }
             State::Idle | State::BackingOff | State::Dead => {
-                assert!(!self.open, "{listener:?} brought a connection while it was not armed");
-                assert!(free > self.promised, "{listener:?} took a place promised to another");
+                assert!(!self.is_open, "{listener:?} brought a connection while it was not armed");
+                assert!(free > self.reserved, "{listener:?} took a slot reserved by another");
             }
         }
     }
@@ -104,8 +104,7 @@ impl Gate {
     ) {
         let entry = &mut self.listeners[usize::from(listener.0)];
         assert!(entry.state.is_armed(), "{listener:?} ended an accept it does not have");
-        self.promised -= entry.allowance;
-        entry.allowance = 0;
+        self.reserved -= std::mem::take(&mut entry.reserved);
         entry.state = State::Idle;
         match end {
             AcceptEnd::Complete | AcceptEnd::Cancelled => {}
@@ -116,14 +115,14 @@ impl Gate {
             }
             AcceptEnd::Fatal => {
                 entry.state = State::Dead;
-                if self.open {
+                if self.is_open {
                     self.fault.get_or_insert(listener);
                 }
             }
         }
     }
 
-    /// A place became free, and with it whatever the system may have been short of.
+    /// A connection was closed: a system that was short of descriptors may have one again.
     pub(super) fn freed(&mut self) {
         if self.retry_at.take().is_none() {
             return;
@@ -146,14 +145,14 @@ impl Gate {
         }
     }
 
-    /// Arms what can be armed while `free` places are left, and takes back what cannot stay.
-    pub(super) fn serve(&mut self, free: u32, now: Nanos, emit: &mut impl FnMut(Action<'_>)) {
-        if !self.open {
+    /// Arms what can be armed while `free` slots are left, and cancels what must not stay armed.
+    pub(super) fn arm(&mut self, free: u32, now: Nanos, emit: &mut impl FnMut(Action<'_>)) {
+        if !self.is_open {
             return;
         }
         self.arm_idle(free, emit);
-        if free <= self.promised {
-            self.cut_back(emit);
+        if free <= self.reserved {
+            self.cancel_bursts(emit);
         }
         self.rotate_at = match self.rotate_at {
             _ if !self.is_unfair() => None,
@@ -166,8 +165,8 @@ impl Gate {
         self.retry_at.into_iter().chain(self.rotate_at).min()
     }
 
-    pub(super) fn promised(&self) -> u32 {
-        self.promised
+    pub(super) fn reserved(&self) -> u32 {
+        self.reserved
     }
 
     pub(super) fn fault(&self) -> Option<ListenerId> {
@@ -178,11 +177,11 @@ impl Gate {
         self.listeners.iter().any(|listener| listener.state.is_armed())
     }
 
-    /// Panics unless what is promised is the sum of its parts and within `free`.
+    /// Panics unless the reservations add up and are within `free`.
     pub(super) fn assert_sound(&self, free: u32) {
-        let sum: u32 = self.listeners.iter().map(|listener| listener.allowance).sum();
-        assert_eq!(self.promised, sum, "promised differs from the sum of the allowances");
-        assert!(self.promised <= free, "{sum} connections promised, {free} places");
+        let sum: u32 = self.listeners.iter().map(|listener| listener.reserved).sum();
+        assert_eq!(self.reserved, sum, "the reservations do not add up");
+        assert!(self.reserved <= free, "{sum} slots reserved, {free} free");
     }
 
     fn arm_idle(&mut self, free: u32, emit: &mut impl FnMut(Action<'_>)) {
@@ -190,31 +189,32 @@ impl Gate {
         let first = self.next;
         for index in (first..count).chain(0..first) {
             if self.listeners[index].state == State::Idle {
-                let spare = free - self.promised;
+                let spare = free - self.reserved;
                 if spare == 0 {
                     return;
                 }
-                self.arm(index, spare, emit);
+                self.arm_listener(index, spare, emit);
                 self.next = (index + 1) % count;
             }
         }
     }
 
-    /// For many only if some more than a burst is spare: otherwise it would be cancelled soon.
-    fn arm(&mut self, index: usize, spare: u32, emit: &mut impl FnMut(Action<'_>)) {
+    /// Arms a multishot accept only if the spare slots exceed a burst by some: otherwise it would
+    /// be cancelled soon.
+    fn arm_listener(&mut self, index: usize, spare: u32, emit: &mut impl FnMut(Action<'_>)) {
         let many = spare > self.burst.saturating_add(self.burst / 4);
-        let (state, allowance, burst) = match many {
+        let (state, reserved, burst) = match many {
             true => (State::Many, self.burst, Burst::Many),
             false => (State::One, 1, Burst::One),
         };
-        self.listeners[index] = Listener { state, allowance };
-        self.promised += allowance;
+        self.listeners[index] = Listener { state, reserved };
+        self.reserved += reserved;
         emit(Action::ArmAccept { listener: listener_id(index), burst });
     }
 
-    /// No place is left beyond what is promised: whoever may bring many is stopped now, while
-    /// there is still a place for each that comes before the cancel takes effect.
-    fn cut_back(&mut self, emit: &mut impl FnMut(Action<'_>)) {
+    /// Every free slot is reserved: multishot accepts are cancelled now, while there is still a slot
+    /// for each connection that comes before the cancel takes effect.
+    fn cancel_bursts(&mut self, emit: &mut impl FnMut(Action<'_>)) {
         for index in 0..self.listeners.len() {
             if self.listeners[index].state == State::Many {
                 self.cancel(index, emit);
@@ -222,13 +222,13 @@ impl Gate {
         }
     }
 
-    /// Whether a listener waits for a place that another has, but does not use.
+    /// Whether a listener is not armed because another one reserves the last slot, unused.
     fn is_unfair(&self) -> bool {
         let waits = |listener: &Listener| listener.state == State::Idle;
         self.listeners.iter().any(waits) && self.listeners.iter().any(Listener::is_unused)
     }
 
-    /// Takes its place from whoever has had one, unused, for longest.
+    /// Cancels the accept that has been unused for longest, so that another listener can be armed.
     fn rotate(&mut self, emit: &mut impl FnMut(Action<'_>)) {
         let first = self.next;
         let mut order = (first..self.listeners.len()).chain(0..first);
@@ -242,9 +242,9 @@ impl Gate {
         emit(Action::CancelAccept { listener: listener_id(index) });
     }
 
-    /// One time for all listeners: each of them tries once in it.
+    /// The deadline is shared by all listeners: each of them tries once per back-off.
     fn back_off(&mut self, index: usize, now: Nanos) {
-        if self.open {
+        if self.is_open {
             self.listeners[index].state = State::BackingOff;
             self.retry_at.get_or_insert_with(|| now.plus(self.backoff));
         }
@@ -252,9 +252,9 @@ impl Gate {
 }
 
 impl Listener {
-    /// Armed for one that has not come.
+    /// Armed for one connection that has not come yet.
     fn is_unused(&self) -> bool {
-        self.state == State::One && self.allowance == 1
+        self.state == State::One && self.reserved == 1
     }
 }
 

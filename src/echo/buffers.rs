@@ -1,6 +1,6 @@
-//! The pool's buffers as the shard sees them: who has each, and which bytes in it are still owed.
+//! The pool's buffers as the shard sees them: which are held, and which bytes in them are owed.
 //!
-//! What a connection owes is a [`Chain`]: buffers linked through the table itself, so a
+//! What a connection owes is a [`Chain`]: buffers linked through the table itself, so that a
 //! connection needs no memory of its own however much it owes.
 
 use super::{Action, BufId, Limits, MAX_SPANS, Span};
@@ -34,10 +34,12 @@ impl Chain {
 pub(super) struct Buffers {
     entries: Box<[Entry]>,
     size: u32,
-    home: u16,
-    unclaimed: u16,
-    /// What receives that were armed again may still take. First receives are not counted.
-    promised: u32,
+    /// Buffers that no connection holds.
+    free: u16,
+    /// Releases that have not woken a parked connection yet.
+    wakes: u16,
+    /// Buffers that receives armed again may still take. First receives are not counted.
+    reserved: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,20 +56,20 @@ impl Buffers {
         Self {
             entries: vec![entry; usize::from(limits.buffers)].into_boxed_slice(),
             size: limits.buffer_size,
-            home: limits.buffers,
-            unclaimed: 0,
-            promised: 0,
+            free: limits.buffers,
+            wakes: 0,
+            reserved: 0,
         }
     }
 
-    /// The kernel put `len` bytes at the start of `buf`: it is ours until it is released.
+    /// The kernel put `len` bytes at the start of `buf`: it is held until it is released.
     pub(super) fn take(&mut self, buf: BufId, len: u32) {
         assert!(len > 0 && len <= self.size, "{len} bytes in a buffer of {}", self.size);
         let entry = &mut self.entries[usize::from(buf.0)];
         assert!(!entry.held, "{buf:?} was taken twice");
         *entry = Entry { offset: 0, len, next: NONE, held: true };
-        self.home -= 1;
-        self.unclaimed = self.unclaimed.min(self.home);
+        self.free -= 1;
+        self.wakes = self.wakes.min(self.free);
     }
 
     /// Gives `buf` back to the pool.
@@ -75,13 +77,13 @@ impl Buffers {
         let entry = &mut self.entries[usize::from(buf.0)];
         assert!(entry.held, "{buf:?} was released twice");
         entry.held = false;
-        self.home += 1;
-        self.unclaimed += 1;
+        self.free += 1;
+        self.wakes += 1;
         emit(Action::Release { buf });
     }
 
     /// Adds `buf`, just taken, to the end of `chain`. True if its bytes were copied behind the
-    /// last ones and the buffer itself went home.
+    /// last ones and the buffer itself was released.
     pub(super) fn append(
         &mut self,
         chain: &mut Chain,
@@ -122,7 +124,7 @@ impl Buffers {
         (&room[..count], bytes)
     }
 
-    /// The first `bytes` of `chain` are sent: buffers emptied by that go home at once.
+    /// The first `bytes` of `chain` are sent: releases the buffers that are empty now.
     pub(super) fn consume(
         &mut self,
         chain: &mut Chain,
@@ -143,8 +145,8 @@ impl Buffers {
         }
     }
 
-    /// Forgets what `chain` owes, except for the buffers of its first `keep` bytes: the kernel
-    /// still reads those.
+    /// Releases the buffers of `chain`, except for those of its first `keep` bytes: the kernel
+    /// still reads them.
     pub(super) fn abandon(
         &mut self,
         chain: &mut Chain,
@@ -161,54 +163,54 @@ impl Buffers {
         }
     }
 
-    /// How many buffers are not held here: in the pool, or on their way from the kernel.
-    pub(super) fn home(&self) -> u16 {
-        self.home
-    }
-
-    /// How many buffers are neither held nor promised.
+    /// How many buffers no connection holds: they are in the pool, or filled and not reported yet.
     pub(super) fn free(&self) -> u16 {
-        u16::try_from(u32::from(self.home).saturating_sub(self.promised)).expect("at most home")
+        self.free
     }
 
-    /// A connection that has used up a receive asks for `count` more.
-    pub(super) fn promise(&mut self, count: u8) {
-        self.promised += u32::from(count);
+    /// How many buffers are neither held nor reserved.
+    pub(super) fn unreserved(&self) -> u16 {
+        u16::try_from(u32::from(self.free).saturating_sub(self.reserved)).expect("at most `free`")
     }
 
-    /// It got `count` of them, or gives them up.
-    pub(super) fn settle(&mut self, count: u8) {
-        assert!(self.promised >= u32::from(count), "nothing was promised");
-        self.promised -= u32::from(count);
+    /// A receive is armed again for up to `count` buffers.
+    pub(super) fn reserve(&mut self, count: u8) {
+        self.reserved += u32::from(count);
     }
 
-    /// Whether all of `buf` came filled.
+    /// It has taken `count` of them, or has ended without them.
+    pub(super) fn unreserve(&mut self, count: u8) {
+        assert!(self.reserved >= u32::from(count), "nothing was reserved");
+        self.reserved -= u32::from(count);
+    }
+
+    /// Whether `buf` was filled to its end.
     pub(super) fn is_full(&self, buf: BufId) -> bool {
         self.entries[usize::from(buf.0)].len == self.size
     }
 
-    pub(super) fn all_home(&self) -> bool {
-        usize::from(self.home) == self.entries.len() && self.promised == 0
+    pub(super) fn all_free(&self) -> bool {
+        usize::from(self.free) == self.entries.len() && self.reserved == 0
     }
 
-    /// Claims one release that nobody was woken for yet; false if there is none.
-    pub(super) fn claim_release(&mut self) -> bool {
-        let any = self.unclaimed > 0;
-        self.unclaimed = self.unclaimed.saturating_sub(1);
+    /// Uses up one release that has woken no connection yet; false if there is none.
+    pub(super) fn take_wake(&mut self) -> bool {
+        let any = self.wakes > 0;
+        self.wakes = self.wakes.saturating_sub(1);
         any
     }
 
-    /// Whoever claimed a release did not take a buffer after all: the next may have it.
-    pub(super) fn return_claim(&mut self) {
-        self.unclaimed = self.home.min(self.unclaimed + 1);
+    /// A connection that was woken did not take a buffer after all: another may be woken for it.
+    pub(super) fn return_wake(&mut self) {
+        self.wakes = self.free.min(self.wakes + 1);
     }
 
-    /// Counts every buffer at home as released anew.
-    pub(super) fn renew_claims(&mut self) {
-        self.unclaimed = self.home;
+    /// Counts every free buffer as released anew.
+    pub(super) fn renew_wakes(&mut self) {
+        self.wakes = self.free;
     }
 
-    /// Panics unless `chain` is what it says it is.
+    /// Panics unless the totals of `chain` match its buffers.
     pub(super) fn assert_sound(&self, chain: &Chain) {
         let (mut at, mut count, mut bytes, mut last) = (chain.head, 0, 0, NONE);
         while at != NONE {

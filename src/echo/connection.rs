@@ -1,4 +1,4 @@
-//! One connection: what it owes, what it has in flight, and what may come next.
+//! One connection: the bytes it owes, its operations in flight, and which may follow.
 
 use super::buffers::{Buffers, Chain};
 use super::limits::Credit;
@@ -6,8 +6,8 @@ use super::peers::PeerIndex;
 use super::{Action, BufId, ConnId, MAX_SPANS, Nanos, RecvEnd, SocketId, Source, Span};
 use crate::slots::{Link, Linked, Slots};
 
-/// The most buffers' max_buffers one receive is armed for. With more a stream costs less, as receives are
-/// armed less often and what they bring leaves in fewer sends; what is armed counts as taken.
+/// The most buffers one receive is armed for. With more a stream costs less, because receives are
+/// armed less often and their bytes leave in fewer sends; but all of them count as taken.
 const MAX_BUFFERS_PER_RECV: u8 = 4;
 
 /// The state of one connection. A table of these is all the memory idle connections take.
@@ -16,15 +16,15 @@ pub(super) struct Connection {
     socket: SocketId,
     owed: Chain,
     /// Bytes of the send in flight; 0 if there is none.
-    flying: u32,
+    sending: u32,
     greeting_sent: u8,
     greeting_left: u8,
     recv: Recv,
-    phase: Phase,
-    /// Buffers that its armed receive is counted as promised.
-    promised: u8,
-    /// What it received last filled a buffer: there is likely more.
-    bulk: bool,
+    state: State,
+    /// Buffers that its armed receive reserves.
+    reserved: u8,
+    /// Its last receive filled a buffer: there is likely more.
+    is_streaming: bool,
     peer: PeerIndex,
     links: [Link; 3],
     timer_starts: [Nanos; 2],
@@ -59,7 +59,7 @@ enum Recv {
     /// Not armed: the credit, or the share of what is free, is used up.
     Idle,
     Armed,
-    /// Armed on the strength of a buffer that came home, and not heard of since.
+    /// Armed because a buffer was released, without an event since.
     Woken,
     /// Armed, and its cancel is asked for.
     Cancelling,
@@ -70,25 +70,25 @@ enum Recv {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum State {
     Open,
-    /// The peer is done sending; what is owed goes out first.
+    /// The peer has ended its stream; what is owed is sent before the close.
     Flushing,
-    /// Broken, or given up: nothing more is owed, but something may be in flight.
-    Failing,
+    /// Broken or aborted: nothing more is owed, but operations may be in flight.
+    Aborting,
     /// The close is asked for.
     Closing,
 }
 
-/// What a connection needs after its receive ended.
+/// What is to be done with a connection after its receive ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// Nothing: it is armed again, or will be, or never.
-    Settled,
-    /// To wait for a buffer.
+pub(super) enum AfterReceive {
+    /// Nothing: the receive is armed again, will be, or never.
+    Nothing,
+    /// It waits for a buffer.
     Park,
-    /// To be given up.
-    Fail,
+    /// It is aborted.
+    Abort,
 }
 
 impl Connection {
@@ -96,13 +96,13 @@ impl Connection {
         Self {
             socket,
             owed: Chain::EMPTY,
-            flying: 0,
+            sending: 0,
             greeting_sent: 0,
             greeting_left: greeting,
             recv: Recv::Idle,
-            phase: Phase::Open,
-            promised: 0,
-            bulk: false,
+            state: State::Open,
+            reserved: 0,
+            is_streaming: false,
             peer,
             links: [Link::UNLINKED; 3],
             timer_starts: [Nanos(0); 2],
@@ -113,18 +113,18 @@ impl Connection {
         self.peer
     }
 
-    /// Neither broken nor closing: its peer still gets what it is owed.
+    /// Neither broken nor closing: its peer still gets what is owed.
     pub(super) fn is_alive(&self) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Flushing)
+        matches!(self.state, State::Open | State::Flushing)
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        self.phase == Phase::Closing
+        self.state == State::Closing
     }
 
     /// Whether a send is in flight.
     pub(super) fn is_sending(&self) -> bool {
-        self.flying > 0
+        self.sending > 0
     }
 
     /// Arms the receive again after it ended, while `spare` more buffers may be held.
@@ -136,24 +136,24 @@ impl Connection {
         emit: &mut impl FnMut(Action<'_>),
     ) {
         assert!(matches!(self.recv, Recv::Idle | Recv::Parked), "{id:?} is armed twice");
-        assert_eq!(self.phase, Phase::Open, "{id:?} receives after its end");
-        if !self.bulk {
-            return self.arm_unpromised(id, 1, emit);
+        assert_eq!(self.state, State::Open, "{id:?} receives after its end");
+        if !self.is_streaming {
+            return self.submit_receive(id, 1, emit);
         }
         let max_buffers = u8::try_from(spare).unwrap_or(u8::MAX).clamp(1, MAX_BUFFERS_PER_RECV);
-        self.promised = max_buffers;
-        buffers.promise(max_buffers);
-        self.arm_unpromised(id, max_buffers, emit);
+        self.reserved = max_buffers;
+        buffers.reserve(max_buffers);
+        self.submit_receive(id, max_buffers, emit);
     }
 
-    /// The first receive of a connection promises nothing, as any whose last one filled no buffer:
-    /// it may stay idle for ever, and if not will hardly take more than one.
+    /// Arms the first receive. Like any receive whose predecessor filled no buffer it reserves
+    /// nothing: it may stay idle for ever, and if not hardly takes more than one buffer.
     pub(super) fn arm_first(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
         assert_eq!(self.recv, Recv::Idle, "{id:?} is armed twice");
-        self.arm_unpromised(id, 1, emit);
+        self.submit_receive(id, 1, emit);
     }
 
-    fn arm_unpromised(&mut self, id: ConnId, max_buffers: u8, emit: &mut impl FnMut(Action<'_>)) {
+    fn submit_receive(&mut self, id: ConnId, max_buffers: u8, emit: &mut impl FnMut(Action<'_>)) {
         self.recv = Recv::Armed;
         emit(Action::ArmRecv { conn: id, socket: self.socket, max_buffers });
     }
@@ -179,10 +179,10 @@ impl Connection {
         emit: &mut impl FnMut(Action<'_>),
     ) -> bool {
         assert!(self.is_receiving(), "{id:?} received without a receive");
-        self.bulk = buffers.is_full(buf);
-        if self.promised > 0 {
-            self.promised -= 1;
-            buffers.settle(1);
+        self.is_streaming = buffers.is_full(buf);
+        if self.reserved > 0 {
+            self.reserved -= 1;
+            buffers.unreserve(1);
         }
         if self.recv == Recv::Woken {
             self.recv = Recv::Armed;
@@ -217,7 +217,7 @@ impl Connection {
         buffers: &mut Buffers,
         emit: &mut impl FnMut(Action<'_>),
     ) {
-        let stopped = self.recv == Recv::Idle && self.phase == Phase::Open;
+        let stopped = self.recv == Recv::Idle && self.state == State::Open;
         if stopped && self.owed.count() <= credit.resume {
             self.arm(id, credit.stop - self.owed.count(), buffers, emit);
         }
@@ -231,38 +231,37 @@ impl Connection {
         credit: Credit,
         buffers: &mut Buffers,
         emit: &mut impl FnMut(Action<'_>),
-    ) -> Next {
+    ) -> AfterReceive {
         assert!(self.is_receiving(), "{id:?} ended a receive it does not have");
-        buffers.settle(std::mem::take(&mut self.promised));
+        buffers.unreserve(std::mem::take(&mut self.reserved));
         if self.recv == Recv::Woken && end != RecvEnd::NoBuffers {
-            buffers.return_claim();
+            buffers.return_wake();
         }
         let was_cancelled = self.recv == Recv::Cancelling;
         self.recv = Recv::Over;
         if !self.is_alive() {
-            return Next::Settled;
+            return AfterReceive::Nothing;
         }
         match end {
-            RecvEnd::Failed => return Next::Fail,
-            RecvEnd::Eof => self.phase = Phase::Flushing,
+            RecvEnd::Failed => return AfterReceive::Abort,
+            RecvEnd::Eof => self.state = State::Flushing,
             RecvEnd::Complete | RecvEnd::Cancelled | RecvEnd::NoBuffers => {
                 self.recv = Recv::Idle;
                 let limit = if was_cancelled { credit.resume } else { credit.stop - 1 };
                 if self.owed.count() > limit {
-                    return Next::Settled;
+                    return AfterReceive::Nothing;
                 }
                 if end == RecvEnd::NoBuffers {
                     self.recv = Recv::Parked;
-                    return Next::Park;
+                    return AfterReceive::Park;
                 }
                 self.arm(id, credit.stop - self.owed.count(), buffers, emit);
             }
         }
-        Next::Settled
+        AfterReceive::Nothing
     }
 
-    /// Sends the first of what is owed, the greeting before anything else, unless a send is in
-    /// flight. True if a send began.
+    /// Sends what is owed, the greeting first, unless a send is in flight. True if a send began.
     pub(super) fn flush(
         &mut self,
         id: ConnId,
@@ -281,12 +280,12 @@ impl Connection {
         }
         let mut room = [Span { buf: BufId(0), offset: 0, len: 0 }; MAX_SPANS];
         let (spans, bytes) = buffers.spans(&self.owed, &mut room);
-        self.flying = bytes;
+        self.sending = bytes;
         emit(Action::Send { conn: id, socket: self.socket, source: Source::Spans(spans) });
         true
     }
 
-    /// The send in flight ended after `len` bytes; 0 if it failed. False if it did.
+    /// The send in flight ended after `len` bytes; 0 means that it failed. False if it failed.
     pub(super) fn sent(
         &mut self,
         id: ConnId,
@@ -295,8 +294,8 @@ impl Connection {
         emit: &mut impl FnMut(Action<'_>),
     ) -> bool {
         assert!(self.is_sending(), "{id:?} ended a send it does not have");
-        assert!(len <= self.flying, "{id:?} sent {len} bytes of {}", self.flying);
-        self.flying = 0;
+        assert!(len <= self.sending, "{id:?} sent {len} bytes of {}", self.sending);
+        self.sending = 0;
         if !self.is_alive() {
             buffers.abandon(&mut self.owed, 0, emit);
         } else if self.greeting_left > 0 {
@@ -309,16 +308,16 @@ impl Connection {
         len > 0
     }
 
-    /// Gives the connection up: nothing more is owed, and whatever is in flight is cancelled.
-    pub(super) fn fail(
+    /// Aborts the connection: nothing more is owed, and what is in flight is cancelled.
+    pub(super) fn abort(
         &mut self,
         id: ConnId,
         buffers: &mut Buffers,
         emit: &mut impl FnMut(Action<'_>),
     ) {
-        assert!(self.is_alive(), "{id:?} fails twice");
-        self.phase = Phase::Failing;
-        let keep = if self.greeting_left > 0 { 0 } else { self.flying };
+        assert!(self.is_alive(), "{id:?} is aborted twice");
+        self.state = State::Aborting;
+        let keep = if self.greeting_left > 0 { 0 } else { self.sending };
         buffers.abandon(&mut self.owed, keep, emit);
         if self.is_receiving() || self.is_sending() {
             emit(Action::CancelAll { conn: id, socket: self.socket });
@@ -328,20 +327,20 @@ impl Connection {
         }
     }
 
-    /// Closes the socket if the connection is over and nothing of it is in flight, which while it
-    /// is alive means that nothing is owed either. True if so.
+    /// Closes the socket if the connection is over and nothing of it is in flight; while it is
+    /// alive that implies that nothing is owed. True if so.
     pub(super) fn close_if_done(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) -> bool {
-        let orderly = match self.phase {
-            Phase::Open | Phase::Closing => return false,
-            Phase::Flushing => true,
-            Phase::Failing => false,
+        let orderly = match self.state {
+            State::Open | State::Closing => return false,
+            State::Flushing => true,
+            State::Aborting => false,
         };
         if self.is_receiving() || self.is_sending() {
             return false;
         }
-        assert!(self.owed.is_empty(), "{id:?} closes with bytes in hand");
+        assert!(self.owed.is_empty(), "{id:?} closes with bytes owed");
         assert!(!orderly || self.greeting_left == 0, "{id:?} closes without its greeting");
-        self.phase = Phase::Closing;
+        self.state = State::Closing;
         emit(Action::Close { conn: id, socket: self.socket, orderly });
         true
     }
@@ -355,7 +354,7 @@ impl Connection {
         &mut self.timer_starts[list as usize]
     }
 
-    /// Panics unless this state is one that can be; tells how many buffers it holds.
+    /// Panics if the parts of the state contradict each other; returns how many buffers it holds.
     pub(super) fn assert_sound(&self, buffers: &Buffers, parked: bool) -> u16 {
         buffers.assert_sound(&self.owed);
         assert_eq!(self.recv == Recv::Parked, parked, "parked, but not in the list");
@@ -371,7 +370,7 @@ impl Connection {
 
     fn flush_greeting(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
         let (offset, len) = (u32::from(self.greeting_sent), u32::from(self.greeting_left));
-        self.flying = len;
+        self.sending = len;
         let source = Source::Greeting { offset, len };
         emit(Action::Send { conn: id, socket: self.socket, source });
     }

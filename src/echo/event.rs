@@ -1,4 +1,4 @@
-//! The whole vocabulary between an engine and the [`Shard`](super::Shard): events in, actions out.
+//! The interface between an engine and the [`Shard`](super::Shard): events in, actions out.
 
 use super::ConnId;
 
@@ -45,7 +45,7 @@ pub struct Span {
 /// How many connections an armed accept may bring before it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Burst {
-    /// Exactly one: safe however few places are left.
+    /// Exactly one: safe however few slots are left.
     One,
     /// As many as arrive (a multishot accept), until it is cancelled or ends by itself.
     Many,
@@ -180,7 +180,7 @@ pub enum Action<'a> {
         conn: ConnId,
         /// On which socket.
         socket: SocketId,
-        /// At most this many buffers' max_buffers of bytes; an engine may end it earlier.
+        /// The most buffers it may fill; an engine may end it earlier.
         max_buffers: u8,
     },
     /// End the armed receive; [`Event::RecvEnded`] follows in any case.

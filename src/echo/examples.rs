@@ -332,7 +332,7 @@ fn a_drain_serves_what_still_comes_until_its_time_is_over() {
     assert_eq!(talk.tell(Event::Drain), ["cancel accept"]);
     assert_eq!(talk.accepted(None), ["recv 1"]);
     assert!(talk.accept_ended(AcceptEnd::Cancelled).is_empty());
-    assert_eq!(talk.shard.room(), 2);
+    assert_eq!(talk.shard.spare_slots(), 2);
     assert_eq!(talk.accepted(None), ["recv 2"], "taken out of the queue by the engine");
     assert_eq!(talk.received(1, 0, 4), ["send 1 b0:0+4"]);
     assert_eq!(talk.tick_at(50), ["cancel all 0", "cancel all 1", "cancel all 2"]);

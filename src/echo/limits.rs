@@ -1,4 +1,4 @@
-//! Every maximum a shard works within, resolved to plain numbers before it starts.
+//! The sizes and limits of a shard, resolved to plain numbers before it starts.
 
 use super::Nanos;
 
@@ -29,7 +29,7 @@ pub struct Limits {
     pub write_timeout: Option<Nanos>,
     /// How long a drain waits for connections to end by themselves.
     pub drain_timeout: Option<Nanos>,
-    /// How long to wait before asking a kernel again that was short of something.
+    /// How long to wait before an accept is armed again after the system was short of something.
     pub accept_backoff: Nanos,
 }
 
@@ -70,14 +70,14 @@ pub(super) struct Credit {
     pub(super) resume: u16,
 }
 
-/// A connection may hold more than one buffer only while the pool is at least this full, in
-/// quarters: what a peer that does not read holds it may hold for ever, so most of the pool is kept
+/// A connection may hold more than one buffer only while more than this many quarters of the pool
+/// are free: a peer that does not read may keep what it holds for ever, so most of the pool is kept
 /// for connections that hold nothing yet, one buffer each.
 const KEPT_QUARTERS: u32 = 3;
 
 /// Of what is free beyond that, one connection may hold this share (dynamic thresholds, as in
-/// shared-memory switches: Choudhury and Hahne, 1998). It is looked at before a receive is armed;
-/// what is armed already is bounded by the engine.
+/// shared-memory switches: Choudhury and Hahne, 1998). It is tested before a receive is armed; what
+/// is armed already is bounded by the engine.
 const SHARE_OF_FREE: u16 = 8;
 
 impl Credit {

@@ -1,10 +1,10 @@
-//! Connections that found the pool empty, in the order they did.
+//! Connections that wait for a buffer because the pool was empty, first in, first out.
 //!
-//! Each buffer that comes home wakes one of them, and nothing else does, so that an empty pool is
-//! never asked in a loop: a release nobody waited for is kept and wakes the next who comes, and
-//! one whose claimant ended without a buffer goes to the next in line. That alone could leave a
-//! connection waiting beside a buffer, when the one woken has nothing to read for now and says
-//! nothing; so now and then every buffer at home wakes one again.
+//! Each released buffer wakes one of them, and nothing else does, so that no receive is armed in a
+//! loop on an empty pool. A release while nobody waits is kept for the next connection that parks;
+//! if the woken connection ends its receive without a buffer, the next one is woken for it. A
+//! connection could still wait beside a free buffer: the one that was woken may have nothing to
+//! read for a long time. Therefore every free buffer wakes a connection again after a while.
 
 use super::buffers::Buffers;
 use super::connection::{Connection, ListKind};
@@ -34,7 +34,7 @@ impl Parked {
         self.list.remove(slots, index);
     }
 
-    /// Wakes one connection per buffer released since.
+    /// Wakes one connection per buffer released since the last call.
     pub(super) fn wake(
         &mut self,
         slots: &mut Slots<Connection>,
@@ -42,25 +42,25 @@ impl Parked {
         emit: &mut impl FnMut(Action<'_>),
     ) {
         while let Some(index) = self.list.front() {
-            if !buffers.claim_release() {
+            if !buffers.take_wake() {
                 return;
             }
             self.list.remove(slots, index);
-            let id = slots.id_at(index).expect("who is parked is open");
+            let id = slots.id_at(index).expect("a parked connection is open");
             slots.at_mut(index).wake(id, buffers, emit);
         }
     }
 
     /// When to try again although nothing was released.
     pub(super) fn deadline(&self, buffers: &Buffers) -> Option<Nanos> {
-        (!self.list.is_empty() && buffers.home() > 0).then_some(self.retry_at)
+        (!self.list.is_empty() && buffers.free() > 0).then_some(self.retry_at)
     }
 
-    /// Time passed: if it is time to try again, every buffer at home counts as released.
+    /// Time passed: once the deadline is reached, every free buffer counts as released again.
     pub(super) fn tick(&mut self, buffers: &mut Buffers, now: Nanos) {
         if self.deadline(buffers).is_some_and(|at| at <= now) {
             self.retry_at = now.plus(self.retry_after);
-            buffers.renew_claims();
+            buffers.renew_wakes();
         }
     }
 

@@ -6,7 +6,7 @@ use super::PeerKey;
 
 const NONE: u32 = u32::MAX;
 
-/// A peer's entry, remembered by each of its connections.
+/// The entry of a peer, kept by each of its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PeerIndex(u32);
 
@@ -16,7 +16,7 @@ impl PeerIndex {
 }
 
 /// A chained hash table with as many entries as there can be connections, so it is never full.
-/// The hash is keyed at random: a peer picks its address, not the chain it ends up in.
+/// The hash is keyed at random, so that a peer that picks its address cannot pick its chain.
 #[derive(Debug)]
 pub(crate) struct Peers {
     limit: u32,
@@ -50,7 +50,7 @@ impl Peers {
         }
     }
 
-    /// Counts one more connection of `key`; `None` if it has as many as it may.
+    /// Counts one more connection of `key`; `None` if it has reached its limit.
     pub(crate) fn admit(&mut self, key: PeerKey) -> Option<PeerIndex> {
         let bucket = self.bucket(key);
         let index = match self.find(bucket, key) {

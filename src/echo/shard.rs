@@ -1,8 +1,8 @@
-//! All connections of one worker: takes events, decides, emits actions.
+//! All connections of one worker: handles events, emits actions.
 
-use super::accept::Gate;
+use super::accept::Acceptor;
 use super::buffers::Buffers;
-use super::connection::{Connection, ListKind, Next};
+use super::connection::{AfterReceive, Connection, ListKind};
 use super::limits::Credit;
 use super::parked::Parked;
 use super::peers::{PeerIndex, Peers};
@@ -23,7 +23,7 @@ pub struct Shard {
     credit: Credit,
     slots: Slots<Connection>,
     buffers: Buffers,
-    gate: Gate,
+    acceptor: Acceptor,
     parked: Parked,
     idle: Timer,
     write: Timer,
@@ -53,7 +53,7 @@ impl Shard {
             credit: limits.credit(),
             slots: Slots::new(limits.max_connections),
             buffers: Buffers::new(&limits),
-            gate: Gate::new(limits.listeners, limits.accept_burst, limits.accept_backoff),
+            acceptor: Acceptor::new(limits.listeners, limits.accept_burst, limits.accept_backoff),
             parked: Parked::new(limits.accept_backoff),
             idle: Timer::new(ListKind::Idle, limits.idle_timeout),
             write: Timer::new(ListKind::Write, limits.write_timeout),
@@ -65,7 +65,7 @@ impl Shard {
         }
     }
 
-    /// Takes in one event, at time `now`, and emits what is to be done about it.
+    /// Handles one event, at time `now`, and emits the actions that follow from it.
     ///
     /// # Panics
     /// If the event breaks the contract of [`Event`]: an operation ended that was not in flight,
@@ -99,7 +99,7 @@ impl Shard {
         let idle = self.idle.deadline(&self.slots);
         let write = self.write.deadline(&self.slots);
         let parked = self.parked.deadline(&self.buffers);
-        [self.gate.deadline(), idle, write, parked, drain].into_iter().flatten().min()
+        [self.acceptor.deadline(), idle, write, parked, drain].into_iter().flatten().min()
     }
 
     /// How many connections are open, closing ones included.
@@ -107,13 +107,13 @@ impl Shard {
         self.slots.used()
     }
 
-    /// How many connections an engine may hand over while draining without having been asked:
-    /// those the kernel's queue still holds once the accepts are cancelled.
-    pub fn room(&self) -> u32 {
-        self.slots.free() - self.gate.promised()
+    /// How many connections an engine may accept by itself while draining: those left in the kernel's
+    /// queue once the shard's accepts are cancelled.
+    pub fn spare_slots(&self) -> u32 {
+        self.slots.free() - self.acceptor.reserved()
     }
 
-    /// Everything is being closed: a stop was asked for, or the drain's time is over.
+    /// Everything is being closed: a stop was asked for, or the drain timeout has passed.
     pub fn is_stopped(&self) -> bool {
         self.mode == Mode::Stopped
     }
@@ -121,27 +121,27 @@ impl Shard {
     /// Drained or stopped: no connection is open and no accept is armed.
     pub fn is_finished(&self) -> bool {
         let ending = matches!(self.mode, Mode::Draining { .. } | Mode::Stopped);
-        ending && self.slots.used() == 0 && !self.gate.is_armed()
+        ending && self.slots.used() == 0 && !self.acceptor.is_armed()
     }
 
-    /// The first listener that turned out to be unusable.
+    /// The first listener that became unusable.
     pub fn fault(&self) -> Option<ListenerId> {
-        self.gate.fault()
+        self.acceptor.fault()
     }
 
-    /// What was done so far.
+    /// The counters.
     pub fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// Whether every buffer is home, every place is free and nobody waits for anything.
+    /// Whether every buffer and every slot is free and no list has an entry.
     pub fn is_quiescent(&self) -> bool {
         let lists = self.parked.is_empty() && self.idle.is_empty() && self.write.is_empty();
         let peers = self.peers.as_ref().is_none_or(Peers::is_empty);
-        self.slots.used() == 0 && self.buffers.all_home() && lists && peers
+        self.slots.used() == 0 && self.buffers.all_free() && lists && peers
     }
 
-    /// Walks everything and panics if the parts contradict each other: for tests, O(everything).
+    /// Panics if the parts contradict each other: for tests, as it walks everything.
     pub fn assert_sound(&self) {
         let mut held = 0;
         for index in 0..self.slots.capacity() {
@@ -150,9 +150,9 @@ impl Shard {
                 held += self.slots.at(index).assert_sound(&self.buffers, parked);
             }
         }
-        assert_eq!(held, self.limits.buffers - self.buffers.home(), "a buffer is lost");
+        assert_eq!(held, self.limits.buffers - self.buffers.free(), "a buffer is lost");
         assert_eq!(self.stats.accepted - self.stats.closed, u64::from(self.open()));
-        self.gate.assert_sound(self.slots.free());
+        self.acceptor.assert_sound(self.slots.free());
     }
 
     fn accepted(
@@ -162,22 +162,22 @@ impl Shard {
         peer: Option<PeerKey>,
         emit: &mut impl FnMut(Action<'_>),
     ) {
-        self.gate.arrived(listener, self.slots.free());
+        self.acceptor.accepted(listener, self.slots.free());
         self.stats.accepted += 1;
         let greeting = u8::try_from(self.limits.greeting).expect("checked by Limits");
         let admitted = self.admit(peer);
-        let place = admitted.unwrap_or(PeerIndex::NOBODY);
-        let conn = Connection::new(socket, greeting, place);
-        let id = self.slots.insert(conn).expect("the gate keeps a place for each arrival");
+        let counted_as = admitted.unwrap_or(PeerIndex::NOBODY);
+        let conn = Connection::new(socket, greeting, counted_as);
+        let id = self.slots.insert(conn).expect("the acceptor reserves a slot for each connection");
         if admitted.is_none() {
             self.stats.refused_by_ip += 1;
-            self.fail(id, emit);
+            self.abort(id, emit);
         } else if self.mode == Mode::Stopped {
             self.cut_short(id, emit);
         } else {
             self.begin(id, emit);
         }
-        self.gate.serve(self.slots.free(), self.now, emit);
+        self.acceptor.arm(self.slots.free(), self.now, emit);
     }
 
     fn accept_ended(
@@ -186,8 +186,8 @@ impl Shard {
         end: AcceptEnd,
         emit: &mut impl FnMut(Action<'_>),
     ) {
-        self.gate.ended(listener, end, self.now, &mut self.stats);
-        self.gate.serve(self.slots.free(), self.now, emit);
+        self.acceptor.ended(listener, end, self.now, &mut self.stats);
+        self.acceptor.arm(self.slots.free(), self.now, emit);
     }
 
     fn received(&mut self, id: ConnId, buf: BufId, len: u32, emit: &mut impl FnMut(Action<'_>)) {
@@ -203,7 +203,7 @@ impl Shard {
         if !conn.is_alive() {
             return;
         }
-        self.idle.touch(&mut self.slots, id.index(), self.now);
+        self.idle.restart(&mut self.slots, id.index(), self.now);
         self.flush(id, emit);
         self.throttle(id, emit);
     }
@@ -213,11 +213,11 @@ impl Shard {
             self.stats.stale += 1;
             return;
         };
-        let credit = self.credit.while_free(self.buffers.free(), self.limits.buffers);
+        let credit = self.credit.while_free(self.buffers.unreserved(), self.limits.buffers);
         match conn.recv_ended(id, end, credit, &mut self.buffers, emit) {
-            Next::Settled => self.close_if_done(id, emit),
-            Next::Fail => self.reset(id, emit),
-            Next::Park => {
+            AfterReceive::Nothing => self.close_if_done(id, emit),
+            AfterReceive::Abort => self.reset(id, emit),
+            AfterReceive::Park => {
                 self.stats.parked += 1;
                 self.parked.push(&mut self.slots, id.index(), self.now);
             }
@@ -237,9 +237,9 @@ impl Shard {
         if !took {
             return self.reset(id, emit);
         }
-        let credit = self.credit.while_free(self.buffers.free(), self.limits.buffers);
+        let credit = self.credit.while_free(self.buffers.unreserved(), self.limits.buffers);
         conn.resume(id, credit, &mut self.buffers, emit);
-        self.idle.touch(&mut self.slots, id.index(), self.now);
+        self.idle.restart(&mut self.slots, id.index(), self.now);
         self.flush(id, emit);
         self.close_if_done(id, emit);
     }
@@ -254,8 +254,8 @@ impl Shard {
         if let Some(peers) = &mut self.peers {
             peers.leave(conn.peer());
         }
-        self.gate.freed();
-        self.gate.serve(self.slots.free(), self.now, emit);
+        self.acceptor.freed();
+        self.acceptor.arm(self.slots.free(), self.now, emit);
     }
 
     fn tick(&mut self, emit: &mut impl FnMut(Action<'_>)) {
@@ -264,24 +264,24 @@ impl Shard {
         }
         while let Some(index) = self.idle.expired(&mut self.slots, self.now) {
             self.stats.idle_timeouts += 1;
-            self.fail_at(index, emit);
+            self.abort_at(index, emit);
         }
         while let Some(index) = self.write.expired(&mut self.slots, self.now) {
             if self.slots.at(index).is_sending() {
                 self.stats.write_timeouts += 1;
-                self.fail_at(index, emit);
+                self.abort_at(index, emit);
             }
         }
         self.parked.tick(&mut self.buffers, self.now);
-        self.gate.tick(self.now, emit);
-        self.gate.serve(self.slots.free(), self.now, emit);
+        self.acceptor.tick(self.now, emit);
+        self.acceptor.arm(self.slots.free(), self.now, emit);
     }
 
     fn start(&mut self, emit: &mut impl FnMut(Action<'_>)) {
         if self.mode == Mode::Fresh {
             self.mode = Mode::Serving;
-            self.gate.open();
-            self.gate.serve(self.slots.free(), self.now, emit);
+            self.acceptor.start();
+            self.acceptor.arm(self.slots.free(), self.now, emit);
         }
     }
 
@@ -289,7 +289,7 @@ impl Shard {
         if matches!(self.mode, Mode::Fresh | Mode::Serving) {
             let until = self.limits.drain_timeout.map(|timeout| self.now.plus(timeout));
             self.mode = Mode::Draining { until };
-            self.gate.close(emit);
+            self.acceptor.stop(emit);
         }
     }
 
@@ -298,7 +298,7 @@ impl Shard {
             return;
         }
         self.mode = Mode::Stopped;
-        self.gate.close(emit);
+        self.acceptor.stop(emit);
         for index in 0..self.slots.capacity() {
             if let Some(id) = self.slots.id_at(index) {
                 self.cut_short(id, emit);
@@ -306,9 +306,9 @@ impl Shard {
         }
     }
 
-    /// A new connection: greet it, and listen to it at the same time.
+    /// A new connection: sends the greeting and arms the receive at the same time.
     fn begin(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
-        self.idle.touch(&mut self.slots, id.index(), self.now);
+        self.idle.restart(&mut self.slots, id.index(), self.now);
         self.flush(id, emit);
         if let Some(conn) = self.slots.get_mut(id) {
             conn.arm_first(id, emit);
@@ -326,7 +326,7 @@ impl Shard {
         let Some(conn) = self.slots.get_mut(id) else { return };
         if conn.flush(id, &self.buffers, emit) {
             self.stats.sends += 1;
-            self.write.touch(&mut self.slots, id.index(), self.now);
+            self.write.restart(&mut self.slots, id.index(), self.now);
         }
     }
 
@@ -339,37 +339,37 @@ impl Shard {
 
     fn reset(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
         self.stats.reset += 1;
-        self.fail(id, emit);
+        self.abort(id, emit);
     }
 
     fn cut_short(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
         if self.slots.get(id).is_some_and(Connection::is_alive) {
             self.stats.cut_short += 1;
-            self.fail(id, emit);
+            self.abort(id, emit);
         }
     }
 
-    fn fail_at(&mut self, index: u32, emit: &mut impl FnMut(Action<'_>)) {
-        let id = self.slots.id_at(index).expect("who has a timer is open");
-        self.fail(id, emit);
+    fn abort_at(&mut self, index: u32, emit: &mut impl FnMut(Action<'_>)) {
+        let id = self.slots.id_at(index).expect("a connection with a timer is open");
+        self.abort(id, emit);
     }
 
-    fn fail(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
-        self.forget(id);
+    fn abort(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        self.unlink(id);
         if let Some(conn) = self.slots.get_mut(id) {
-            conn.fail(id, &mut self.buffers, emit);
+            conn.abort(id, &mut self.buffers, emit);
         }
         self.close_if_done(id, emit);
     }
 
     fn close_if_done(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
         if self.slots.get_mut(id).is_some_and(|conn| conn.close_if_done(id, emit)) {
-            self.forget(id);
+            self.unlink(id);
         }
     }
 
-    /// Takes the connection off every list: nothing is to happen to it by itself any more.
-    fn forget(&mut self, id: ConnId) {
+    /// Removes the connection from every list: no timer and no wake is to reach it any more.
+    fn unlink(&mut self, id: ConnId) {
         self.idle.remove(&mut self.slots, id.index());
         self.write.remove(&mut self.slots, id.index());
         self.parked.remove(&mut self.slots, id.index());

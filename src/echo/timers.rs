@@ -1,15 +1,15 @@
-//! One timeout shared by all connections: since it is the same for each, the one that was active
+//! One timeout for all connections. Because it is the same for each, the connection that was active
 //! longest ago is always first, and keeping them in order costs O(1).
 
 use super::Nanos;
 use super::connection::{Connection, ListKind};
 use crate::slots::{List, Slots};
 
-/// Connections by when they were last active, and how long they may go without.
+/// Connections in the order of their last activity, and the timeout.
 ///
-/// Activity within 1/8 of the timeout after the last noted one is not noted, so a busy connection
-/// is moved eight times per timeout and not once per message. In exchange a connection is found
-/// up to 1/8 late, never early.
+/// Activity within 1/8 of the timeout after the last restart does not restart the timer, so a busy
+/// connection is moved at most eight times per timeout instead of once per message. In exchange
+/// the timer expires up to 1/8 late, never early.
 #[derive(Debug)]
 pub(super) struct Timer {
     timeout: Option<Nanos>,
@@ -22,12 +22,12 @@ impl Timer {
         Self { timeout, list_kind, list: List::new(list_kind) }
     }
 
-    /// Connection `index` is active at `now`: its time starts again.
-    pub(super) fn touch(&mut self, slots: &mut Slots<Connection>, index: u32, now: Nanos) {
+    /// Connection `index` is active at `now`: restarts its timer.
+    pub(super) fn restart(&mut self, slots: &mut Slots<Connection>, index: u32, now: Nanos) {
         let Some(timeout) = self.timeout else { return };
         if self.list.contains(slots, index) {
-            let since = *slots.at_mut(index).timer_start_mut(self.list_kind);
-            if now.0.saturating_sub(since.0) <= timeout.0 / 8 {
+            let start = *slots.at_mut(index).timer_start_mut(self.list_kind);
+            if now.0.saturating_sub(start.0) <= timeout.0 / 8 {
                 return;
             }
             self.list.remove(slots, index);
@@ -40,7 +40,7 @@ impl Timer {
         self.list.remove(slots, index);
     }
 
-    /// Takes out one connection whose time is over.
+    /// Removes and returns one connection whose timer has expired.
     pub(super) fn expired(&mut self, slots: &mut Slots<Connection>, now: Nanos) -> Option<u32> {
         if self.deadline(slots)? > now {
             return None;
@@ -50,11 +50,11 @@ impl Timer {
         Some(index)
     }
 
-    /// When the next connection's time is over.
+    /// When the next timer expires.
     pub(super) fn deadline(&self, slots: &Slots<Connection>) -> Option<Nanos> {
         let timeout = self.timeout?;
-        let since = slots.at(self.list.front()?).timer_start(self.list_kind);
-        Some(since.plus(timeout).plus(Nanos(timeout.0 / 8)))
+        let start = slots.at(self.list.front()?).timer_start(self.list_kind);
+        Some(start.plus(timeout).plus(Nanos(timeout.0 / 8)))
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -158,7 +158,7 @@ impl<K: Kernel> Worker<K> {
             self.handle(if phase == Phase::Draining { Event::Drain } else { Event::Stop });
         }
         if self.phase != Phase::Serving {
-            self.kernel.drain_accept_queue(self.phase, self.shard.room());
+            self.kernel.drain_accept_queue(self.phase, self.shard.spare_slots());
         }
         if self.now - self.published >= PUBLISH_NS {
             self.publish();

@@ -182,7 +182,8 @@ impl World {
         let mut any = false;
         let taking = self.scenario.empties_queue && self.drained_at.is_some();
         for number in 0..self.kernel.listeners.len() {
-            if !taking || self.kernel.listeners[number].is_armed() || self.shard.room() == 0 {
+            if !taking || self.kernel.listeners[number].is_armed() || self.shard.spare_slots() == 0
+            {
                 continue;
             }
             if let Some(event) = self.kernel.take_queued(number) {
