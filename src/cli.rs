@@ -1,7 +1,6 @@
 //! What was typed, and what is done about it.
 
 use std::ffi::OsString;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,7 +17,8 @@ use crate::engine::PEER_LOG;
 use crate::sandbox::Sandbox;
 use crate::server::{READY_LOG, Server};
 use crate::stamp::{AcceptMode, Engine};
-use crate::{doctor, ping, shutdown};
+use crate::values::{CpuList, ValueError, Zero};
+use crate::{doctor, ping, shutdown, values};
 
 /// A TCP echo server (RFC 862) on Linux io_uring.
 #[derive(Debug, Parser)]
@@ -50,7 +50,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", env = "URING_ECHO_WORKERS")]
     workers: Option<NonZeroUsize>,
     /// Pin workers to these CPUs in turn, as in 0-3,8.
-    #[arg(long, value_name = "LIST", env = "URING_ECHO_CPUS", value_parser = parse_cpus)]
+    #[arg(long, value_name = "LIST", env = "URING_ECHO_CPUS", value_parser = values::cpu_list)]
     cpus: Option<CpuList>,
     /// What drives a worker.
     #[arg(long, value_enum, env = "URING_ECHO_ENGINE", default_value = "uring")]
@@ -72,37 +72,39 @@ pub struct ServeArgs {
     /// Most connections open at once, shared out among the workers [default: what descriptors
     /// allow].
     #[arg(long, value_name = "N", env = "URING_ECHO_MAX_CONNECTIONS")]
+    #[arg(value_parser = connections)]
     max_connections: Option<NonZeroU32>,
     /// Most connections of one peer address per worker.
     #[arg(long, value_name = "N", env = "URING_ECHO_MAX_PER_IP")]
+    #[arg(value_parser = connections)]
     max_per_ip: Option<NonZeroU32>,
     /// Close connections without traffic after this long.
     #[arg(long, value_name = "D", env = "URING_ECHO_IDLE_TIMEOUT")]
-    #[arg(value_parser = positive_duration)]
+    #[arg(value_parser = values::duration(Zero::Refused))]
     idle_timeout: Option<Duration>,
     /// Close connections whose peer does not read for this long.
     #[arg(long, value_name = "D", env = "URING_ECHO_WRITE_TIMEOUT", default_value = "60s")]
-    #[arg(value_parser = positive_duration)]
+    #[arg(value_parser = values::duration(Zero::Refused))]
     write_timeout: Duration,
     /// After the first stop signal keep accepting for this long.
     #[arg(long, value_name = "D", env = "URING_ECHO_DRAIN_DELAY", default_value = "0s")]
-    #[arg(value_parser = humantime::parse_duration)]
+    #[arg(value_parser = values::duration(Zero::Allowed))]
     drain_delay: Duration,
     /// Then wait this long for open connections to end.
     #[arg(long, value_name = "D", env = "URING_ECHO_DRAIN_TIMEOUT", default_value = "10s")]
-    #[arg(value_parser = positive_duration)]
+    #[arg(value_parser = values::duration(Zero::Refused))]
     drain_timeout: Duration,
     /// Receive buffers of one worker, altogether.
     #[arg(long, value_name = "SIZE", env = "URING_ECHO_POOL", default_value = "16m")]
-    #[arg(value_parser = parse_size)]
+    #[arg(value_parser = bytes)]
     pool: NonZeroU32,
     /// One receive buffer, 4k to 64k.
     #[arg(long, value_name = "SIZE", env = "URING_ECHO_BUFFER", default_value = "16k")]
-    #[arg(value_parser = parse_size)]
+    #[arg(value_parser = bytes)]
     buffer: NonZeroU32,
     /// Pool memory one connection may hold before its receive is stopped.
     #[arg(long, value_name = "SIZE", env = "URING_ECHO_CREDIT", default_value = "256k")]
-    #[arg(value_parser = parse_size)]
+    #[arg(value_parser = bytes)]
     credit: NonZeroU32,
     /// Give up what a serving process does not need: as far as possible, not at all, or wholly.
     #[arg(long, value_enum, env = "URING_ECHO_SANDBOX", default_value = "auto")]
@@ -121,7 +123,7 @@ struct PingArgs {
     /// The server's address.
     addr: String,
     /// Give up after this long.
-    #[arg(long, value_name = "D", default_value = "2s", value_parser = positive_duration)]
+    #[arg(long, value_name = "D", default_value = "2s", value_parser = values::duration(Zero::Refused))]
     timeout: Duration,
 }
 
@@ -160,9 +162,6 @@ enum LogFormat {
     Text,
     Json,
 }
-
-#[derive(Clone, Debug)]
-struct CpuList(Vec<usize>);
 
 /// The whole program: parses `args` (the program's name first), runs, maps to an exit code.
 /// 0 is fine, 1 a runtime error, 2 a usage error.
@@ -206,9 +205,8 @@ fn serve(args: &ServeArgs) -> Result<()> {
 }
 
 fn ping_once(args: &PingArgs) -> Result<()> {
-    let addr = resolve(&args.addr)?;
-    let addr = addr.first().with_context(|| format!("{} has no address", args.addr))?;
-    let answer = ping::ping(*addr, args.timeout).with_context(|| format!("pinging {addr}"))?;
+    let addr = values::socket_addrs(&args.addr)?[0];
+    let answer = ping::ping(addr, args.timeout).with_context(|| format!("pinging {addr}"))?;
     println!("{addr} echoed {} bytes in {:?}", answer.bytes, answer.round_trip);
     Ok(())
 }
@@ -254,7 +252,7 @@ impl ServeArgs {
     fn resolve(&self) -> Result<Config> {
         let mut listen = Vec::new();
         for addr in &self.listen {
-            listen.extend(resolve(addr)?);
+            listen.extend(values::socket_addrs(addr)?);
         }
         let config = Config {
             listen,
@@ -298,19 +296,16 @@ impl ServeArgs {
     }
 }
 
-fn resolve(addr: &str) -> Result<Vec<SocketAddr>> {
-    let addrs = addr.to_socket_addrs();
-    addrs.map(Iterator::collect).with_context(|| {
-        format!("{addr:?} is no address to use: expected HOST:PORT, for instance 127.0.0.1:7777")
-    })
+/// Bytes of memory; the pool as a whole has fewer than 4 GiB.
+fn bytes(text: &str) -> Result<NonZeroU32, ValueError> {
+    let size = values::size(1..=u64::from(u32::MAX))(text)?;
+    Ok(NonZeroU32::new(size).expect("at least 1"))
 }
 
-fn positive_duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error}, for instance 500ms, 10s, 2m")),
-    }
+/// A number of connections.
+fn connections(text: &str) -> Result<NonZeroU32, ValueError> {
+    let count = values::count(1..=u64::from(u32::MAX))(text)?;
+    Ok(NonZeroU32::new(count).expect("at least 1"))
 }
 
 fn parse_busy_poll(text: &str) -> Result<BusyPoll, String> {
@@ -326,43 +321,12 @@ fn parse_busy_poll(text: &str) -> Result<BusyPoll, String> {
 
 fn parse_stall(text: &str) -> Result<Stall, String> {
     let (length, every) = text.split_once('/').ok_or("expected LENGTH/EVERY, as in 100ms/2s")?;
-    let part = |text| humantime::parse_duration(text).map_err(|error| format!("{text:?}: {error}"));
+    let part = |text| values::duration(Zero::Allowed)(text).map_err(|error| error.to_string());
     let stall = Stall { length: part(length)?, every: part(every)? };
     if stall.length.is_zero() || stall.length >= stall.every {
         return Err("LENGTH must be more than nothing and less than EVERY".to_owned());
     }
     Ok(stall)
-}
-
-/// Bytes, with an optional binary suffix: 65536, 64k, 16m.
-fn parse_size(text: &str) -> Result<NonZeroU32, String> {
-    let lower = text.to_ascii_lowercase();
-    let (digits, shift) = match lower.strip_suffix(['k', 'm', 'g']) {
-        Some(digits) if lower.ends_with('k') => (digits, 10),
-        Some(digits) if lower.ends_with('m') => (digits, 20),
-        Some(digits) => (digits, 30),
-        None => (lower.as_str(), 0),
-    };
-    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    bytes
-        .and_then(|bytes| NonZeroU32::new(u32::try_from(bytes).ok()?))
-        .ok_or_else(|| "expected bytes between 1 and 4g, as in 65536, 64k or 16m".to_owned())
-}
-
-/// A list of CPU numbers and ranges: 0-3,8.
-fn parse_cpus(text: &str) -> Result<CpuList, String> {
-    let wrong = || format!("{text:?} is no list of CPUs, as in 0-3,8");
-    let mut cpus = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let first: usize = first.trim().parse().map_err(|_| wrong())?;
-        let last: usize = last.trim().parse().map_err(|_| wrong())?;
-        if first > last || last >= rustix::thread::CpuSet::MAX_CPU {
-            return Err(wrong());
-        }
-        cpus.extend(first..=last);
-    }
-    Ok(CpuList(cpus))
 }
 
 #[cfg(test)]
@@ -376,17 +340,13 @@ mod tests {
     }
 
     #[test]
-    fn sizes_stalls_and_cpu_lists_are_read() {
-        assert_eq!(parse_size("64k").map(NonZeroU32::get), Ok(65536));
-        assert_eq!(parse_size("100").map(NonZeroU32::get), Ok(100));
-        assert!(
-            ["", "k", "0", "4g", "-1", "1.5m"].into_iter().all(|text| parse_size(text).is_err())
-        );
+    fn sizes_and_stalls_are_read() {
+        assert_eq!(bytes("64k").map(NonZeroU32::get), Ok(65536));
+        assert!(["0", "4g"].into_iter().all(|text| bytes(text).is_err()));
+        assert_eq!(connections("20k").map(NonZeroU32::get), Ok(20_000));
         let stall = parse_stall("100ms/2s").expect("a stall");
         assert_eq!((stall.length.as_millis(), stall.every.as_secs()), (100, 2));
         assert!(["100ms", "2s/1s", "0s/1s", "x/y"].into_iter().all(|t| parse_stall(t).is_err()));
-        assert_eq!(parse_cpus("0-2,5").expect("a list").0, [0, 1, 2, 5]);
-        assert!(["", "2-1", "a", "1-"].into_iter().all(|text| parse_cpus(text).is_err()));
     }
 
     #[test]

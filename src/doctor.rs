@@ -1,14 +1,13 @@
 //! `uring-echo doctor`: what this machine gives a server, and what to do about the rest.
 
-use std::fs;
-
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::limits::{Limits, raise_open_files};
+use crate::limits::Limits;
 use crate::ring::{Facts, Ring};
 use crate::sandbox::{Fences, Sandbox};
+use crate::sys::{conntrack, descriptors};
 
 /// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -48,13 +47,14 @@ pub fn examine() -> Vec<Finding> {
     findings.extend(limits_and_ring());
     findings.push(memlock(&facts));
     findings.push(queue_limit());
-    findings.extend(conntrack());
+    findings.extend(connection_tracking());
     findings.push(sandbox());
     findings
 }
 
 fn limits_and_ring() -> Vec<Finding> {
-    let nofile = raise_open_files();
+    let limit = descriptors::raise_limit().unwrap_or_else(|_| descriptors::limit());
+    let nofile = limit.enforced();
     let limits = match Limits::resolve(&Config::default(), nofile, 0) {
         Ok(limits) => limits,
         Err(error) => return vec![Finding::new("limits", Standing::Broken, error.to_string())],
@@ -105,17 +105,13 @@ fn queue_limit() -> Finding {
 }
 
 /// Connection tracking costs a third of a connection and drops SYNs when its table is full.
-fn conntrack() -> Option<Finding> {
-    let number = |name: &str| -> Option<u64> {
-        let path = format!("/proc/sys/net/netfilter/nf_conntrack_{name}");
-        fs::read_to_string(path).ok()?.trim().parse().ok()
-    };
-    let (count, max) = (number("count")?, number("max")?);
+fn connection_tracking() -> Option<Finding> {
+    let conntrack::Usage { count, limit } = conntrack::usage()?;
     if count == 0 {
         return None;
     }
     let found = format!(
-        "nf_conntrack tracks connections here, loopback too ({count} of {max}): each costs about a \
+        "nf_conntrack tracks connections here, loopback too ({count} of {limit}): each costs about a \
          third more, and a full table drops SYNs; a fresh network namespace has none"
     );
     Some(Finding::new("conntrack", Standing::Less, found))

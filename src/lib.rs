@@ -22,6 +22,8 @@ pub mod server;
 pub mod shutdown;
 pub mod slots;
 pub mod stamp;
+pub mod sys;
+pub mod values;
 
 pub use config::Config;
 pub use server::{Server, ServerError};

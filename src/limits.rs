@@ -3,13 +3,11 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
-use rustix::io::fcntl_dupfd_cloexec;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use crate::config::Config;
 use crate::echo;
 use crate::ring::Setup;
 use crate::stamp::{Engine, FRAME_LEN};
+use crate::sys::descriptors;
 
 /// Direct descriptors of one ring where nothing else limits them.
 const CONNECTIONS_PER_WORKER: u32 = 32 << 10;
@@ -204,7 +202,7 @@ fn pool(config: &Config) -> Result<(u16, u32), LimitError> {
 
 /// Worker `index`'s share of all connections; the first ones take what does not divide.
 fn connections(config: &Config, nofile: u32, index: usize) -> Result<u32, LimitError> {
-    let share = descriptors(config, nofile);
+    let share = share_of_descriptors(config, nofile);
     let Some(wanted) = config.max_connections else {
         return Ok(share.min(CONNECTIONS_PER_WORKER));
     };
@@ -227,7 +225,7 @@ fn connections(config: &Config, nofile: u32, index: usize) -> Result<u32, LimitE
 
 /// How many connections one worker has descriptors for, at least one. A ring has a table of its
 /// own, as long as the limit; other engines share out what the process has.
-fn descriptors(config: &Config, nofile: u32) -> u32 {
+fn share_of_descriptors(config: &Config, nofile: u32) -> u32 {
     if config.engine == Engine::Uring {
         return nofile;
     }
@@ -246,35 +244,19 @@ const fn own_descriptors(engine: Engine, addrs: u32) -> u32 {
     }
 }
 
-/// Makes the process's descriptor table as large as `config` may need it, while no other thread
-/// is there: later the kernel would stop every thread that opens one for 5 to 16 ms each time it
-/// doubles the table (it waits for an RCU grace period).
-pub fn widen_descriptor_table(config: &Config, nofile: u32) {
+/// Grows the process's descriptor table to what `config` may need, while the process has one thread
+/// ([`descriptors::grow_table`] says why).
+pub fn grow_descriptor_table(config: &Config) {
     if config.engine == Engine::Uring {
         return;
     }
     let workers = u32::try_from(config.workers.get()).unwrap_or(u32::MAX);
     let most = CONNECTIONS_PER_WORKER.saturating_mul(workers);
     let most = config.max_connections.map_or(most, NonZeroU32::get);
-    let highest = most.saturating_add(DESCRIPTORS_PER_PROCESS).min(nofile).saturating_sub(1);
-    let highest = i32::try_from(highest).unwrap_or(i32::MAX);
-    match fcntl_dupfd_cloexec(std::io::stderr(), highest) {
-        Ok(fd) => drop(fd),
-        Err(error) => tracing::warn!(%error, "the descriptor table grows as connections come"),
+    let most = most.saturating_add(DESCRIPTORS_PER_PROCESS);
+    if let Err(error) = descriptors::grow_table(most.saturating_sub(1)) {
+        tracing::warn!(%error, "the descriptor table grows as connections come");
     }
-}
-
-/// Raises RLIMIT_NOFILE to its hard limit, as far as the kernel lets us, and returns it.
-#[must_use]
-pub fn raise_open_files() -> u32 {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // Refused, the soft limit stays in force: it is read back below either way.
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "RLIMIT_NOFILE stays as it is");
-    }
-    let current = getrlimit(Resource::Nofile).current;
-    current.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

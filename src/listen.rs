@@ -1,6 +1,5 @@
 //! Making listeners: socket, bind, listen, in this order, each a step that can name itself.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,6 +8,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::ring::{Ring, RingError, Setup};
+use crate::sys::procfs;
 
 /// A step that failed, with the address it was for.
 #[derive(Debug, thiserror::Error)]
@@ -179,8 +179,7 @@ fn hint(step: &str, addr: SocketAddr, error: &io::Error) -> String {
 /// one more than this, since the kernel's test for a full queue is `>`. `None` if not readable.
 #[must_use]
 pub fn effective_backlog(backlog: i32) -> Option<u32> {
-    let limit = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?.trim().parse().ok()?;
-    Some(u32::try_from(backlog).ok()?.min(limit))
+    Some(u32::try_from(backlog).ok()?.min(procfs::somaxconn()?))
 }
 
 #[cfg(test)]

@@ -6,18 +6,19 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::{BusyPoll, Config};
 use crate::echo::Stats;
 use crate::engine::{self, EngineError, Unsupported, WorkerContext};
-use crate::limits::{LimitError, Limits, raise_open_files, widen_descriptor_table};
+use crate::limits::{LimitError, Limits, grow_descriptor_table};
 use crate::listen::{ListenError, Listening, Steps, effective_backlog};
 use crate::metrics::{self, Published};
 use crate::ring::RingError;
 use crate::sandbox::{Fences, SandboxError};
 use crate::shutdown::{Control, Phase};
 use crate::stamp::{AcceptMode, Engine};
+use crate::sys::descriptors;
 
 /// The log target of the line that says where the server listens: at every log level, since
 /// whoever starts a server waits for it.
@@ -105,8 +106,8 @@ impl Server {
     pub fn start(config: &Config) -> Result<Self, ServerError> {
         let (config, without) = engine::adapt(config)?;
         let config = &config;
-        let nofile = raise_open_files();
-        widen_descriptor_table(config, nofile);
+        let nofile = raise_descriptor_limit();
+        grow_descriptor_table(config);
         let limits = |index| Limits::resolve(config, nofile, index);
         info!(limits = %limits(0)?, "sizes of one worker");
         let mut steps = match config.engine {
@@ -243,6 +244,15 @@ impl Drop for Server {
             warn!(%error, "while stopping");
         }
     }
+}
+
+/// Raises the limit of descriptors as far as the kernel allows; returns the limit in force.
+fn raise_descriptor_limit() -> u32 {
+    let raised = descriptors::raise_limit().unwrap_or_else(|error| {
+        debug!(%error, "RLIMIT_NOFILE stays as it is");
+        descriptors::limit()
+    });
+    raised.enforced()
 }
 
 fn open_listeners(config: &Config, steps: &mut Steps) -> Result<Vec<Listening>, ListenError> {

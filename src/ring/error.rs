@@ -1,11 +1,12 @@
 //! What can go wrong with a ring, and the likely cause after looking.
 
 use std::fmt;
-use std::fs;
 use std::io;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
+
+use crate::sys::{descriptors, procfs};
 
 /// A ring that cannot be set up or has failed for good.
 #[derive(Debug, thiserror::Error)]
@@ -80,22 +81,14 @@ impl Facts {
     /// Looks.
     #[must_use]
     pub fn gather() -> Self {
-        let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse().ok();
         Self {
             kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
-            io_uring_disabled: number("/proc/sys/kernel/io_uring_disabled"),
-            seccomp_mode: seccomp_mode(
-                &fs::read_to_string("/proc/self/status").unwrap_or_default(),
-            ),
+            io_uring_disabled: procfs::sysctl_number("kernel/io_uring_disabled"),
+            seccomp_mode: procfs::seccomp_mode(),
             memlock_bytes: getrlimit(Resource::Memlock).current,
-            nofile: getrlimit(Resource::Nofile).current,
+            nofile: descriptors::limit().soft,
         }
     }
-}
-
-fn seccomp_mode(status: &str) -> Option<u32> {
-    let line = status.lines().find_map(|line| line.strip_prefix("Seccomp:"))?;
-    line.trim().parse().ok()
 }
 
 const SECCOMP: &str = "the seccomp filter of this container or service blocks io_uring";
@@ -217,11 +210,5 @@ mod tests {
         let facts = Facts { memlock_bytes: Some(65536), ..Facts::default() };
         let text = cause(Errno::NOMEM, &facts);
         assert!(text.contains("65536") && text.contains("4096"), "{text}");
-    }
-
-    #[test]
-    fn seccomp_mode_is_read_from_the_status_text() {
-        assert_eq!(seccomp_mode("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n"), Some(2));
-        assert_eq!(seccomp_mode("Name:\tx\n"), None);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use socket2::SockRef;
+use uring_echo::sys::procfs;
 
 use crate::support::{
     ENGINES, Server, connect, on_each_engine, pattern, program, round_trip, until,
@@ -26,14 +27,14 @@ impl Usage {
     fn of(server: &Server) -> Self {
         let proc = format!("/proc/{}", server.pid().as_raw_nonzero());
         let status = fs::read_to_string(format!("{proc}/status")).expect("it runs");
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a field");
-            line.trim().trim_end_matches(" kB").parse().expect("a number")
+        let field = |name| {
+            let value = procfs::field(&status, name).expect("a field");
+            value.trim_end_matches(" kB").parse().expect("a number")
         };
         Self {
             descriptors: fs::read_dir(format!("{proc}/fd")).expect("it runs").count(),
-            table: field("FDSize:"),
-            rss_kib: field("VmRSS:"),
+            table: field("FDSize"),
+            rss_kib: field("VmRSS"),
         }
     }
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use socket2::SockRef;
+use uring_echo::sys::procfs;
 
 use self::dice::Dice;
 use crate::support::{ENGINES, PATIENCE, Server, connect, has_pool, pattern, until};
@@ -261,13 +262,8 @@ impl Usage {
         let proc = format!("/proc/{}", server.pid().as_raw_nonzero());
         let count = |what: &str| fs::read_dir(format!("{proc}/{what}")).expect("it runs").count();
         // Exact, where the counters of /proc/PID/status lag behind by some pages for each CPU.
-        let sums = fs::read_to_string(format!("{proc}/smaps_rollup")).expect("it runs");
-        let rss = sums.lines().find_map(|line| line.strip_prefix("Rss:")).expect("a line");
-        Self {
-            rss_kib: rss.trim().trim_end_matches(" kB").parse().expect("a number"),
-            descriptors: count("fd"),
-            threads: count("task"),
-        }
+        let rss_kib = procfs::kib(&format!("{proc}/smaps_rollup"), "Rss").expect("it runs");
+        Self { rss_kib, descriptors: count("fd"), threads: count("task") }
     }
 }
 

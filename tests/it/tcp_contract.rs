@@ -100,9 +100,9 @@ fn the_effective_backlog_is_reported() {
     let mut command = program();
     command.args(args).args(["--workers", "1"]);
     let Some(server) = Server::spawn(command) else { return };
-    let limit = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("a sysctl");
+    let limit = uring_echo::sys::procfs::somaxconn().expect("a sysctl").to_string();
     let reported = server.fields("listening")["backlog_effective"].to_string();
-    assert_eq!(reported, limit.trim());
+    assert_eq!(reported, limit);
     assert!(server.end().success());
 }
 

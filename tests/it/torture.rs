@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use socket2::{Domain, SockRef, Socket, Type};
+use uring_echo::sys::descriptors;
 
 use crate::support::{
     ENGINES, PATIENCE, Server, connect, on_each_engine, pattern, push_until_full, round_trip,
@@ -112,7 +113,8 @@ const WAVE: usize = 2500;
 
 #[test]
 fn twenty_thousand_connects_over_a_backlog_of_128_are_all_served() {
-    let wave = WAVE.min(uring_echo::limits::raise_open_files() as usize / 4);
+    let limit = descriptors::raise_limit().unwrap_or_else(|_| descriptors::limit());
+    let wave = WAVE.min(limit.enforced() as usize / 4);
     on_each_engine(&["--workers", "1", "--backlog", "128"], |server| {
         let mut left = 20_000;
         while left > 0 {

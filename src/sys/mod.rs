@@ -1,0 +1,7 @@
+//! Readings of the system that both programs need: `/proc`, resource limits, connection tracking.
+//!
+//! Everything here is a plain call or a small parser; nothing logs and nothing is cached.
+
+pub mod conntrack;
+pub mod descriptors;
+pub mod procfs;
