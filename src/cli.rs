@@ -11,10 +11,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tracing::{Level, info};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{BusyPoll, Config, Stall};
+use crate::config::{BusyPoll, Config, SandboxMode, Stall};
 use crate::doctor::{Finding, Standing};
 use crate::engine::PEER_LOG;
-use crate::sandbox::Sandbox;
 use crate::server::{READY_LOG, Server};
 use crate::stamp::{AcceptMode, Engine};
 use crate::values::{CpuList, ValueError, Zero};
@@ -280,9 +279,9 @@ impl ServeArgs {
             drain_delay: self.drain_delay,
             drain_timeout: self.drain_timeout,
             sandbox: match self.sandbox {
-                SandboxArg::Auto => Sandbox::Auto,
-                SandboxArg::Off => Sandbox::Off,
-                SandboxArg::Require => Sandbox::Require,
+                SandboxArg::Auto => SandboxMode::Auto,
+                SandboxArg::Off => SandboxMode::Off,
+                SandboxArg::Require => SandboxMode::Require,
             },
             log_peers: tracing::enabled!(target: PEER_LOG, Level::DEBUG),
             ..Config::default()

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use crate::sandbox::Sandbox;
 use crate::stamp::{AcceptMode, Engine};
 
 /// Everything [`Server::start`](crate::Server::start) needs to know.
@@ -47,9 +46,9 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Then wait this long for connections to end.
     pub drain_timeout: Duration,
-    /// Give up what a serving process does not need. For a process of its own: the fences hold
-    /// for every thread and cannot be taken down.
-    pub sandbox: Sandbox,
+    /// Give up what a serving process does not need. Only for a process of its own: the
+    /// restrictions apply to every thread and cannot be lifted.
+    pub sandbox: SandboxMode,
     /// Log every connection's peer (at debug level), which needs one accept at a time.
     pub log_peers: bool,
 }
@@ -75,7 +74,7 @@ impl Default for Config {
             write_timeout: Some(Duration::from_secs(60)),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
-            sandbox: Sandbox::Off,
+            sandbox: SandboxMode::Off,
             log_peers: false,
         }
     }
@@ -95,6 +94,17 @@ pub enum BusyPoll {
     Off,
     /// Always for this long.
     For(Duration),
+}
+
+/// Whether the process restricts itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SandboxMode {
+    /// As far as this kernel allows; what is missing is logged.
+    Auto,
+    /// Not at all.
+    Off,
+    /// Completely, or the server does not start.
+    Require,
 }
 
 /// A deliberate stall: every `every`, the worker does nothing at all for `length`.

@@ -1,12 +1,12 @@
-//! `uring-echo doctor`: what this machine gives a server, and what to do about the rest.
+//! `uring-echo doctor`: which features this machine offers a server, and how to get the others.
 
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
-use crate::config::Config;
-use crate::limits::Limits;
-use crate::ring::{Facts, Ring};
-use crate::sandbox::{Fences, Sandbox};
+use crate::config::{Config, SandboxMode};
+use crate::engine::limits::WorkerLimits;
+use crate::ring::{Environment, Ring};
+use crate::sandbox::Sandbox;
 use crate::sys::{conntrack, descriptors};
 
 /// How serious a finding is.
@@ -21,12 +21,12 @@ pub enum Standing {
     Broken,
 }
 
-/// One thing looked at.
+/// One thing examined.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// What was examined.
     pub subject: &'static str,
-    /// How it stands.
+    /// Its state.
     pub standing: Standing,
     /// What was found, with the remedy where there is one.
     pub found: String,
@@ -38,14 +38,14 @@ impl Finding {
     }
 }
 
-/// Looks at everything. Puts up the sandbox on this process to see whether it can, so this is the
-/// last thing a process does.
+/// Examines everything. It applies the sandbox to this process to find out whether it can, so it
+/// is the last thing that a process does.
 #[must_use]
 pub fn examine() -> Vec<Finding> {
-    let facts = Facts::gather();
-    let mut findings = vec![Finding::new("kernel", Standing::Fine, &facts.kernel_release)];
+    let environment = Environment::read();
+    let mut findings = vec![Finding::new("kernel", Standing::Fine, &environment.kernel_release)];
     findings.extend(limits_and_ring());
-    findings.push(memlock(&facts));
+    findings.push(memlock(&environment));
     findings.push(queue_limit());
     findings.extend(connection_tracking());
     findings.push(sandbox());
@@ -55,7 +55,7 @@ pub fn examine() -> Vec<Finding> {
 fn limits_and_ring() -> Vec<Finding> {
     let limit = descriptors::raise_limit().unwrap_or_else(|_| descriptors::limit());
     let nofile = limit.enforced();
-    let limits = match Limits::resolve(&Config::default(), nofile, 0) {
+    let limits = match WorkerLimits::resolve(&Config::default(), nofile, 0) {
         Ok(limits) => limits,
         Err(error) => return vec![Finding::new("limits", Standing::Broken, error.to_string())],
     };
@@ -63,7 +63,7 @@ fn limits_and_ring() -> Vec<Finding> {
     vec![Finding::new("limits", Standing::Fine, files), io_uring(&limits)]
 }
 
-fn io_uring(limits: &Limits) -> Finding {
+fn io_uring(limits: &WorkerLimits) -> Finding {
     match Ring::new(&limits.ring) {
         Err(error) => Finding::new("io_uring", Standing::Broken, error.to_string()),
         Ok(ring) if ring.degraded().is_empty() => {
@@ -73,16 +73,16 @@ fn io_uring(limits: &Limits) -> Finding {
     }
 }
 
-fn memlock(facts: &Facts) -> Finding {
-    let soft = facts.memlock_bytes;
+fn memlock(environment: &Environment) -> Finding {
+    let soft = environment.memlock_bytes;
     let hard = getrlimit(Resource::Memlock).maximum;
-    let words = |limit: Option<u64>| {
+    let describe = |limit: Option<u64>| {
         limit.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{} KiB", bytes >> 10))
     };
     let found = format!(
         "RLIMIT_MEMLOCK {} (hard {}), shared by all rings of this user from Linux 6.14 on",
-        words(soft),
-        words(hard)
+        describe(soft),
+        describe(hard)
     );
     let standing =
         if soft.is_some_and(|bytes| bytes < 1 << 20) { Standing::Less } else { Standing::Fine };
@@ -118,16 +118,14 @@ fn connection_tracking() -> Option<Finding> {
 }
 
 fn sandbox() -> Finding {
-    let mut fences = Fences::default();
-    let outcome = Sandbox::Auto
-        .before_workers(&mut fences)
-        .and_then(|()| Sandbox::Auto.when_ready(&mut fences));
+    let mut sandbox = Sandbox::new(SandboxMode::Auto);
+    let outcome = sandbox.restrict_before_workers().and_then(|()| sandbox.restrict_when_ready());
     match outcome {
         Err(error) => Finding::new("sandbox", Standing::Less, error.to_string()),
-        Ok(()) if fences.missing.is_empty() => {
-            let active = format!("ring restrictions, {}", fences.active.join(", "));
+        Ok(()) if sandbox.missing.is_empty() => {
+            let active = format!("ring restrictions, {}", sandbox.active.join(", "));
             Finding::new("sandbox", Standing::Fine, active)
         }
-        Ok(()) => Finding::new("sandbox", Standing::Less, fences.missing.join("; ")),
+        Ok(()) => Finding::new("sandbox", Standing::Less, sandbox.missing.join("; ")),
     }
 }

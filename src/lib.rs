@@ -11,7 +11,6 @@ pub mod config;
 pub mod doctor;
 pub mod echo;
 pub mod engine;
-pub mod limits;
 pub mod listen;
 pub mod metrics;
 pub mod ping;

@@ -1,10 +1,10 @@
 //! What the process gives up once it serves: everything it will not need again.
 //!
-//! Three fences, each for what the others cannot see. The rings are restricted when they are made
-//! (`src/ring/setup.rs`): a seccomp filter does not see what a ring does. Landlock takes away the
-//! file system and every TCP port; it goes with the threads that are started after it. The seccomp
-//! filter comes last, when all rings exist, and takes away making more of them, starting programs
-//! and writing files, for all threads at once.
+//! Three restrictions complement each other. The rings are restricted when they are made
+//! (`src/ring/setup.rs`), because a seccomp filter does not see what a ring does. Landlock denies the
+//! file system and every TCP port, for the threads that are started after it. The seccomp filter
+//! comes last, when all rings exist, and denies making more of them, starting programs and writing
+//! files, for all threads at once.
 
 use std::collections::BTreeMap;
 
@@ -17,70 +17,69 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-/// Whether to fence the process in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sandbox {
-    /// As far as this kernel goes; what is missing is logged.
-    Auto,
-    /// Not at all.
-    Off,
-    /// Wholly, or do not start.
-    Require,
-}
+use crate::config::SandboxMode;
 
-/// A fence that could not be put up although it was required.
+/// A restriction that could not be applied although it was required.
 #[derive(Debug, thiserror::Error)]
-#[error("--sandbox require: {fence} is not to be had here: {reason}")]
+#[error("--sandbox require: {restriction} is not to be had here: {reason}")]
 pub struct SandboxError {
     /// Which one.
-    pub fence: &'static str,
+    pub restriction: &'static str,
     /// What the system said.
     pub reason: String,
 }
 
-/// What was put up and what was not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fences {
-    /// In force.
+/// The restrictions of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    mode: SandboxMode,
+    /// Restrictions in force.
     pub active: Vec<&'static str>,
-    /// Not to be had, with the reason.
+    /// Restrictions that are not available, with the reason.
     pub missing: Vec<String>,
 }
 
 impl Sandbox {
-    /// Before workers start, after listeners are bound: no new privileges, no file system but
-    /// `/proc` to read (diagnoses need it), no TCP port to bind or connect to.
+    /// Nothing is restricted yet.
+    #[must_use]
+    pub const fn new(mode: SandboxMode) -> Self {
+        Self { mode, active: Vec::new(), missing: Vec::new() }
+    }
+
+    /// After listeners are bound, before workers start: no new privileges, no file system except
+    /// reading `/proc` (diagnoses need it), no TCP port to bind or connect to.
     ///
     /// # Errors
-    /// Under `require`, the first fence that is not to be had.
-    pub fn before_workers(self, fences: &mut Fences) -> Result<(), SandboxError> {
-        self.put_up(fences, "no_new_privs", || {
+    /// Under `require`, the first restriction that is not available.
+    pub fn restrict_before_workers(&mut self) -> Result<(), SandboxError> {
+        self.apply("no_new_privs", || {
             rustix::thread::set_no_new_privs(true).map_err(|error| error.to_string())
         })?;
-        self.put_up(fences, "landlock", landlock)
+        self.apply("landlock", landlock)
     }
 
     /// After every ring exists: no more rings, no programs, no files to write.
     ///
     /// # Errors
     /// Under `require`, if the filter cannot be installed.
-    pub fn when_ready(self, fences: &mut Fences) -> Result<(), SandboxError> {
-        self.put_up(fences, "seccomp", seccomp)
+    pub fn restrict_when_ready(&mut self) -> Result<(), SandboxError> {
+        self.apply("seccomp", seccomp)
     }
 
-    fn put_up(
-        self,
-        fences: &mut Fences,
-        fence: &'static str,
-        put_up: impl FnOnce() -> Result<(), String>,
+    fn apply(
+        &mut self,
+        restriction: &'static str,
+        apply: impl FnOnce() -> Result<(), String>,
     ) -> Result<(), SandboxError> {
-        if self == Self::Off {
+        if self.mode == SandboxMode::Off {
             return Ok(());
         }
-        match put_up() {
-            Ok(()) => fences.active.push(fence),
-            Err(reason) if self == Self::Require => return Err(SandboxError { fence, reason }),
-            Err(reason) => fences.missing.push(format!("no {fence}: {reason}")),
+        match apply() {
+            Ok(()) => self.active.push(restriction),
+            Err(reason) if self.mode == SandboxMode::Require => {
+                return Err(SandboxError { restriction, reason });
+            }
+            Err(reason) => self.missing.push(format!("no {restriction}: {reason}")),
         }
         Ok(())
     }
@@ -185,14 +184,15 @@ mod tests {
     }
 
     #[test]
-    fn off_puts_up_nothing_and_auto_tells_what_is_missing() {
-        let mut fences = Fences::default();
-        Sandbox::Off.put_up(&mut fences, "x", || panic!("not asked for")).expect("nothing to do");
-        Sandbox::Auto.put_up(&mut fences, "y", || Err("not here".into())).expect("goes on");
-        Sandbox::Auto.put_up(&mut fences, "z", || Ok(())).expect("up");
-        assert_eq!(fences.active, ["z"]);
-        assert_eq!(fences.missing, ["no y: not here"]);
-        let refused = Sandbox::Require.put_up(&mut fences, "y", || Err("not here".into()));
+    fn off_restricts_nothing_and_auto_reports_what_is_missing() {
+        let mut off = Sandbox::new(SandboxMode::Off);
+        off.apply("x", || panic!("not asked for")).expect("nothing to do");
+        let mut auto = Sandbox::new(SandboxMode::Auto);
+        auto.apply("y", || Err("not here".into())).expect("goes on");
+        auto.apply("z", || Ok(())).expect("applied");
+        assert_eq!(auto.active, ["z"]);
+        assert_eq!(auto.missing, ["no y: not here"]);
+        let refused = Sandbox::new(SandboxMode::Require).apply("y", || Err("not here".into()));
         assert!(refused.expect_err("required").to_string().contains("y is not to be had"));
     }
 }

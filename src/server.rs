@@ -9,13 +9,11 @@ use std::thread::{self, JoinHandle};
 use tracing::{debug, info, warn};
 
 use crate::config::{BusyPoll, Config};
-use crate::echo::Stats;
-use crate::engine::{self, EngineError, Unsupported, WorkerContext};
-use crate::limits::{LimitError, Limits, grow_descriptor_table};
+use crate::engine::limits::{LimitError, WorkerLimits, grow_descriptor_table};
+use crate::engine::{self, EngineError, Stats, Unsupported, WorkerContext};
 use crate::listen::{ListenError, Listening, Steps, effective_backlog};
-use crate::metrics::{self, Published};
-use crate::ring::RingError;
-use crate::sandbox::{Fences, SandboxError};
+use crate::metrics::Published;
+use crate::sandbox::{Sandbox, SandboxError};
 use crate::shutdown::{Control, Phase};
 use crate::stamp::{AcceptMode, Engine};
 use crate::sys::descriptors;
@@ -30,10 +28,10 @@ pub enum ServerError {
     /// The configuration does not adapt together or does not adapt this system.
     #[error(transparent)]
     Limits(#[from] LimitError),
-    /// io_uring is not to be had.
+    /// io_uring is not available.
     #[error(transparent)]
-    Ring(#[from] RingError),
-    /// A fence that was required is not to be had.
+    Engine(#[from] EngineError),
+    /// A restriction that was required is not available.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     /// An address could not be listened on.
@@ -69,15 +67,15 @@ pub enum ServerError {
 /// A server that accepts connections until it is told to stop.
 #[derive(Debug)]
 pub struct Server {
-    facts: Facts,
+    info: ServerInfo,
     control: Arc<Control>,
-    published: Vec<Arc<Published>>,
+    published: Vec<Arc<Published<Stats>>>,
     workers: Vec<JoinHandle<Result<Stats, EngineError>>>,
 }
 
 /// What the server turned out to be, for logs and results.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct ServerInfo {
     /// Bound addresses.
     pub addrs: Vec<SocketAddr>,
     /// `uring`, `epoll` or `tokio-uring`.
@@ -92,10 +90,10 @@ pub struct Facts {
     pub backlog_effective: Option<u32>,
     /// `auto`, `off` or microseconds.
     pub busy_poll: String,
-    /// What this kernel could not give.
+    /// Features that this kernel lacks, and the consequence of each.
     pub degraded: Vec<String>,
-    /// What the process gave up.
-    pub sandbox: Fences,
+    /// The restrictions of the process.
+    pub sandbox: Sandbox,
 }
 
 impl Server {
@@ -108,10 +106,12 @@ impl Server {
         let config = &config;
         let nofile = raise_descriptor_limit();
         grow_descriptor_table(config);
-        let limits = |index| Limits::resolve(config, nofile, index);
+        let limits = |index| WorkerLimits::resolve(config, nofile, index);
         info!(limits = %limits(0)?, "sizes of one worker");
         let mut steps = match config.engine {
-            Engine::Uring | Engine::TokioUring => Steps::by_completion()?,
+            Engine::Uring | Engine::TokioUring => {
+                Steps::by_completion().map_err(EngineError::from)?
+            }
             Engine::Epoll => Steps::plain(),
         };
         let listening = open_listeners(config, &mut steps)?;
@@ -119,12 +119,12 @@ impl Server {
         let workers = config.workers.get();
         let control = Arc::new(Control::new(workers).map_err(os("eventfd"))?);
         let mut server = Self {
-            facts: facts(config, &listening, steps.degraded.into_iter().chain(without)),
+            info: info(config, &listening, steps.degraded.into_iter().chain(without)),
             control,
             published: Vec::new(),
             workers: Vec::new(),
         };
-        config.sandbox.before_workers(&mut server.facts.sandbox)?;
+        server.info.sandbox.restrict_before_workers()?;
         let (ready, readiness) = mpsc::channel();
         for (index, listeners) in share_out(listening, workers).into_iter().enumerate() {
             let context = server.context(index, listeners, config, limits(index)?);
@@ -135,8 +135,8 @@ impl Server {
         }
         drop(ready);
         let mut server = server.await_readiness(&readiness)?;
-        config.sandbox.when_ready(&mut server.facts.sandbox)?;
-        server.facts.degraded.extend(server.facts.sandbox.missing.clone());
+        server.info.sandbox.restrict_when_ready()?;
+        server.info.degraded.extend(server.info.sandbox.missing.clone());
         Ok(server)
     }
 
@@ -145,7 +145,7 @@ impl Server {
         index: usize,
         listeners: Vec<Arc<OwnedFd>>,
         config: &Config,
-        limits: Limits,
+        limits: WorkerLimits,
     ) -> WorkerContext {
         let published = Arc::new(Published::default());
         self.published.push(Arc::clone(&published));
@@ -165,9 +165,9 @@ impl Server {
                 unreachable!("a worker that did not report ready ends with an error");
             };
             for line in degraded {
-                if !self.facts.degraded.contains(&line) {
+                if !self.info.degraded.contains(&line) {
                     warn!("{line}");
-                    self.facts.degraded.push(line);
+                    self.info.degraded.push(line);
                 }
             }
         }
@@ -176,8 +176,8 @@ impl Server {
 
     /// What the server turned out to be.
     #[must_use]
-    pub const fn facts(&self) -> &Facts {
-        &self.facts
+    pub const fn info(&self) -> &ServerInfo {
+        &self.info
     }
 
     /// For stopping the server from elsewhere.
@@ -189,24 +189,24 @@ impl Server {
     /// Counters of all workers, as of a moment ago.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        metrics::sum(self.published.iter().map(|worker| worker.read()))
+        self.published.iter().map(|worker| worker.read()).sum()
     }
 
     /// Says where the server listens: one line for each address.
     pub fn log_ready(&self) {
-        let facts = &self.facts;
-        for addr in &facts.addrs {
+        let info = &self.info;
+        for addr in &info.addrs {
             info!(
                 target: READY_LOG,
                 %addr,
-                engine = facts.engine,
-                accept = facts.accept,
-                workers = facts.workers,
-                backlog = facts.backlog,
-                backlog_effective = facts.backlog_effective,
-                busy_poll = facts.busy_poll,
-                degraded = facts.degraded.join("; "),
-                sandbox = facts.sandbox.active.join(" "),
+                engine = info.engine,
+                accept = info.accept,
+                workers = info.workers,
+                backlog = info.backlog,
+                backlog_effective = info.backlog_effective,
+                busy_poll = info.busy_poll,
+                degraded = info.degraded.join("; "),
+                sandbox = info.sandbox.active.join(" "),
                 "listening"
             );
         }
@@ -229,7 +229,7 @@ impl Server {
                 Err(_) => Err(ServerError::Panicked { index }),
             };
             total = match (total, outcome) {
-                (Ok(sum), Ok(stats)) => Ok(metrics::sum([sum, stats])),
+                (Ok(sum), Ok(stats)) => Ok(sum + stats),
                 (Err(first), _) | (_, Err(first)) => Err(first),
             };
         }
@@ -275,12 +275,12 @@ fn share_out(listening: Vec<Listening>, workers: usize) -> Vec<Vec<Arc<OwnedFd>>
     shares
 }
 
-fn facts(
+fn info(
     config: &Config,
     listening: &[Listening],
     degraded: impl Iterator<Item = String>,
-) -> Facts {
-    Facts {
+) -> ServerInfo {
+    ServerInfo {
         addrs: listening.iter().map(|address| address.addr).collect(),
         engine: config.engine.name(),
         accept: config.accept.name(),
@@ -293,6 +293,6 @@ fn facts(
             BusyPoll::For(time) => time.as_micros().to_string(),
         },
         degraded: degraded.collect(),
-        sandbox: Fences::default(),
+        sandbox: Sandbox::new(config.sandbox),
     }
 }

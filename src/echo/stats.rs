@@ -1,5 +1,8 @@
 //! What a shard has done so far, in plain counters that only ever grow.
 
+use std::iter::Sum;
+use std::ops::Add;
+
 /// Counters of one [`Shard`](super::Shard). One writer; an engine copies them out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -35,4 +38,35 @@ pub struct Stats {
     pub accept_aborted: u64,
     /// Events that named a connection already gone.
     pub stale: u64,
+}
+
+impl Add for Stats {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            accepted: self.accepted + other.accepted,
+            closed: self.closed + other.closed,
+            reset: self.reset + other.reset,
+            refused_by_ip: self.refused_by_ip + other.refused_by_ip,
+            idle_timeouts: self.idle_timeouts + other.idle_timeouts,
+            write_timeouts: self.write_timeouts + other.write_timeouts,
+            cut_short: self.cut_short + other.cut_short,
+            bytes_in: self.bytes_in + other.bytes_in,
+            bytes_out: self.bytes_out + other.bytes_out,
+            sends: self.sends + other.sends,
+            gathered: self.gathered + other.gathered,
+            parked: self.parked + other.parked,
+            credit_stops: self.credit_stops + other.credit_stops,
+            accept_exhausted: self.accept_exhausted + other.accept_exhausted,
+            accept_aborted: self.accept_aborted + other.accept_aborted,
+            stale: self.stale + other.stale,
+        }
+    }
+}
+
+impl Sum for Stats {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), Add::add)
+    }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use rustix::io::Errno;
 use tracing::debug;
 
-use super::WorkerContext;
+use super::context::WorkerContext;
 use crate::echo::{AcceptEnd, PeerKey};
 
 /// The log target of accepted peers, at debug level.

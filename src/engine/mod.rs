@@ -4,68 +4,27 @@
 
 mod accepted;
 mod busy_poll;
+mod context;
 mod epoll;
+mod error;
+pub mod limits;
 mod stamper;
 #[cfg(feature = "tokio-uring")]
 mod tokio_uring;
 mod uring;
 mod worker;
 
-pub(crate) use self::accepted::PEER_LOG;
-
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 
-use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+pub(crate) use self::accepted::PEER_LOG;
+pub(crate) use self::context::WorkerContext;
+pub use self::error::{EngineError, Unsupported};
 use crate::config::Config;
-use crate::echo::Stats;
-use crate::limits::Limits;
-use crate::metrics::Published;
-use crate::ring::RingError;
+pub use crate::echo::Stats;
 use crate::shutdown::{Control, Phase};
 use crate::stamp::Engine;
-
-/// Why a worker could not start or had to give up. No action of a peer causes one of these.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The ring could not be set up or failed for good.
-    #[error(transparent)]
-    Ring(#[from] RingError),
-    /// The worker could not be pinned to its CPU.
-    #[error("pinning to CPU {cpu}: {source}; is it in this process's cpuset (taskset -p, --cpus)?")]
-    Pin {
-        /// Which CPU.
-        cpu: usize,
-        /// What the system said.
-        source: Errno,
-    },
-    /// A listener became unusable.
-    #[error("accept: {0}: the listening socket is unusable")]
-    Listener(Errno),
-    /// The clocks of this system could not be identified for the stamp.
-    #[error("identifying the clock domain for --stamp: {0}")]
-    ClockDomain(std::io::Error),
-    /// The system refused a call that the engine needs.
-    #[error("{step}: {source}")]
-    System {
-        /// What was tried.
-        step: &'static str,
-        /// What the system said.
-        source: Errno,
-    },
-}
-
-/// A setting that the chosen engine does not support: reported before anything is opened.
-#[derive(Debug, thiserror::Error)]
-#[error("--engine {engine}: {reason}")]
-pub struct Unsupported {
-    /// Which engine.
-    pub engine: &'static str,
-    /// What it does not support, and what to use instead.
-    pub reason: String,
-}
 
 /// Replaces settings that `config` leaves to the engine by those that it supports. Returns one line
 /// for the log for each feature that the engine lacks.
@@ -83,17 +42,6 @@ pub(crate) fn adapt(config: &Config) -> Result<(Config, Vec<String>), Unsupporte
             Err(Unsupported { engine: config.engine.name(), reason })
         }
     }
-}
-
-/// Everything that one worker needs to start.
-#[derive(Debug)]
-pub(crate) struct WorkerContext {
-    pub(crate) index: usize,
-    pub(crate) listeners: Vec<Arc<OwnedFd>>,
-    pub(crate) config: Config,
-    pub(crate) limits: Limits,
-    pub(crate) control: Arc<Control>,
-    pub(crate) published: Arc<Published>,
 }
 
 /// Runs a worker on the calling thread until it is told to stop; reports on `ready` once it

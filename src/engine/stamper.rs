@@ -1,6 +1,7 @@
 //! The stamp frames with which a worker greets its connections.
 
-use super::{EngineError, WorkerContext};
+use super::context::WorkerContext;
+use super::error::EngineError;
 use crate::clock::realtime_ns;
 use crate::stamp::{ClockDomain, FRAME_LEN, Stamp};
 

@@ -16,11 +16,11 @@ use std::sync::mpsc;
 use tokio_uring::Runtime;
 
 use self::worker::Worker;
-use super::{EngineError, Unsupported, WorkerContext};
-use crate::config::{BusyPoll, Config};
+use super::context::WorkerContext;
+use super::error::{EngineError, Unsupported};
+use crate::config::{BusyPoll, Config, SandboxMode};
 use crate::echo::Stats;
 use crate::ring::{RingError, Setup, retry_no_memory};
-use crate::sandbox::Sandbox;
 
 /// See [`adapt`](super::adapt).
 pub(super) fn adapt(config: &Config) -> Result<(Config, Vec<String>), Unsupported> {
@@ -31,7 +31,7 @@ pub(super) fn adapt(config: &Config) -> Result<(Config, Vec<String>), Unsupporte
     if config.busy_poll == BusyPoll::Auto {
         missing.push("tokio-uring sleeps in epoll_wait: no busy poll".to_owned());
     }
-    if config.sandbox == Sandbox::Auto {
+    if config.sandbox == SandboxMode::Auto {
         missing.push("tokio-uring makes its rings without restrictions".to_owned());
     }
     Ok((Config { busy_poll: BusyPoll::Off, ..config.clone() }, missing))
@@ -47,8 +47,8 @@ fn refusal(config: &Config) -> Option<String> {
         let instead = "each connection has one buffer of its own; size it with --buffer";
         return Some(format!("--pool and --credit: there is no pool, {instead}"));
     }
-    if config.sandbox == Sandbox::Require {
-        let instead = "--sandbox auto puts up the other fences";
+    if config.sandbox == SandboxMode::Require {
+        let instead = "--sandbox auto applies the other restrictions";
         return Some(format!("--sandbox require: its rings cannot be restricted; {instead}"));
     }
     None
@@ -93,7 +93,7 @@ mod tests {
             (Config { busy_poll: spinning, ..config.clone() }, "--busy-poll", "off"),
             (Config { pool: bytes(1 << 20), ..config.clone() }, "--pool", "--buffer"),
             (Config { credit: bytes(16384), ..config.clone() }, "--credit", "--buffer"),
-            (Config { sandbox: Sandbox::Require, ..config }, "--sandbox", "auto"),
+            (Config { sandbox: SandboxMode::Require, ..config }, "--sandbox", "auto"),
         ] {
             let text = adapt(&config).expect_err("refused").to_string();
             assert!(text.contains(named) && text.contains(instead), "{text}");
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn what_it_does_without_is_told() {
-        let config = Config { sandbox: Sandbox::Auto, ..Config::default() };
+        let config = Config { sandbox: SandboxMode::Auto, ..Config::default() };
         let (fitted, without) = adapt(&config).expect("fits");
         assert_eq!((fitted.busy_poll, without.len()), (BusyPoll::Off, 2));
         let config = Config { busy_poll: BusyPoll::Off, ..Config::default() };

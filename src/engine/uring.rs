@@ -8,9 +8,10 @@ use rustix::io::Errno;
 use tracing::{debug, warn};
 
 use super::accepted::{PeerTracking, accept_end};
+use super::context::WorkerContext;
+use super::error::EngineError;
 use super::stamper::Stamper;
 use super::worker::{BATCH, Kernel};
-use super::{EngineError, WorkerContext};
 use crate::echo::{
     AcceptEnd, Action, BufId, Burst, ConnId, Event, ListenerId, MAX_SPANS, RecvEnd, SocketId,
     Source, Span,

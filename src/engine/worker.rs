@@ -8,7 +8,8 @@ use rustix::io::Errno;
 use tracing::debug;
 
 use super::busy_poll::{BusyPollPolicy, PREEMPTED_NS};
-use super::{EngineError, WorkerContext};
+use super::context::WorkerContext;
+use super::error::EngineError;
 use crate::clock::monotonic_ns;
 use crate::config::Stall;
 use crate::echo::{Action, Event, Nanos, Shard, Stats};

@@ -1,4 +1,4 @@
-//! What can go wrong with a ring, and the likely cause after looking.
+//! Errors of a ring, with the likely cause found by examining the system.
 
 use std::fmt;
 use std::io;
@@ -18,7 +18,7 @@ pub enum RingError {
         step: &'static str,
         /// What the system said.
         source: io::Error,
-        /// Why, as far as this process can see, and what to do.
+        /// The likely cause, and what to do.
         diagnosis: Diagnosis,
     },
     /// The kernel has io_uring but lacks an operation the engine cannot do without.
@@ -42,7 +42,7 @@ pub enum RingError {
 impl RingError {
     /// A step of a set-up that the system refused, with what the ring would lock.
     pub(crate) fn setup(step: &'static str, source: io::Error, locked_bytes: u64) -> Self {
-        let diagnosis = Diagnosis::of(&source, &Facts::gather(), locked_bytes);
+        let diagnosis = Diagnosis::of(&source, &Environment::read(), locked_bytes);
         Self::Setup { step, source, diagnosis }
     }
 }
@@ -50,7 +50,7 @@ impl RingError {
 /// The likely cause of a refusal and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// What this process found when it looked.
+    /// What was found.
     pub cause: String,
     /// What to do about it.
     pub remedy: String,
@@ -62,9 +62,9 @@ impl fmt::Display for Diagnosis {
     }
 }
 
-/// What there is to see about io_uring's standing on this machine.
+/// What decides on this machine whether this process may use io_uring.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct Environment {
     /// `uname -r`.
     pub kernel_release: String,
     /// `/proc/sys/kernel/io_uring_disabled` (Linux 6.6): 0 open, 1 privileged, 2 nobody.
@@ -77,10 +77,10 @@ pub struct Facts {
     pub nofile: Option<u64>,
 }
 
-impl Facts {
-    /// Looks.
+impl Environment {
+    /// Reads it.
     #[must_use]
-    pub fn gather() -> Self {
+    pub fn read() -> Self {
         Self {
             kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
             io_uring_disabled: procfs::sysctl_number("kernel/io_uring_disabled"),
@@ -99,14 +99,14 @@ const SECCOMP_REMEDY: &str = "allow io_uring_setup, io_uring_enter and io_uring_
 impl Diagnosis {
     /// The likely cause of `error`, given what was found and what the ring would lock.
     #[must_use]
-    pub fn of(error: &io::Error, facts: &Facts, locked_bytes: u64) -> Self {
+    pub fn of(error: &io::Error, environment: &Environment, locked_bytes: u64) -> Self {
         match Errno::from_io_error(error) {
-            Some(Errno::PERM | Errno::ACCESS) => Self::not_permitted(facts),
-            Some(Errno::NOSYS) => Self::not_there(facts),
-            Some(Errno::NOMEM) => Self::no_memory(facts, locked_bytes),
-            Some(Errno::MFILE | Errno::NFILE) => Self::no_descriptors(facts),
+            Some(Errno::PERM | Errno::ACCESS) => Self::not_permitted(environment),
+            Some(Errno::NOSYS) => Self::not_there(environment),
+            Some(Errno::NOMEM) => Self::no_memory(environment, locked_bytes),
+            Some(Errno::MFILE | Errno::NFILE) => Self::no_descriptors(environment),
             Some(Errno::INVAL) => Self::new(
-                format!("Linux {} does not know this request", facts.kernel_release),
+                format!("Linux {} does not know this request", environment.kernel_release),
                 "use Linux 6.0 or newer",
             ),
             _ => Self::new("unknown", "see io_uring_setup(2) for this error"),
@@ -117,8 +117,8 @@ impl Diagnosis {
         Self { cause: cause.into(), remedy: remedy.into() }
     }
 
-    fn not_permitted(facts: &Facts) -> Self {
-        match (facts.io_uring_disabled, facts.seccomp_mode) {
+    fn not_permitted(environment: &Environment) -> Self {
+        match (environment.io_uring_disabled, environment.seccomp_mode) {
             (Some(2), _) => Self::new(
                 "kernel.io_uring_disabled is 2: nobody may use io_uring",
                 "sysctl -w kernel.io_uring_disabled=0",
@@ -140,8 +140,8 @@ impl Diagnosis {
         }
     }
 
-    fn not_there(facts: &Facts) -> Self {
-        if facts.seccomp_mode == Some(2) {
+    fn not_there(environment: &Environment) -> Self {
+        if environment.seccomp_mode == Some(2) {
             return Self::new(
                 format!("{SECCOMP} (podman and CRI-O answer ENOSYS)"),
                 SECCOMP_REMEDY,
@@ -151,14 +151,14 @@ impl Diagnosis {
             format!(
                 "Linux {} has no io_uring: older than 5.1, built without CONFIG_IO_URING, or \
                  not Linux at all (gVisor)",
-                facts.kernel_release
+                environment.kernel_release
             ),
             "use Linux 6.0 or newer with CONFIG_IO_URING=y",
         )
     }
 
-    fn no_memory(facts: &Facts, locked_bytes: u64) -> Self {
-        let limit = facts
+    fn no_memory(environment: &Environment, locked_bytes: u64) -> Self {
+        let limit = environment
             .memlock_bytes
             .map_or_else(|| "unlimited".to_owned(), |bytes| format!("{bytes} bytes"));
         Self::new(
@@ -173,8 +173,8 @@ impl Diagnosis {
         )
     }
 
-    fn no_descriptors(facts: &Facts) -> Self {
-        let limit = facts.nofile.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
+    fn no_descriptors(environment: &Environment) -> Self {
+        let limit = environment.nofile.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
         Self::new(
             format!("RLIMIT_NOFILE is {limit}; a direct-descriptor table may not be larger"),
             "raise it (systemd LimitNOFILE=, ulimit -n) or lower --max-connections",
@@ -186,29 +186,35 @@ impl Diagnosis {
 mod tests {
     use super::*;
 
-    fn cause(errno: Errno, facts: &Facts) -> String {
-        Diagnosis::of(&errno.into(), facts, 4096).to_string()
+    fn cause(errno: Errno, environment: &Environment) -> String {
+        Diagnosis::of(&errno.into(), environment, 4096).to_string()
     }
 
     #[test]
     fn a_cause_is_named_only_after_looking() {
-        let sysctl =
-            Facts { io_uring_disabled: Some(2), seccomp_mode: Some(2), ..Facts::default() };
+        let sysctl = Environment {
+            io_uring_disabled: Some(2),
+            seccomp_mode: Some(2),
+            ..Environment::default()
+        };
         assert!(cause(Errno::PERM, &sysctl).contains("io_uring_disabled is 2"));
-        let filter =
-            Facts { io_uring_disabled: Some(0), seccomp_mode: Some(2), ..Facts::default() };
+        let filter = Environment {
+            io_uring_disabled: Some(0),
+            seccomp_mode: Some(2),
+            ..Environment::default()
+        };
         assert!(cause(Errno::PERM, &filter).contains("seccomp filter"));
         assert!(cause(Errno::NOSYS, &filter).contains("seccomp filter"));
-        let hidden = Facts { seccomp_mode: Some(0), ..Facts::default() };
+        let hidden = Environment { seccomp_mode: Some(0), ..Environment::default() };
         assert!(cause(Errno::PERM, &hidden).contains("not readable"));
-        let old = Facts { kernel_release: "4.4.0".to_owned(), ..Facts::default() };
+        let old = Environment { kernel_release: "4.4.0".to_owned(), ..Environment::default() };
         assert!(cause(Errno::NOSYS, &old).contains("4.4.0"));
     }
 
     #[test]
     fn memlock_names_the_bytes_needed() {
-        let facts = Facts { memlock_bytes: Some(65536), ..Facts::default() };
-        let text = cause(Errno::NOMEM, &facts);
+        let environment = Environment { memlock_bytes: Some(65536), ..Environment::default() };
+        let text = cause(Errno::NOMEM, &environment);
         assert!(text.contains("65536") && text.contains("4096"), "{text}");
     }
 }

@@ -31,7 +31,7 @@ use io_uring::{IoUring, cqueue};
 use rustix::io::Errno;
 
 pub use self::arguments::MAX_PIECES;
-pub use self::error::{Diagnosis, Facts, RingError};
+pub use self::error::{Diagnosis, Environment, RingError};
 pub use self::operations::{Handle, Piece};
 pub(crate) use self::setup::retry_no_memory;
 pub use self::setup::{Offers, Setup};

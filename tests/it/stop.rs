@@ -123,7 +123,7 @@ fn a_dropped_server_cuts_short_what_is_open_and_ends() {
                 continue;
             }
         };
-        let mut open: Vec<TcpStream> = (0..20).map(|_| connect(server.facts().addrs[0])).collect();
+        let mut open: Vec<TcpStream> = (0..20).map(|_| connect(server.info().addrs[0])).collect();
         open.iter_mut().for_each(|stream| round_trip(stream, b"open"));
         drop(server);
         for mut stream in open {

@@ -16,11 +16,11 @@ const PUBLISH: Duration = Duration::from_millis(10);
 pub(super) struct Counters {
     stats: RefCell<Stats>,
     changed: Notify,
-    published: Arc<Published>,
+    published: Arc<Published<Stats>>,
 }
 
 impl Counters {
-    pub(super) fn new(published: Arc<Published>) -> Self {
+    pub(super) fn new(published: Arc<Published<Stats>>) -> Self {
         Self { stats: RefCell::default(), changed: Notify::new(), published }
     }
 

@@ -25,8 +25,9 @@ use crate::config::Stall;
 use crate::echo::peers::{PeerIndex, Peers};
 use crate::echo::{AcceptEnd, PeerKey, Stats};
 use crate::engine::accepted::{PeerTracking, accept_end};
+use crate::engine::context::WorkerContext;
+use crate::engine::error::EngineError;
 use crate::engine::stamper::Stamper;
-use crate::engine::{EngineError, WorkerContext};
 use crate::shutdown::Phase;
 use crate::stamp::FRAME_LEN;
 

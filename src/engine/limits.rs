@@ -1,4 +1,5 @@
-//! From what is wanted to what fits: the size of every table, queue and pool of a worker.
+//! From a configuration to the sizes of a worker's tables, queues and pools; refuses what does not
+//! fit.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -107,7 +108,7 @@ pub enum LimitError {
 
 /// The sizes of one worker.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct WorkerLimits {
     /// For the echo core.
     pub shard: echo::Limits,
     /// For the ring.
@@ -116,7 +117,7 @@ pub struct Limits {
     engine: Engine,
 }
 
-impl Limits {
+impl WorkerLimits {
     /// Sizes everything for worker `index` of `config`, given a descriptor limit.
     ///
     /// # Errors
@@ -166,7 +167,7 @@ impl Limits {
     }
 }
 
-impl fmt::Display for Limits {
+impl fmt::Display for WorkerLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let echo::Limits { max_connections, buffers, buffer_size, .. } = self.shard;
         write!(f, "{max_connections} connections, ")?;
@@ -276,7 +277,7 @@ mod tests {
     #[test]
     fn defaults_fit_a_small_descriptor_limit() {
         for nofile in [64, 1024, 20_000, u32::MAX] {
-            let limits = Limits::resolve(&config(), nofile, 0).expect("fits");
+            let limits = WorkerLimits::resolve(&config(), nofile, 0).expect("fits");
             assert!(limits.ring.direct <= nofile);
             assert_eq!(limits.ring.direct, limits.shard.max_connections);
             assert!(limits.ring.completions.is_power_of_two());
@@ -286,33 +287,40 @@ mod tests {
 
     #[test]
     fn connections_are_shared_out_and_checked() {
-        let limits =
-            Limits::resolve(&Config { max_connections: Some(some(1001)), ..config() }, 1024, 0);
+        let limits = WorkerLimits::resolve(
+            &Config { max_connections: Some(some(1001)), ..config() },
+            1024,
+            0,
+        );
         assert_eq!(limits.expect("fits").shard.max_connections, 501);
         let epoll = Config { engine: Engine::Epoll, ..config() };
-        let limits = Limits::resolve(&epoll, 1024, 0).expect("fits");
+        let limits = WorkerLimits::resolve(&epoll, 1024, 0).expect("fits");
         assert_eq!(limits.shard.max_connections, (1024 - 16 - 2 * 5) / 2, "both from one table");
         let addrs = vec![config().listen[0]; 3];
         let tokio = Config { engine: Engine::TokioUring, listen: addrs, ..config() };
-        let limits = Limits::resolve(&tokio, 1024, 0).expect("fits");
+        let limits = WorkerLimits::resolve(&tokio, 1024, 0).expect("fits");
         assert_eq!(limits.shard.max_connections, (1024 - 16 - 2 * 12) / 2);
-        let text = Limits::resolve(&tokio, 45, 0).expect_err("2 for 3 addresses").to_string();
+        let text = WorkerLimits::resolve(&tokio, 45, 0).expect_err("2 for 3 addresses").to_string();
         assert!(text.contains("2 connections for a worker with 3 addresses"), "{text}");
         let refused = Config { max_connections: Some(some(1000)), ..epoll };
-        let text = Limits::resolve(&refused, 1024, 0).expect_err("too many").to_string();
+        let text = WorkerLimits::resolve(&refused, 1024, 0).expect_err("too many").to_string();
         assert!(text.contains("RLIMIT_NOFILE 1024 leaves 998"), "{text}");
         let one = Config { max_connections: Some(some(1)), ..config() };
-        let text = Limits::resolve(&one, 1024, 1).expect_err("nothing left").to_string();
+        let text = WorkerLimits::resolve(&one, 1024, 1).expect_err("nothing left").to_string();
         assert!(text.contains("2 workers without any"), "{text}");
-        let refused =
-            Limits::resolve(&Config { max_connections: Some(some(4000)), ..config() }, 1024, 0);
+        let refused = WorkerLimits::resolve(
+            &Config { max_connections: Some(some(4000)), ..config() },
+            1024,
+            0,
+        );
         let text = refused.expect_err("too many").to_string();
         assert!(text.contains("2000") && text.contains("1024"), "{text}");
     }
 
     #[test]
     fn numbers_that_do_not_fit_together_are_refused() {
-        let refused = |config| Limits::resolve(&config, 1024, 0).expect_err("refused").to_string();
+        let refused =
+            |config| WorkerLimits::resolve(&config, 1024, 0).expect_err("refused").to_string();
         assert!(refused(Config { buffer_size: some(1024), ..config() }).contains("--buffer"));
         assert!(refused(Config { pool: some(1 << 10), ..config() }).contains("--pool"));
         assert!(refused(Config { credit: some(1), ..config() }).contains("--credit"));

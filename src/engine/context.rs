@@ -1,0 +1,21 @@
+//! What a worker is given.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::limits::WorkerLimits;
+use crate::config::Config;
+use crate::echo::Stats;
+use crate::metrics::Published;
+use crate::shutdown::Control;
+
+/// Everything that one worker needs to start.
+#[derive(Debug)]
+pub(crate) struct WorkerContext {
+    pub(crate) index: usize,
+    pub(crate) listeners: Vec<Arc<OwnedFd>>,
+    pub(crate) config: Config,
+    pub(crate) limits: WorkerLimits,
+    pub(crate) control: Arc<Control>,
+    pub(crate) published: Arc<Published<Stats>>,
+}
