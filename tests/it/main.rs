@@ -1,6 +1,6 @@
 //! Integration tests: the real program, real sockets, every engine.
 //!
-//! - `tcp_contract`: what the TCP standards and manual pages say of socket, bind, listen, accept and connect
+//! - `tcp_contract`: what manual pages and RFCs promise about socket, bind, listen, accept, connect
 //! - `echo`: every byte comes back, once, in order, whatever the peer does
 //! - `limits`: what happens at a maximum
 //! - `resources`: what a connection costs the process, and that all of it comes back
@@ -9,16 +9,20 @@
 //! - `torture`: resets, floods and signals in the middle of it all
 //! - `soak`: all kinds of clients at once, for as long as asked for
 //! - `cli`: messages and exit codes
-//! - `tidy`: house rules that can be read off the sources
+//! - `walls`: which module may use which; `paths` reads the sources for it
+//! - `tidy`: house rules about lines and functions
 
 mod cli;
 mod echo;
 mod limits;
+mod paths;
 mod resources;
 mod sandbox;
 mod soak;
+mod sources;
 mod stop;
 mod support;
 mod tcp_contract;
 mod tidy;
 mod torture;
+mod walls;

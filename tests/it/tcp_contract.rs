@@ -1,4 +1,4 @@
-//! What the TCP textbook promises about socket, bind, listen, accept and connect.
+//! What manual pages and RFCs promise about socket, bind, listen, accept and connect.
 
 use std::io::Read;
 use std::net::SocketAddr;

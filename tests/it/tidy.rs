@@ -1,41 +1,24 @@
-//! House rules that can be read off the sources.
+//! House rules about lines, functions and files.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use syn::visit::{self, Visit};
+use syn::{Block, ImplItemFn, ItemFn, Signature, TraitItemFn};
+
+use crate::sources::{Source, assert_none, sources};
 
 const LINES_PER_FUNCTION: usize = 70;
+const MEDIAN_LINES_PER_FUNCTION: usize = 10;
+const LINES_PER_FILE: usize = 500;
 const COLUMNS: usize = 100;
 
-/// Every Rust source of the workspace: path from the root, text.
-fn sources() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut pending: Vec<PathBuf> =
-        ["src", "loadgen", "tests", "benches", "fuzz"].map(|part| root.join(part)).to_vec();
-    let mut found = Vec::new();
-    while let Some(path) = pending.pop() {
-        if path.is_dir() {
-            let entries = fs::read_dir(&path).expect("a folder");
-            pending.extend(entries.map(|entry| entry.expect("an entry").path()));
-            pending.retain(|path| !path.ends_with("target"));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let name = path.strip_prefix(root).expect("below the root").display().to_string();
-            found.push((name, fs::read_to_string(&path).expect("UTF-8")));
-        }
-    }
-    assert!(found.len() > 20, "the sources were not found");
-    found
-}
-
-fn assert_none(rule: &str, offenders: &[String]) {
-    assert!(offenders.is_empty(), "{rule}:\n{}", offenders.join("\n"));
-}
+/// Every folder of the workspace with sources.
+const EVERYWHERE: [&str; 5] = ["src", "loadgen", "tests", "benches", "fuzz"];
 
 /// Lines of all sources for which `wrong` holds, as `path:line`.
 fn lines_where(wrong: impl Fn(&str, &str) -> bool) -> Vec<String> {
     let mut offenders = Vec::new();
-    for (name, text) in sources() {
-        let numbered = text.lines().enumerate().filter(|(_, line)| wrong(&name, line));
-        offenders.extend(numbered.map(|(index, line)| format!("{name}:{}: {line}", index + 1)));
+    for Source { path, text } in sources(&EVERYWHERE) {
+        let numbered = text.lines().enumerate().filter(|(_, line)| wrong(&path, line));
+        offenders.extend(numbered.map(|(index, line)| format!("{path}:{}: {line}", index + 1)));
     }
     offenders
 }
@@ -47,8 +30,8 @@ fn is_code(line: &str) -> bool {
 #[test]
 fn unsafe_code_is_behind_the_fence() {
     let words = [concat!("unsafe", " {"), concat!("unsafe", " fn"), concat!("unsafe", " impl")];
-    let offenders = lines_where(|name, line| {
-        let fenced = name.starts_with("src/ring/");
+    let offenders = lines_where(|path, line| {
+        let fenced = path.starts_with("src/ring/");
         !fenced && is_code(line) && words.iter().any(|word| line.contains(word))
     });
     assert_none("only src/ring/ may hold unsafe code", &offenders);
@@ -70,28 +53,19 @@ fn the_echo_core_does_no_io() {
         "println!",
         "eprintln!",
         "tracing",
-        "crate::ring",
     ];
-    let offenders = lines_where(|name, line| {
-        let core = name.starts_with("src/echo/");
+    let offenders = lines_where(|path, line| {
+        let core = path.starts_with("src/echo/") || path.starts_with("src/slots");
         core && is_code(line) && banned.iter().any(|word| line.contains(word))
     });
     assert_none("src/echo/ decides and does no I/O", &offenders);
 }
 
 #[test]
-fn the_fence_names_no_echo_concept() {
-    let offenders = lines_where(|name, line| {
-        name.starts_with("src/ring/") && is_code(line) && line.contains("crate::echo")
-    });
-    assert_none("src/ring/ and src/echo/ know nothing of each other", &offenders);
-}
-
-#[test]
 fn nothing_is_left_to_do() {
     let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
     let offenders = lines_where(|_, line| words.iter().any(|word| line.contains(word)));
-    assert_none("left-overs belong in an issue", &offenders);
+    assert_none("unfinished work belongs in an issue", &offenders);
 }
 
 #[test]
@@ -101,40 +75,75 @@ fn lines_fit_the_page() {
 }
 
 #[test]
-fn functions_fit_a_screen() {
-    let mut offenders = Vec::new();
-    for (name, text) in sources() {
-        let mut open: Option<(usize, usize)> = None;
-        for (index, line) in text.lines().enumerate() {
-            let indent = line.len() - line.trim_start().len();
-            match open {
-                None if is_function(line) && !line.ends_with('}') && !line.ends_with(';') => {
-                    open = Some((index, indent));
-                }
-                Some((start, depth)) if line.trim_end() == format!("{}}}", " ".repeat(depth)) => {
-                    if index + 1 - start > LINES_PER_FUNCTION {
-                        offenders.push(format!(
-                            "{name}:{}: {} lines",
-                            start + 1,
-                            index + 1 - start
-                        ));
-                    }
-                    open = None;
-                }
-                Some((_, depth)) if line.ends_with(';') && indent == depth => open = None,
-                _ => {}
-            }
-        }
-    }
-    assert_none("functions have at most 70 lines", &offenders);
+fn files_are_short() {
+    let lengths = sources(&EVERYWHERE).into_iter().map(|s| (s.text.lines().count(), s.path));
+    let long = lengths.filter(|(lines, _)| *lines > LINES_PER_FILE);
+    let long: Vec<_> = long.map(|(lines, path)| format!("{path}: {lines} lines")).collect();
+    assert_none("files have at most 500 lines", &long);
 }
 
-fn is_function(line: &str) -> bool {
-    let line = line.trim_start();
-    let prefixes = ["pub(crate) ", "pub(super) ", "pub ", "const ", "async ", "unsafe "];
-    let mut rest = line;
-    while let Some(prefix) = prefixes.iter().find(|prefix| rest.starts_with(**prefix)) {
-        rest = &rest[prefix.len()..];
+#[test]
+fn functions_fit_a_screen() {
+    let long = functions(&EVERYWHERE).into_iter().filter(|f| f.lines > LINES_PER_FUNCTION);
+    let long: Vec<_> = long.map(|f| format!("{}: {} lines", f.place, f.lines)).collect();
+    assert_none("functions have at most 70 lines", &long);
+}
+
+#[test]
+fn half_of_all_functions_are_short() {
+    for folder in ["src", "loadgen/src"] {
+        let mut lengths: Vec<_> = functions(&[folder]).iter().map(|f| f.lines).collect();
+        lengths.sort_unstable();
+        let median = lengths[lengths.len() / 2];
+        println!("{folder}: {} functions, median {median} lines", lengths.len());
+        assert!(median <= MEDIAN_LINES_PER_FUNCTION, "{folder}: a median of {median} lines");
     }
-    rest.starts_with("fn ")
+}
+
+/// A function with a body, from its `fn` line to its closing brace.
+struct Function {
+    place: String,
+    lines: usize,
+}
+
+fn functions(folders: &[&str]) -> Vec<Function> {
+    let mut all = Vec::new();
+    for source in sources(folders) {
+        let mut reader = Reader { path: &source.path, found: Vec::new() };
+        reader.visit_file(&source.parse());
+        all.extend(reader.found);
+    }
+    all
+}
+
+struct Reader<'a> {
+    path: &'a str,
+    found: Vec<Function>,
+}
+
+impl Reader<'_> {
+    fn function(&mut self, signature: &Signature, body: &Block) {
+        let first = signature.ident.span().start().line;
+        let lines = body.brace_token.span.close().end().line + 1 - first;
+        self.found.push(Function { place: format!("{}:{first}", self.path), lines });
+    }
+}
+
+impl<'ast> Visit<'ast> for Reader<'_> {
+    fn visit_item_fn(&mut self, item: &'ast ItemFn) {
+        self.function(&item.sig, &item.block);
+        visit::visit_item_fn(self, item);
+    }
+
+    fn visit_impl_item_fn(&mut self, item: &'ast ImplItemFn) {
+        self.function(&item.sig, &item.block);
+        visit::visit_impl_item_fn(self, item);
+    }
+
+    fn visit_trait_item_fn(&mut self, item: &'ast TraitItemFn) {
+        if let Some(body) = &item.default {
+            self.function(&item.sig, body);
+        }
+        visit::visit_trait_item_fn(self, item);
+    }
 }
