@@ -122,7 +122,8 @@ struct PingArgs {
     /// The server's address.
     addr: String,
     /// Give up after this long.
-    #[arg(long, value_name = "D", default_value = "2s", value_parser = values::duration(Zero::Refused))]
+    #[arg(long, value_name = "D", default_value = "2s")]
+    #[arg(value_parser = values::duration(Zero::Refused))]
     timeout: Duration,
 }
 

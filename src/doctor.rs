@@ -111,8 +111,8 @@ fn connection_tracking() -> Option<Finding> {
         return None;
     }
     let found = format!(
-        "nf_conntrack tracks connections here, loopback too ({count} of {limit}): each costs about a \
-         third more, and a full table drops SYNs; a fresh network namespace has none"
+        "nf_conntrack tracks connections here, loopback too ({count} of {limit}): each costs about \
+         a third more, and a full table drops SYNs; a fresh network namespace has none"
     );
     Some(Finding::new("conntrack", Standing::Less, found))
 }

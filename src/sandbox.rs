@@ -1,10 +1,10 @@
 //! What the process gives up once it serves: everything it will not need again.
 //!
 //! Three restrictions complement each other. The rings are restricted when they are made
-//! (`src/ring/setup.rs`), because a seccomp filter does not see what a ring does. Landlock denies the
-//! file system and every TCP port, for the threads that are started after it. The seccomp filter
-//! comes last, when all rings exist, and denies making more of them, starting programs and writing
-//! files, for all threads at once.
+//! (`src/ring/setup.rs`), because a seccomp filter does not see what a ring does. Landlock denies
+//! the file system and every TCP port, for the threads that are started after it. The seccomp
+//! filter comes last, when all rings exist, and denies making more of them, starting programs and
+//! writing files, for all threads at once.
 
 use std::collections::BTreeMap;
 

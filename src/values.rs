@@ -1,7 +1,8 @@
 //! Values of command-line flags: sizes, counts, rates, durations, CPU lists, addresses.
 //!
 //! Both programs read a value of one kind by the same rule, and each error says what is allowed.
-//! The functions with limits return a parser for clap: `value_parser = values::size::<u32>(1..=64)`.
+//! The functions with limits return a parser for clap, as in
+//! `value_parser = values::size::<u32>(1..=64)`.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;

@@ -212,8 +212,8 @@ impl Acceptor {
         emit(Action::ArmAccept { listener: listener_id(index), burst });
     }
 
-    /// Every free slot is reserved: multishot accepts are cancelled now, while there is still a slot
-    /// for each connection that comes before the cancel takes effect.
+    /// Every free slot is reserved: multishot accepts are cancelled now, while there is still a
+    /// slot for each connection that comes before the cancel takes effect.
     fn cancel_bursts(&mut self, emit: &mut impl FnMut(Action<'_>)) {
         for index in 0..self.listeners.len() {
             if self.listeners[index].state == State::Many {

@@ -107,8 +107,8 @@ impl Shard {
         self.slots.used()
     }
 
-    /// How many connections an engine may accept by itself while draining: those left in the kernel's
-    /// queue once the shard's accepts are cancelled.
+    /// How many connections an engine may accept by itself while draining: those left in the
+    /// kernel's queue once the shard's accepts are cancelled.
     pub fn spare_slots(&self) -> u32 {
         self.slots.free() - self.acceptor.reserved()
     }

@@ -255,7 +255,7 @@ impl Uring {
             }
             Source::Greeting { offset, len } => {
                 let start = conn.index() as usize * FRAME_LEN;
-                // The shard asks for it while it handles the accept, so `now` is when it was reaped.
+                // The shard asks for it while it handles the accept: `now` is when that was reaped.
                 if offset == 0 {
                     let stamper = self.stamper.as_mut().expect("a greeting is a stamp");
                     self.ring.stage(start, &stamper.next(now));
@@ -273,8 +273,8 @@ impl Uring {
         self.listeners[usize::from(listener.0)].drain_accept_queue == QueueDrain::InFlight
     }
 
-    /// An accept of the drain has ended, cancelled if the queue was empty. Closes the listener then,
-    /// and also if the system cannot accept any more.
+    /// An accept of the drain has ended, cancelled if the queue was empty. Closes the listener
+    /// then, and also if the system cannot accept any more.
     fn queue_accept_ended(&mut self, listener: ListenerId, end: AcceptEnd) {
         let listener = &mut self.listeners[usize::from(listener.0)];
         listener.drain_accept_queue = QueueDrain::Next;

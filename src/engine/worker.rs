@@ -117,9 +117,9 @@ impl<K: Kernel> Worker<K> {
             let mut left = EVENTS_PER_ROUND;
             while left > 0 {
                 self.kernel.reap(&mut events);
-                // The clock is read for each batch, because handling one takes time and a submission
-                // in its middle lets the kernel accept more: no accept may be stamped with a time
-                // before it happened.
+                // The clock is read for each batch, because handling one takes time and a
+                // submission in its middle lets the kernel accept more: no accept may be stamped
+                // with a time before it happened.
                 self.now = monotonic_ns();
                 if events.is_empty() {
                     break;

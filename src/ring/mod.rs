@@ -235,7 +235,7 @@ impl Ring {
         if let Some(fault) = self.fault.take() {
             return Err(fault);
         }
-        self.pool.offer();
+        self.pool.provide();
         #[allow(clippy::cast_possible_truncation, reason = "at most 32768 entries")]
         let queued = if self.broken { 0 } else { self.uring.submission().len() as u32 };
         match self.door.pass(queued, wait) {
@@ -326,7 +326,7 @@ fn decode(entry: &cqueue::Entry, pool: &mut Pool) -> Completion {
     let result = u32::try_from(entry.result())
         .map_err(|_| Errno::from_raw_os_error(entry.result().saturating_neg()));
     if token.op() == Op::Recv && result == Err(Errno::NOBUFS) {
-        pool.ran_short();
+        pool.record_shortage();
     }
     Completion { token, result, buffer, more: cqueue::more(entry.flags()) }
 }

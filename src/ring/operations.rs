@@ -83,8 +83,9 @@ impl Ring {
         self.accepted.peer(cell)
     }
 
-    /// Receives into buffers of the pool until it has brought `max_buffers` buffers' max_buffers of bytes, ends
-    /// or is cancelled (multishot with a total limit, Linux 6.17; a single receive before).
+    /// Receives into buffers of the pool until it has brought as many bytes as `max_buffers` of them
+    /// hold, ends or is cancelled (multishot with a total limit, Linux 6.17; a single receive
+    /// before).
     ///
     /// The limit is what keeps a peer that floods and does not read from draining the pool before
     /// anybody can object: an unlimited multishot takes 32 buffers and more in one go.
@@ -97,9 +98,9 @@ impl Ring {
         self.push(entry, Op::Recv, token);
     }
 
-    /// Whether every buffer is held. If a receive ended with ENOBUFS and this says no, they were at
-    /// home and only not on offer to the kernel: from the next entry on they are, so the receive
-    /// can be armed again.
+    /// Whether every buffer is held. If a receive ended with ENOBUFS and this is false, there are
+    /// free buffers that were not provided to the kernel. They are from the next entry on, so the
+    /// receive can be armed again.
     pub fn is_out_of_buffers(&self) -> bool {
         self.pool.is_empty()
     }

@@ -1,12 +1,13 @@
 //! The receive buffers: memory lent to the kernel through a provided-buffer ring.
 //!
-//! A buffer is either *home* or *held* (its bytes are ours until [`Pool::release`]). The pool keeps
-//! the account, so that safe code can neither read a buffer the kernel may be writing nor give one
-//! back twice.
+//! A buffer is either *free* or *held* (its bytes are ours until [`Pool::release`]). The pool keeps
+//! track of that, so that safe code can neither read a buffer that the kernel may be writing nor
+//! release one twice.
 //!
-//! Of those at home only a few more than lately needed at once are *offered* to the kernel, the
-//! last released first: it uses them in the order they were offered, so that with all of them on
-//! offer every receive would land in the memory that has been out of the caches for longest.
+//! Of the free buffers only a few more than recently needed at once are *provided* to the kernel,
+//! the last released first. The kernel uses them in the order in which they were provided: with all
+//! of them provided, every receive would land in the memory that has been out of the caches for
+//! longest.
 
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -19,7 +20,7 @@ use super::region::Region;
 /// The one buffer group of a ring.
 pub(super) const GROUP: u16 = 0;
 
-/// `count` buffers of `size` bytes, and the ring that offers them to the kernel
+/// `count` buffers of `size` bytes, and the ring that provides them to the kernel
 /// (io_uring_register_buf_ring(3), Linux 5.19).
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -30,46 +31,48 @@ pub(super) struct Pool {
     size: u32,
     tail: u16,
     held: Box<[bool]>,
-    /// At home and not offered, the last released on top.
+    /// Free and not provided, the last released on top.
     spare: Vec<u16>,
-    offered: u16,
-    /// How many the kernel used since the last [`Self::offer`].
+    provided: u16,
+    /// How many the kernel used since the last [`Self::provide`].
     used: u16,
     demand: Demand,
 }
 
-/// How many buffers are to be on offer: twice what was lately used between two offers.
+/// How many buffers are to be provided: twice the recent maximum used between two calls of
+/// [`Pool::provide`].
 #[derive(Debug)]
 struct Demand {
     target: u16,
     most: u16,
-    /// Peaks of this period and the one before it.
+    /// Maxima of this period and the one before it.
     peaks: [u16; 2],
-    offers: u32,
+    /// Calls in this period.
+    calls: u32,
 }
 
 impl Demand {
     const LEAST: u16 = 8;
-    /// Offers in a period: a demand is remembered for one to two of them.
+    /// Calls in a period: a maximum is remembered for one to two of them.
     const PERIOD: u32 = 1024;
 
     fn new(most: u16) -> Self {
-        Self { target: most.min(Self::LEAST), most, peaks: [0; 2], offers: 0 }
+        Self { target: most.min(Self::LEAST), most, peaks: [0; 2], calls: 0 }
     }
 
-    /// More was needed than was there.
-    fn note_all(&mut self) {
+    /// More buffers were needed than provided.
+    fn record_shortage(&mut self) {
         self.peaks[0] = self.most;
         self.target = self.most;
     }
 
-    fn note(&mut self, used: u16) {
+    fn record(&mut self, used: u16) {
         self.peaks[0] = self.peaks[0].max(used);
-        self.offers += 1;
-        if self.offers == Self::PERIOD {
+        self.calls += 1;
+        if self.calls == Self::PERIOD {
             self.target = 0;
             self.peaks = [0, self.peaks[0].max(used)];
-            self.offers = 0;
+            self.calls = 0;
         }
         let peak = self.peaks[0].max(self.peaks[1]);
         let wanted = peak.saturating_mul(2).max(Self::LEAST).min(self.most);
@@ -78,7 +81,7 @@ impl Demand {
 }
 
 impl Pool {
-    /// Allocates the pool, with nothing on offer before [`Self::register`].
+    /// Allocates the pool, with nothing provided before [`Self::register`].
     pub(super) fn new(count: u16, size: u32) -> Self {
         assert!(count <= 1 << 15, "a buffer ring has at most 32768 entries");
         let slots = count.max(1).next_power_of_two();
@@ -87,8 +90,8 @@ impl Pool {
         let held = vec![false; usize::from(count)].into_boxed_slice();
         let spare = (0..count).rev().collect();
         let demand = Demand::new(count);
-        let (tail, offered, used) = (0, 0, 0);
-        Self { entries, memory, slots, count, size, tail, held, spare, offered, used, demand }
+        let (tail, provided, used) = (0, 0, 0);
+        Self { entries, memory, slots, count, size, tail, held, spare, provided, used, demand }
     }
 
     /// Bytes that count against RLIMIT_MEMLOCK: the ring of entries, not the buffers.
@@ -96,7 +99,7 @@ impl Pool {
         if self.count == 0 { 0 } else { self.entries.len() as u64 }
     }
 
-    /// Registers the buffer ring and offers the first buffers.
+    /// Registers the buffer ring and provides the first buffers.
     pub(super) fn register(&mut self, submitter: &Submitter<'_>) -> io::Result<()> {
         if self.count == 0 {
             return Ok(());
@@ -105,7 +108,7 @@ impl Pool {
         // SAFETY: `entries` is page-aligned, holds `slots` entries, and is freed only by
         // `Ring::drop` after the kernel has let go of every operation of this ring.
         unsafe { submitter.register_buf_ring_with_flags(start, self.slots, GROUP, 0) }?;
-        self.offer();
+        self.provide();
         Ok(())
     }
 
@@ -113,27 +116,27 @@ impl Pool {
         self.size
     }
 
-    /// Notes that the kernel filled `buf`: from here on it is held.
+    /// The kernel has filled `buf`: from here on it is held.
     pub(super) fn take(&mut self, buf: u16) {
         let held = &mut self.held[usize::from(buf)];
         assert!(!*held, "the kernel used buffer {buf}, which it did not have");
         *held = true;
-        let offered = self.offered.checked_sub(1);
-        self.offered = offered.expect("the kernel used a buffer that was on offer");
+        let provided = self.provided.checked_sub(1);
+        self.provided = provided.expect("the kernel used a buffer that was provided");
         self.used += 1;
     }
 
-    /// The kernel found nothing on offer: everything is, from the next time on and for a while.
-    pub(super) fn ran_short(&mut self) {
-        self.demand.note_all();
+    /// The kernel found no buffer: all are provided from the next call on, for a while.
+    pub(super) fn record_shortage(&mut self) {
+        self.demand.record_shortage();
     }
 
-    /// Whether buffers are at home, on offer or not.
+    /// Whether every buffer is held.
     pub(super) fn is_empty(&self) -> bool {
-        self.offered == 0 && self.spare.is_empty()
+        self.provided == 0 && self.spare.is_empty()
     }
 
-    /// Takes a held buffer home.
+    /// Frees a held buffer.
     pub(super) fn release(&mut self, buf: u16) {
         let held = &mut self.held[usize::from(buf)];
         assert!(*held, "buffer {buf} released twice");
@@ -141,20 +144,21 @@ impl Pool {
         self.spare.push(buf);
     }
 
-    /// Sees to it that enough is on offer. To be called before each entry into the kernel.
+    /// Provides as many buffers as the demand asks for. To be called before each entry into the
+    /// kernel.
     #[inline]
-    pub(super) fn offer(&mut self) {
-        if self.used > 0 || self.offered < self.demand.target {
-            self.demand.note(std::mem::take(&mut self.used));
+    pub(super) fn provide(&mut self) {
+        if self.used > 0 || self.provided < self.demand.target {
+            self.demand.record(std::mem::take(&mut self.used));
             self.top_up();
         }
     }
 
     fn top_up(&mut self) {
-        while self.offered < self.demand.target {
+        while self.provided < self.demand.target {
             let Some(buf) = self.spare.pop() else { break };
             self.push(buf);
-            self.offered += 1;
+            self.provided += 1;
         }
         self.publish_tail();
     }
@@ -232,21 +236,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_on_offer_follows_the_demand() {
+    fn provided_buffers_follow_the_demand() {
         let mut demand = Demand::new(1024);
         assert_eq!(demand.target, Demand::LEAST);
-        demand.note(16);
+        demand.record(16);
         assert_eq!(demand.target, 32, "twice what was used");
-        demand.note(1);
+        demand.record(1);
         assert_eq!(demand.target, 32, "and not less at once");
-        demand.note(1000);
+        demand.record(1000);
         assert_eq!(demand.target, 1024, "all there are");
-        (0..2 * Demand::PERIOD).for_each(|_| demand.note(3));
+        (0..2 * Demand::PERIOD).for_each(|_| demand.record(3));
         assert_eq!(demand.target, Demand::LEAST, "forgotten after two periods at most");
-        (1..Demand::PERIOD).for_each(|_| demand.note(3));
-        demand.note_all();
-        demand.note(3);
+        (1..Demand::PERIOD).for_each(|_| demand.record(3));
+        demand.record_shortage();
+        demand.record(3);
         assert_eq!(demand.target, 1024, "a shortage outlasts the end of a period");
-        assert_eq!(Demand::new(4).target, 4, "a small pool is offered whole");
+        assert_eq!(Demand::new(4).target, 4, "a small pool is provided whole");
     }
 }

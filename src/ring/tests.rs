@@ -110,20 +110,20 @@ fn dropping_a_ring_joins_what_is_in_flight() {
 #[should_panic(expected = "released twice")]
 fn a_buffer_is_released_once() {
     let mut pool = Pool::new(2, 4096);
-    pool.offer();
+    pool.provide();
     pool.take(1);
     pool.release(1);
     pool.release(1);
 }
 
 #[test]
-fn a_crowd_finds_a_buffer_each_although_few_are_on_offer() {
-    const CROWD: u16 = 48;
-    let setup = Setup { buffers: CROWD, direct: u32::from(CROWD), ..SMALL };
+fn many_receives_find_a_buffer_each_although_few_are_provided() {
+    const RECEIVES: u16 = 48;
+    let setup = Setup { buffers: RECEIVES, direct: u32::from(RECEIVES), ..SMALL };
     let Ok(mut ring) = Ring::new(&setup) else { return };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let mut clients = Vec::new();
-    for index in 0..u32::from(CROWD) {
+    for index in 0..u32::from(RECEIVES) {
         clients.push(TcpStream::connect(listener.local_addr().expect("bound")).expect("queued"));
         ring.accept_one(listener.as_fd(), 0, Token::new(Op::Accept, 0, 0));
         let socket = Handle::Direct(next(&mut ring, Op::Accept).result.expect("accepted"));
@@ -131,14 +131,14 @@ fn a_crowd_finds_a_buffer_each_although_few_are_on_offer() {
     }
     ring.submit().expect("a working ring");
     clients.iter_mut().for_each(|client| client.write_all(b"here").expect("sent"));
-    let mut heard = 0;
+    let mut received = 0;
     let mut batch = Vec::with_capacity(64);
-    while heard < CROWD {
+    while received < RECEIVES {
         ring.wait(Some(Duration::from_secs(10))).expect("a working ring");
         ring.reap(&mut batch);
         for done in batch.iter().filter(|done| done.token.op() == Op::Recv) {
             match done.result {
-                Ok(_) => heard += 1,
+                Ok(_) => received += 1,
                 Err(errno) => {
                     assert!(errno == Errno::NOBUFS && !ring.is_out_of_buffers(), "{errno}");
                     let socket = Handle::Direct(done.token.index());
@@ -170,7 +170,7 @@ fn listeners_are_made_by_completions() {
 }
 
 #[test]
-fn a_flood_brings_one_buffers_worth_and_ends() {
+fn a_flood_fills_one_buffer_and_ends_the_receive() {
     let Some(mut ring) = ring() else { return };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("queued");

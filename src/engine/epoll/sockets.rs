@@ -24,8 +24,8 @@ pub(super) struct Socket {
     pub(super) watches_writable: bool,
 }
 
-/// Names an accepted socket in epoll data: readiness reported for an earlier socket of the same slot
-/// does not reach the present one.
+/// Names an accepted socket in epoll data: readiness reported for an earlier socket of the same
+/// slot does not reach the present one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SocketKey(SlotId);
 

@@ -31,11 +31,12 @@ impl Listener {
         self.accepting.accept().await
     }
 
-    /// Whether nothing is to be accepted any more: while the server drains, once the queue is empty,
-    /// and once it stops. Shuts the listener down then; accepted connections are not affected.
+    /// Whether nothing is to be accepted any more: while the server drains, once the queue is
+    /// empty, and once it stops. Shuts the listener down then; accepted connections are not
+    /// affected.
     ///
-    /// Connections established before the drain began are in the queue, and every worker that shares
-    /// it calls this again after each accept, so the queue is emptied before it is shut down.
+    /// Connections established before the drain began are in the queue. Every worker that shares
+    /// the queue calls this after each accept, so it is emptied before it is shut down.
     pub(super) fn close_if_drained(&self, phase: Phase) -> bool {
         let done = match phase {
             Phase::Serving => false,

@@ -155,7 +155,7 @@ impl Worker {
         }
     }
 
-    /// The wake fd, readable after a change of phase. An eventfd reads like a pipe; tokio's other type
+    /// The wake fd, readable after a change of phase. An eventfd reads like a pipe; the other type
     /// that watches a descriptor, `AsyncFd`, cannot be made without unsafe code here.
     fn wake_fd(&self) -> io::Result<Receiver> {
         let wake_fd = self.context.control.wake_fd(self.context.index).try_clone_to_owned()?;
@@ -259,7 +259,7 @@ impl Worker {
             AcceptEnd::Exhausted => {
                 self.counters.update(|stats| stats.accept_exhausted += 1);
                 let backoff = Duration::from_nanos(self.context.limits.shard.accept_backoff.0);
-                // The accept is tried again after the back-off and after a close, whichever is first.
+                // The accept is tried again after the back-off or a close, whichever is first.
                 let (Ok(()) | Err(_)) = timeout(backoff, self.descriptor_freed.notified()).await;
             }
             AcceptEnd::Fatal if self.phase() == Phase::Serving => {
