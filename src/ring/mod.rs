@@ -11,10 +11,10 @@
 mod accepted;
 mod arguments;
 mod calls;
-mod enter;
 mod error;
 mod operations;
 mod pool;
+mod queues;
 mod region;
 mod setup;
 mod staging;
@@ -25,9 +25,9 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
+use io_uring::cqueue;
 use io_uring::squeue::Entry;
 use io_uring::types::{CancelBuilder, Timespec};
-use io_uring::{IoUring, cqueue};
 use rustix::io::Errno;
 
 pub use self::arguments::MAX_PIECES;
@@ -39,8 +39,8 @@ pub use self::token::{Op, Token};
 
 use self::accepted::AcceptedAddresses;
 use self::arguments::Arguments;
-use self::enter::{Door, Wait};
 use self::pool::Pool;
+use self::queues::{Queues, Wait};
 use self::staging::Staging;
 
 /// One finished step of one operation.
@@ -58,12 +58,12 @@ pub struct Completion {
 
 /// A submission queue, a completion queue and the memory they refer to.
 pub struct Ring {
-    uring: ManuallyDrop<IoUring>,
-    door: Door,
+    queues: ManuallyDrop<Queues>,
     pool: Pool,
     staging: Staging,
     arguments: Arguments,
     accepted: AcceptedAddresses,
+    completion_slots: u32,
     offers: Offers,
     degraded: Vec<String>,
     /// Entries ever pushed; modulo the queue's size it names the slot of the next one.
@@ -98,28 +98,29 @@ impl Ring {
         let mut pool = Pool::new(setup.buffers, setup.buffer_size);
         let locked = setup.locked_bytes() + pool.locked_bytes();
         let named = |step| move |error| RingError::setup(step, error, locked);
-        let submitter = uring.submitter();
-        retry_no_memory(|| pool.register(&submitter))
+        let (slots, completion_slots) = (uring.params().sq_entries(), uring.params().cq_entries());
+        let mut queues = Queues::new(uring);
+        retry_no_memory(|| pool.register(queues.submitter()))
             .map_err(named("io_uring_register(PBUF_RING)"))?;
         if setup.direct > 0 {
-            submitter
-                .register_files_sparse(setup.direct)
-                .map_err(named("io_uring_register(FILES2)"))?;
+            let registered = queues.submitter().register_files_sparse(setup.direct);
+            registered.map_err(named("io_uring_register(FILES2)"))?;
         }
-        let (door, unregistered) = Door::open(&uring);
-        degraded.extend(unregistered);
+        if let Err(error) = queues.register_descriptor() {
+            degraded.push(format!("ring descriptor not registered: {error}"));
+        }
+        let submitter = queues.submitter();
         if setup.restricted {
-            setup::restrict(&uring).map_err(named("io_uring_register(RESTRICTIONS)"))?;
+            setup::restrict(submitter).map_err(named("io_uring_register(RESTRICTIONS)"))?;
         }
         submitter.register_enable_rings().map_err(named("io_uring_register(ENABLE_RINGS)"))?;
-        let slots = uring.params().sq_entries();
         let mut ring = Self {
-            uring: ManuallyDrop::new(uring),
-            door,
+            queues: ManuallyDrop::new(queues),
             pool,
             staging: Staging::new(setup.staging),
             arguments: Arguments::new(slots),
             accepted: AcceptedAddresses::new(setup.listeners),
+            completion_slots,
             offers,
             degraded,
             pushed: 0,
@@ -170,8 +171,8 @@ impl Ring {
 
     /// Completion slots the kernel granted: the most completions one batch of work can bring.
     #[must_use]
-    pub fn completion_slots(&self) -> u32 {
-        self.uring.params().cq_entries()
+    pub const fn completion_slots(&self) -> u32 {
+        self.completion_slots
     }
 
     /// Submits what is queued and waits until a completion is there or `limit` has passed.
@@ -194,11 +195,10 @@ impl Ring {
     /// As [`Self::wait`].
     #[inline]
     pub fn poll(&mut self) -> Result<(), RingError> {
-        let queue = self.uring.submission();
+        let queue = &self.queues.submissions;
         if queue.is_empty() && !queue.taskrun() && !queue.cq_overflow() && self.fault.is_none() {
             return Ok(());
         }
-        drop(queue);
         self.enter(Wait::Poll)
     }
 
@@ -214,7 +214,8 @@ impl Ring {
     /// Whether completions are waiting to be reaped.
     #[inline]
     pub fn is_ready(&mut self) -> bool {
-        !self.uring.completion().is_empty()
+        self.queues.completions.sync();
+        !self.queues.completions.is_empty()
     }
 
     /// Takes finished completions, oldest first, into `batch` (emptied before), at most as many as
@@ -222,13 +223,15 @@ impl Ring {
     pub fn reap(&mut self, batch: &mut Vec<Completion>) {
         batch.clear();
         let room = batch.capacity();
-        for entry in self.uring.completion().take(room) {
+        self.queues.completions.sync();
+        for entry in self.queues.completions.by_ref().take(room) {
             let completion = decode(&entry, &mut self.pool);
             if !completion.more && completion.token.op() != Op::Cancel {
                 self.in_flight -= 1;
             }
             batch.push(completion);
         }
+        self.queues.completions.sync();
     }
 
     fn enter(&mut self, wait: Wait) -> Result<(), RingError> {
@@ -237,8 +240,8 @@ impl Ring {
         }
         self.pool.provide();
         #[allow(clippy::cast_possible_truncation, reason = "at most 32768 entries")]
-        let queued = if self.broken { 0 } else { self.uring.submission().len() as u32 };
-        match self.door.pass(queued, wait) {
+        let queued = if self.broken { 0 } else { self.queues.submissions.len() as u32 };
+        match self.queues.enter(queued, wait) {
             Ok(_) => Ok(()),
             Err(error) => match Errno::from_io_error(&error) {
                 // Nothing happened, the limit passed, or completions must be taken first.
@@ -259,7 +262,7 @@ impl Ring {
     /// [`Self::poll`].
     fn make_room(&mut self) {
         for attempt in 0..100 {
-            if !self.uring.submission().is_full() || self.fault.is_some() {
+            if !self.queues.submissions.is_full() || self.fault.is_some() {
                 return;
             }
             if attempt > 0 {
@@ -280,7 +283,7 @@ impl Ring {
         // SAFETY: every entry is built in `operations.rs` or `calls.rs` and refers only to memory
         // of this ring (pool, staging, argument blocks, accept addresses), which is freed only
         // after everything in flight has been joined, or never.
-        let pushed = unsafe { self.uring.submission().push(&entry) };
+        let pushed = unsafe { self.queues.submissions.push(&entry) };
         if pushed.is_err() {
             self.broken = true;
             self.fault.get_or_insert(RingError::QueueStuck);
@@ -304,7 +307,7 @@ impl Ring {
             // What this call returns differs between kernels when nothing matches; our own count
             // decides.
             let cancelled =
-                self.uring.submitter().register_sync_cancel(second, CancelBuilder::any());
+                self.queues.submitter().register_sync_cancel(second, CancelBuilder::any());
             let entered = self.enter(Wait::AtMost(Duration::from_millis(10)));
             while self.is_ready() {
                 self.reap(&mut batch);
@@ -334,10 +337,8 @@ fn decode(entry: &cqueue::Entry, pool: &mut Pool) -> Completion {
 impl Drop for Ring {
     fn drop(&mut self) {
         let joined = self.join_in_flight();
-        // A registered descriptor keeps the ring alive until its thread ends.
-        self.door.close(&self.uring);
-        // SAFETY: `uring` is dropped here and nowhere else, and not used afterwards.
-        unsafe { ManuallyDrop::drop(&mut self.uring) };
+        // SAFETY: `queues` is dropped here and nowhere else, and not used afterwards.
+        unsafe { ManuallyDrop::drop(&mut self.queues) };
         if !joined {
             return;
         }

@@ -83,8 +83,8 @@ impl Ring {
         self.accepted.peer(cell)
     }
 
-    /// Receives into buffers of the pool until it has brought as many bytes as `max_buffers` of them
-    /// hold, ends or is cancelled (multishot with a total limit, Linux 6.17; a single receive
+    /// Receives into buffers of the pool until it has brought as many bytes as `max_buffers` of
+    /// them hold, ends or is cancelled (multishot with a total limit, Linux 6.17; a single receive
     /// before).
     ///
     /// The limit is what keeps a peer that floods and does not read from draining the pool before

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use io_uring::register::Restriction;
-use io_uring::{Builder, IoUring, Probe, opcode};
+use io_uring::{Builder, IoUring, Probe, Submitter, opcode};
 use rustix::io::Errno;
 
 use super::error::RingError;
@@ -165,7 +165,7 @@ const UNREGISTER_RING_FDS: u8 = 21;
 /// From now on the ring takes only what an echo server does: it can open no file and start no
 /// connection, whatever happens to this process. A seccomp filter cannot see inside a ring, this
 /// can (io_uring_register(2), IORING_REGISTER_RESTRICTIONS, Linux 5.10).
-pub(super) fn restrict(ring: &IoUring) -> io::Result<()> {
+pub(super) fn restrict(submitter: &Submitter<'_>) -> io::Result<()> {
     let operations = [
         opcode::AcceptMulti::CODE,
         opcode::RecvMulti::CODE,
@@ -180,7 +180,7 @@ pub(super) fn restrict(ring: &IoUring) -> io::Result<()> {
     rules.push(Restriction::register_op(REGISTER_SYNC_CANCEL));
     rules.push(Restriction::register_op(REGISTER_ENABLE_RINGS));
     rules.push(Restriction::register_op(UNREGISTER_RING_FDS));
-    ring.submitter().register_restrictions(&mut rules)
+    submitter.register_restrictions(&mut rules)
 }
 
 #[cfg(test)]

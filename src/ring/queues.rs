@@ -1,0 +1,106 @@
+//! The queues of an io_uring, and entering the kernel through its registered descriptor.
+
+use std::io;
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter};
+
+/// An io_uring taken apart. The crate keeps the registered index of the descriptor in the
+/// `Submitter`, which borrows from the ring; so the ring lives on the heap beside its parts.
+pub(super) struct Queues {
+    submitter: Submitter<'static>,
+    /// Its view of what the kernel has consumed is as of the last [`Queues::enter`].
+    pub(super) submissions: SubmissionQueue<'static>,
+    pub(super) completions: CompletionQueue<'static>,
+    /// The last field, so that it is dropped last: the others refer to it.
+    _uring: Owner,
+}
+
+/// An `IoUring` on the heap, freed when this is dropped.
+struct Owner(NonNull<IoUring>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // SAFETY: `Queues::new` made the pointer from a box and gave it to this owner alone. The
+        // references made from it are in fields that were dropped before.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+/// How long to stay in the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wait {
+    /// Submit only.
+    No,
+    /// Run what is pending, wait for nothing.
+    Poll,
+    /// Until a completion is there.
+    Forever,
+    /// Until a completion is there or this much time has passed.
+    AtMost(Duration),
+}
+
+impl Wait {
+    /// The fewest completions to wait for, and the flags of `io_uring_enter` that go with it.
+    const fn arguments(self) -> (u32, EnterFlags) {
+        match self {
+            Self::No => (0, EnterFlags::empty()),
+            Self::Poll => (0, EnterFlags::GETEVENTS),
+            Self::Forever => (1, EnterFlags::GETEVENTS),
+            Self::AtMost(_) => (1, EnterFlags::GETEVENTS.union(EnterFlags::EXT_ARG)),
+        }
+    }
+}
+
+impl Queues {
+    pub(super) fn new(uring: IoUring) -> Self {
+        let mut owner = Owner(NonNull::from(Box::leak(Box::new(uring))));
+        // SAFETY: the box was leaked just now and nobody else knows of it. It lives until `owner`
+        // is dropped, which is after everything that is made from this reference: see the order of
+        // the fields.
+        let uring: &'static mut IoUring = unsafe { owner.0.as_mut() };
+        let (submitter, submissions, completions) = uring.split();
+        Self { submitter, submissions, completions, _uring: owner }
+    }
+
+    /// Makes this thread enter the kernel by a registered index, which saves a descriptor look-up
+    /// per call (IORING_REGISTER_RING_FDS, Linux 5.18). Without it everything works the same.
+    pub(super) fn register_descriptor(&mut self) -> io::Result<()> {
+        self.submitter.register_ring_fd()
+    }
+
+    /// For registering other things.
+    pub(super) const fn submitter(&self) -> &Submitter<'static> {
+        &self.submitter
+    }
+
+    /// Submits the first `submissions` queued entries, runs pending task work and waits if `wait`
+    /// says so.
+    pub(super) fn enter(&mut self, submissions: u32, wait: Wait) -> io::Result<usize> {
+        self.submissions.sync();
+        let (want, flags) = wait.arguments();
+        let flags = flags.bits();
+        let entered = if let Wait::AtMost(limit) = wait {
+            let limit = Timespec::from(limit);
+            let arguments = SubmitArgs::new().timespec(&limit);
+            // SAFETY: EXT_ARG is set, and `arguments` is the crate's form of the argument that goes
+            // with it. The kernel reads it, and `limit`, during the call only.
+            unsafe { self.submitter.enter(submissions, want, flags, Some(&arguments)) }
+        } else {
+            // SAFETY: no argument, hence no memory that the kernel would read.
+            unsafe { self.submitter.enter::<libc::sigset_t>(submissions, want, flags, None) }
+        };
+        self.submissions.sync();
+        entered
+    }
+}
+
+impl Drop for Queues {
+    /// A registered descriptor would keep the ring alive until its thread ends.
+    fn drop(&mut self) {
+        // Refused if it is not registered: then there is nothing to undo.
+        self.submitter.unregister_ring_fd().ok();
+    }
+}
