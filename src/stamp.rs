@@ -14,7 +14,7 @@
 //! | 24..32 | accepted, realtime | nanoseconds since 1970 |
 //! | 32..40 | sequence | how many this worker had accepted before |
 //! | 40..48 | clock domain | see [`ClockDomain`] |
-//! | 48..52 | queue residency | milliseconds + 1 from `TCP_INFO`, 0 when not sampled |
+//! | 48..52 | queue residency | milliseconds + 1 from `TCP_INFO`; 0: not sampled, as this version writes it |
 //! | 52..56 | reserved | 0 |
 //! | 56..64 | checksum | FNV-1a 64 of bytes 0..56 |
 
@@ -47,10 +47,6 @@ pub struct Stamp {
     pub sequence: u64,
     /// Where `accepted_monotonic_ns` may be compared.
     pub clock_domain: ClockDomain,
-    /// How long the connection had been in the accept queue by the kernel's account
-    /// (`TCP_INFO`, tcp(7)), milliseconds; `None` when the server did not ask.
-    /// `u32::MAX` does not fit the frame and arrives as one less.
-    pub queue_residency_ms: Option<u32>,
 }
 
 impl Stamp {
@@ -68,14 +64,13 @@ impl Stamp {
         frame[24..32].copy_from_slice(&self.accepted_realtime_ns.to_le_bytes());
         frame[32..40].copy_from_slice(&self.sequence.to_le_bytes());
         frame[40..48].copy_from_slice(&self.clock_domain.0.to_le_bytes());
-        let residency = self.queue_residency_ms.map_or(0, |ms| ms.saturating_add(1));
-        frame[48..52].copy_from_slice(&residency.to_le_bytes());
         let checksum = fnv1a(&frame[..CHECKSUM_AT]);
         frame[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
         frame
     }
 
-    /// Reads a frame from the start of `bytes`; what follows the frame is not looked at.
+    /// Reads a frame from the start of `bytes`; what follows the frame is ignored, as is the queue
+    /// residency.
     ///
     /// # Errors
     /// Whatever differs from a frame this version would write, by name; see [`StampError`].
@@ -92,7 +87,6 @@ impl Stamp {
             accepted_realtime_ns: u64_at(frame, 24),
             sequence: u64_at(frame, 32),
             clock_domain: ClockDomain(u64_at(frame, 40)),
-            queue_residency_ms: u32_at(frame, 48).checked_sub(1),
         })
     }
 }
@@ -329,7 +323,6 @@ mod tests {
             accepted_realtime_ns: 0x2122_2324_2526_2728,
             sequence: 0x3132_3334_3536_3738,
             clock_domain: ClockDomain(0x4142_4344_4546_4748),
-            queue_residency_ms: Some(0x5152_5353),
         }
     }
 
@@ -337,9 +330,8 @@ mod tests {
         let engine =
             prop_oneof![Just(Engine::Uring), Just(Engine::Epoll), Just(Engine::TokioUring)];
         let accept = prop_oneof![Just(AcceptMode::Reuseport), Just(AcceptMode::Shared)];
-        let residency = proptest::option::of(0..u32::MAX);
-        (any::<(u16, u64, u64, u64, u64)>(), engine, accept, residency).prop_map(
-            |((worker, monotonic, realtime, sequence, domain), engine, accept, residency)| Stamp {
+        (any::<(u16, u64, u64, u64, u64)>(), engine, accept).prop_map(
+            |((worker, monotonic, realtime, sequence, domain), engine, accept)| Stamp {
                 worker,
                 engine,
                 accept,
@@ -347,7 +339,6 @@ mod tests {
                 accepted_realtime_ns: realtime,
                 sequence,
                 clock_domain: ClockDomain(domain),
-                queue_residency_ms: residency,
             },
         )
     }
@@ -370,7 +361,7 @@ mod tests {
         golden.extend_from_slice(&[0x28, 0x27, 0x26, 0x25, 0x24, 0x23, 0x22, 0x21]);
         golden.extend_from_slice(&[0x38, 0x37, 0x36, 0x35, 0x34, 0x33, 0x32, 0x31]);
         golden.extend_from_slice(&[0x48, 0x47, 0x46, 0x45, 0x44, 0x43, 0x42, 0x41]);
-        golden.extend_from_slice(&[0x54, 0x53, 0x52, 0x51, 0, 0, 0, 0]);
+        golden.extend_from_slice(&[0; 8]);
         golden.extend_from_slice(&GOLDEN_CHECKSUM);
         assert_eq!(sample().encode().as_slice(), golden);
     }
@@ -402,10 +393,8 @@ mod tests {
     }
 
     #[test]
-    fn residency_that_does_not_fit_is_capped() {
-        let stamp = Stamp { queue_residency_ms: Some(u32::MAX), ..sample() };
-        let decoded = Stamp::decode(&stamp.encode()).unwrap();
-        assert_eq!(decoded.queue_residency_ms, Some(u32::MAX - 1));
+    fn a_sampled_queue_residency_is_accepted() {
+        assert_eq!(Stamp::decode(&resealed(|frame| frame[48] = 7)), Ok(sample()));
     }
 
     #[test]
@@ -446,5 +435,5 @@ mod tests {
     }
 
     // Computed apart from this code.
-    const GOLDEN_CHECKSUM: [u8; 8] = [0x7a, 0x30, 0x1f, 0xf3, 0x7a, 0x56, 0x91, 0xd1];
+    const GOLDEN_CHECKSUM: [u8; 8] = [0x2e, 0x25, 0xe5, 0x67, 0x3f, 0x98, 0xb4, 0x6f];
 }

@@ -422,7 +422,6 @@ mod tests {
             accepted_realtime_ns: 1,
             sequence: 1,
             clock_domain: ClockDomain(1),
-            queue_residency_ms: None,
         };
         stamp.encode().to_vec()
     }

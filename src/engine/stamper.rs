@@ -21,7 +21,6 @@ impl Stamper {
                 accepted_realtime_ns: 0,
                 sequence: 0,
                 clock_domain: ClockDomain::current().map_err(EngineError::ClockDomain)?,
-                queue_residency_ms: None,
             },
         })
     }

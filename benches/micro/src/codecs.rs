@@ -25,7 +25,6 @@ pub fn stamp() -> Stamp {
         accepted_realtime_ns: 1_700_000_000_000_000_000,
         sequence: 42,
         clock_domain: ClockDomain(0x0123_4567_89ab_cdef),
-        queue_residency_ms: None,
     }
 }
 

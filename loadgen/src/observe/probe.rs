@@ -167,7 +167,6 @@ mod tests {
             accepted_realtime_ns: 2,
             sequence: 0,
             clock_domain: ClockDomain(3),
-            queue_residency_ms: Some(0),
         }
     }
 

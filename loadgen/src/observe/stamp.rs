@@ -88,7 +88,6 @@ mod tests {
             accepted_realtime_ns: 2_000,
             sequence: 4,
             clock_domain: ClockDomain(5),
-            queue_residency_ms: None,
         }
     }
 

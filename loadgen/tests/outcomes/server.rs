@@ -147,7 +147,6 @@ fn stamp(accepted_monotonic_ns: u64) -> Vec<u8> {
         accepted_realtime_ns: realtime_ns(),
         sequence: 0,
         clock_domain: ClockDomain::current().unwrap(),
-        queue_residency_ms: None,
     };
     stamp.encode().to_vec()
 }

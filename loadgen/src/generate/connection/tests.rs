@@ -64,7 +64,6 @@ fn stamp(accepted_monotonic_ns: u64, clock_domain: ClockDomain) -> Vec<u8> {
         accepted_realtime_ns: 0,
         sequence: 0,
         clock_domain,
-        queue_residency_ms: None,
     };
     stamp.encode().to_vec()
 }
