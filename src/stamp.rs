@@ -14,7 +14,7 @@
 //! | 24..32 | accepted, realtime | nanoseconds since 1970 |
 //! | 32..40 | sequence | how many this worker had accepted before |
 //! | 40..48 | clock domain | see [`ClockDomain`] |
-//! | 48..52 | queue residency | milliseconds + 1 from `TCP_INFO`; 0: not sampled, as this version writes it |
+//! | 48..52 | queue residency | milliseconds + 1 from `TCP_INFO`; 0: not sampled, always so far |
 //! | 52..56 | reserved | 0 |
 //! | 56..64 | checksum | FNV-1a 64 of bytes 0..56 |
 

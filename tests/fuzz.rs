@@ -1,11 +1,11 @@
-//! The fuzz targets without a fuzzer: on what fuzzing found worth keeping (fuzz/corpus/), and on
-//! bytes by chance. See fuzz/README.md.
+//! The fuzz targets without a fuzzer: on the corpus (fuzz/corpus/) and on random bytes. See
+//! fuzz/README.md.
 
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use self::sim::random::Dice;
+use self::sim::random::Random;
 
 #[path = "../fuzz/src/flags.rs"]
 pub mod flags;
@@ -45,29 +45,29 @@ fn exercise(target: &str, run: fn(&[u8]), runs: u64, most: u32) {
     let mut known = 0;
     for entry in fs::read_dir(&corpus).expect("a corpus") {
         let path = entry.expect("an entry").path();
-        let hint = Hint(format!("{target}: {}", path.display()));
+        let print_input = PrintInputOnPanic(format!("{target}: {}", path.display()));
         run(&fs::read(&path).expect("a file"));
-        drop(hint);
+        drop(print_input);
         known += 1;
     }
     assert!(known > 0, "{} is empty", corpus.display());
     for seed in 0..runs {
-        let hint = Hint(format!("{target}: input {seed} by chance"));
-        run(&by_chance(seed, most));
-        drop(hint);
+        let print_input = PrintInputOnPanic(format!("{target}: random input {seed}"));
+        run(&random_bytes(seed, most));
+        drop(print_input);
     }
 }
 
-fn by_chance(seed: u64, most: u32) -> Vec<u8> {
-    let mut dice = Dice::new(seed);
-    let len = dice.below(most + 1);
-    (0..len).map(|_| u8::try_from(dice.below(256)).expect("a byte")).collect()
+fn random_bytes(seed: u64, most: u32) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    let len = random.below(most + 1);
+    (0..len).map(|_| u8::try_from(random.below(256)).expect("a byte")).collect()
 }
 
-/// Says which input it was, if it panics.
-struct Hint(String);
+/// Prints which input it was, if it panics.
+struct PrintInputOnPanic(String);
 
-impl Drop for Hint {
+impl Drop for PrintInputOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             writeln!(std::io::stderr(), "fuzz: {}", self.0).expect("stderr is open");

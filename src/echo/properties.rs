@@ -135,7 +135,7 @@ proptest! {
     ) {
         let mut world = World::new(limits);
         steps.into_iter().for_each(|step| world.take(step));
-        world.tell(Event::Stop);
+        world.handle(Event::Stop);
         world.stopped = true;
         more.into_iter().for_each(|step| world.take(step));
         world.finish();
@@ -155,14 +155,14 @@ impl World {
             limits,
         };
         let mut world = Self { shard: Shard::new(limits), kernel, now: Nanos(1), stopped: false };
-        world.tell(Event::Start);
+        world.handle(Event::Start);
         world
     }
 
-    fn tell(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         self.now = self.now.plus(Nanos(1));
         let kernel = &mut self.kernel;
-        self.shard.handle(self.now, event, &mut |action| kernel.obey(action));
+        self.shard.handle(self.now, event, &mut |action| kernel.carry_out(action));
         self.shard.assert_sound();
     }
 
@@ -184,7 +184,7 @@ impl World {
         }
         let socket = SocketId(u32::try_from(self.kernel.peers.len()).unwrap());
         self.kernel.peers.push(Peer::default());
-        self.tell(Event::Accepted { listener: LISTENER, socket, peer: None });
+        self.handle(Event::Accepted { listener: LISTENER, socket, peer: None });
         if burst == Burst::One {
             self.end_accept(AcceptEnd::Complete);
         }
@@ -193,7 +193,7 @@ impl World {
     fn end_accept(&mut self, end: AcceptEnd) {
         self.kernel.armed = None;
         self.kernel.cancelled = false;
-        self.tell(Event::AcceptEnded { listener: LISTENER, end });
+        self.handle(Event::AcceptEnded { listener: LISTENER, end });
     }
 
     fn receive(&mut self, who: usize, len: u32) {
@@ -207,7 +207,7 @@ impl World {
             self.kernel.memory[usize::from(buf.0)][at as usize] = oracle(who, first + at);
         }
         self.kernel.peers[who].received += len;
-        self.tell(Event::Received { conn, buf, len });
+        self.handle(Event::Received { conn, buf, len });
     }
 
     fn end_receive(&mut self, who: usize, end: RecvEnd) {
@@ -218,7 +218,7 @@ impl World {
         peer.broken |= end == RecvEnd::Failed;
         peer.ended |= end == RecvEnd::Eof;
         let conn = peer.conn.unwrap();
-        self.tell(Event::RecvEnded { conn, end });
+        self.handle(Event::RecvEnded { conn, end });
     }
 
     fn end_send(&mut self, who: usize, part: u32) {
@@ -227,12 +227,12 @@ impl World {
         let conn = peer.conn.unwrap();
         if part == 0 {
             peer.broken = true;
-            return self.tell(Event::SendFailed { conn });
+            return self.handle(Event::SendFailed { conn });
         }
         let all: u32 = pieces.iter().map(Piece::len).sum();
         let len = (all * part.min(4) / 4).max(1);
         self.kernel.check_sent(who, &pieces, len);
-        self.tell(Event::Sent { conn, len });
+        self.handle(Event::Sent { conn, len });
     }
 
     fn close(&mut self, who: usize) {
@@ -245,25 +245,25 @@ impl World {
         peer.closed = true;
         let conn = peer.conn.unwrap();
         self.kernel.past.push(conn);
-        self.tell(Event::Closed { conn });
+        self.handle(Event::Closed { conn });
     }
 
     fn stale(&mut self) {
         let Some(&conn) = self.kernel.past.last() else { return };
-        self.tell(Event::Sent { conn, len: 1 });
-        self.tell(Event::SendFailed { conn });
-        self.tell(Event::RecvEnded { conn, end: RecvEnd::Failed });
-        self.tell(Event::Closed { conn });
+        self.handle(Event::Sent { conn, len: 1 });
+        self.handle(Event::SendFailed { conn });
+        self.handle(Event::RecvEnded { conn, end: RecvEnd::Failed });
+        self.handle(Event::Closed { conn });
         if let Some(buf) = self.kernel.pool.pop() {
             let free = self.kernel.pool.len();
-            self.tell(Event::Received { conn, buf, len: 1 });
+            self.handle(Event::Received { conn, buf, len: 1 });
             assert!(self.kernel.pool.len() > free, "a stale buffer comes home");
         }
     }
 
     /// Lets every connection end the way it would; then nothing may be left of any.
     fn finish(&mut self) {
-        self.tell(Event::Drain);
+        self.handle(Event::Drain);
         for _ in 0..10_000 {
             if self.shard.is_finished() {
                 break;
@@ -277,7 +277,7 @@ impl World {
                 self.close(who);
             }
             self.now = self.shard.deadline().unwrap_or(self.now);
-            self.tell(Event::Tick);
+            self.handle(Event::Tick);
         }
         assert!(self.shard.is_finished() && self.shard.is_quiescent(), "{:#?}", self.shard);
         assert_eq!(self.kernel.pool.len(), usize::from(self.kernel.limits.buffers));
@@ -292,7 +292,7 @@ impl World {
 }
 
 impl Kernel {
-    fn obey(&mut self, action: Action<'_>) {
+    fn carry_out(&mut self, action: Action<'_>) {
         match action {
             Action::ArmAccept { burst, .. } => assert_eq!(self.armed.replace(burst), None),
             Action::CancelAccept { .. } => self.cancelled = true,

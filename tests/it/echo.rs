@@ -48,11 +48,11 @@ fn a_reader_that_pauses_gets_everything() {
 #[test]
 fn slow_readers_do_not_hold_up_the_others() {
     on_each_engine(&["--workers", "1"], |server| {
-        let glut = pattern(5, 4 << 20);
+        let flood = pattern(5, 4 << 20);
         let slow: Vec<TcpStream> = (0..200).map(|_| connect(server.addr())).collect();
         for stream in &slow {
             stream.set_nonblocking(true).expect("a socket");
-            push_until_full(stream, &glut);
+            push_until_full(stream, &flood);
         }
         let mut normal: Vec<TcpStream> = (0..200).map(|_| connect(server.addr())).collect();
         for round in 0..10 {
@@ -130,11 +130,11 @@ fn what_is_behind_urgent_data_comes_back_too() {
         round_trip(&mut stream, b"before");
         let socket = SockRef::from(&stream);
         // Held, so that the server finds all three at once.
-        server.hold();
+        server.pause();
         assert_eq!(socket.send(b"abc").expect("sent"), 3);
         assert_eq!(socket.send_out_of_band(b"!").expect("sent"), 1);
         assert_eq!(socket.send(b"defghi").expect("sent"), 6);
-        server.release();
+        server.resume();
         let mut echo = [0; 9];
         stream.read_exact(&mut echo).expect("echoed");
         assert_eq!(&echo, b"abcdefghi");

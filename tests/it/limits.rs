@@ -1,11 +1,11 @@
-//! What happens at a maximum.
+//! What happens at a limit.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{ENGINES, PATIENCE, Server, connect, on_each_engine, pattern, round_trip};
+use crate::support::{ENGINES, Server, TIMEOUT, connect, on_each_engine, pattern, round_trip};
 
 #[test]
 fn connections_over_the_maximum_wait_in_the_queue_and_are_served_in_turn() {
@@ -21,7 +21,7 @@ fn connections_over_the_maximum_wait_in_the_queue_and_are_served_in_turn() {
         }
         for mut stream in waiting {
             drop(served.pop());
-            stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+            stream.set_read_timeout(Some(TIMEOUT)).expect("a socket");
             let mut echo = [0; 6];
             stream.read_exact(&mut echo).expect("served once there is room");
             assert_eq!(&echo, b"queued");
@@ -50,19 +50,19 @@ fn a_peer_over_its_share_is_closed_and_the_rest_served() {
     });
 }
 
-/// Every client writes while the server is held: on its release more completions are due at once
-/// than a ring of this size (256) holds.
+/// Every client writes while the server is stopped: when it continues, more completions are due at
+/// once than a ring of this size (256) holds.
 #[test]
 fn more_completions_at_once_than_a_ring_holds() {
     on_each_engine(&["--workers", "1", "--max-connections", "600"], |server| {
         let mut clients: Vec<TcpStream> = (0..600).map(|_| connect(server.addr())).collect();
         clients.iter_mut().for_each(|stream| round_trip(stream, b"accepted"));
         for _ in 0..3 {
-            server.hold();
+            server.pause();
             for (index, stream) in clients.iter_mut().enumerate() {
                 stream.write_all(&pattern(index as u64, 500)).expect("the kernel takes it");
             }
-            server.release();
+            server.resume();
             for (index, stream) in clients.iter_mut().enumerate() {
                 let mut echo = [0; 500];
                 stream.read_exact(&mut echo).expect("echoed");
@@ -90,7 +90,7 @@ fn idle_connections_are_closed_and_busy_ones_are_not() {
 fn a_peer_that_does_not_read_is_given_up() {
     on_each_engine(&["--workers", "1", "--write-timeout", "300ms"], |server| {
         let stream = connect(server.addr());
-        stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
+        stream.set_write_timeout(Some(TIMEOUT)).expect("a socket");
         let chunk = [0; 64 << 10];
         let cut_off = std::iter::repeat_with(|| (&stream).write_all(&chunk)).take(10_000);
         assert!(cut_off.into_iter().any(|sent| sent.is_err()), "640 MB without a reader");
@@ -98,7 +98,7 @@ fn a_peer_that_does_not_read_is_given_up() {
     });
 }
 
-/// It takes a little all the time, which has to be noticed however much waits in the kernel.
+/// It reads a little all the time, which the server has to notice however much the kernel buffers.
 #[test]
 fn the_write_timeout_spares_a_peer_that_reads_slowly() {
     const TIMES: u32 = 200;

@@ -2,12 +2,12 @@
 //!
 //! - `tcp_contract`: what manual pages and RFCs promise about socket, bind, listen, accept, connect
 //! - `echo`: every byte comes back, once, in order, whatever the peer does
-//! - `limits`: what happens at a maximum
-//! - `resources`: what a connection costs the process, and that all of it comes back
-//! - `sandbox`: what the running process has given up
+//! - `limits`: what happens at a limit
+//! - `resources`: what a connection costs the process, and that all of it is freed
+//! - `sandbox`: the restrictions of the running process
 //! - `stop`: nothing accepted or queued is lost when the server is told to end
-//! - `torture`: resets, floods and signals in the middle of it all
-//! - `soak`: all kinds of clients at once, for as long as asked for
+//! - `torture`: resets, floods and signals while connections are in use
+//! - `soak`: clients of several kinds at once, for as long as asked for
 //! - `cli`: messages and exit codes
 //! - `walls`: which module may use which; `paths` reads the sources for it
 //! - `tidy`: house rules about lines and functions

@@ -1,4 +1,4 @@
-//! What a connection costs the process, and that all of it comes back.
+//! What a connection costs the process, and that all of it is freed.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,10 +11,10 @@ use socket2::SockRef;
 use uring_echo::sys::procfs;
 
 use crate::support::{
-    ENGINES, Server, connect, on_each_engine, pattern, program, round_trip, until,
+    ENGINES, Server, connect, on_each_engine, pattern, program, round_trip, wait_until,
 };
 
-/// What /proc says of a process; see proc_pid_status(5).
+/// The usage of a process (proc_pid_status(5)).
 #[derive(Debug, PartialEq, Eq)]
 struct Usage {
     descriptors: usize,
@@ -58,7 +58,7 @@ fn ten_thousand_cycles_leave_nothing_behind() {
         let at_rest = Usage::of(server).descriptors;
         let cycles = |count| {
             (0..count).for_each(|round| cycle(server, round));
-            until("all are closed", || Usage::of(server).descriptors == at_rest);
+            wait_until("all are closed", || Usage::of(server).descriptors == at_rest);
             Usage::of(server)
         };
         // Enough for every buffer of the pool to have been touched once.
@@ -105,7 +105,7 @@ fn the_maximum_is_reached_and_released_ten_thousand_times() {
 }
 
 /// A server that may open 64 descriptors.
-fn confined(engine: &str) -> Option<Server> {
+fn start_with_few_descriptors(engine: &str) -> Option<Server> {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""]).arg(program().get_program());
     command.args(["serve", "--listen", "127.0.0.1:0", "--log", "json"]);
@@ -117,7 +117,7 @@ fn confined(engine: &str) -> Option<Server> {
 #[test]
 fn more_clients_than_descriptors_are_served_in_turn() {
     for engine in ENGINES {
-        let Some(server) = confined(engine) else { return };
+        let Some(server) = start_with_few_descriptors(engine) else { return };
         let mut clients: Vec<TcpStream> = (0..500).map(|_| connect(server.addr())).collect();
         for (index, stream) in clients.iter_mut().enumerate() {
             stream.write_all(&pattern(index as u64, 300)).expect("the kernel takes it");
@@ -128,8 +128,8 @@ fn more_clients_than_descriptors_are_served_in_turn() {
             stream.read_exact(&mut echo).expect("served in its turn");
             assert_eq!(echo.as_slice(), pattern(index as u64, 300));
         }
-        until("every descriptor is back", || Usage::of(&server).descriptors < 64);
+        wait_until("every descriptor is back", || Usage::of(&server).descriptors < 64);
         server.signal(Signal::TERM);
-        server.wait_balanced();
+        server.wait_clean_exit();
     }
 }

@@ -1,4 +1,4 @@
-//! What the running process has given up.
+//! The restrictions of the running process.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ fn a_required_sandbox_is_whole_and_the_server_serves_in_it() {
             assert!(has("NoNewPrivs:\t1") && has("Seccomp:\t2"), "{status}");
         }
         server.signal(Signal::TERM);
-        server.wait_balanced();
+        server.wait_clean_exit();
     }
 }
 

@@ -28,14 +28,14 @@ fn what_is_queued_is_taken_and_what_is_sent_is_echoed() {
             let Some(server) = Server::start(engine, &args) else { return };
             let mut open = connect(server.addr());
             round_trip(&mut open, b"before");
-            server.hold();
+            server.pause();
             let mut queued: Vec<TcpStream> = (0..50).map(|_| connect(server.addr())).collect();
             for (index, stream) in queued.iter_mut().enumerate() {
                 stream.write_all(&pattern(index as u64, 1000)).expect("the kernel takes it");
                 stream.shutdown(Shutdown::Write).expect("half-closed");
             }
             server.signal(Signal::TERM);
-            server.release();
+            server.resume();
             for (index, stream) in queued.iter_mut().enumerate() {
                 let mut echo = Vec::new();
                 stream.read_to_end(&mut echo).expect("served although queued");

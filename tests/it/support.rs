@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// Engines every test runs on.
+/// The engines that every test runs on.
 #[cfg(feature = "tokio-uring")]
 pub(crate) const ENGINES: [&str; 3] = ["uring", "epoll", "tokio-uring"];
 #[cfg(not(feature = "tokio-uring"))]
 pub(crate) const ENGINES: [&str; 2] = ["uring", "epoll"];
 
-/// The most that `--sandbox` can ask of an engine: the rings of tokio-uring cannot be restricted.
+/// The strictest `--sandbox` of an engine: the rings of tokio-uring cannot be restricted.
 pub(crate) fn tightest_sandbox(engine: &str) -> &'static str {
     if engine == "tokio-uring" { "auto" } else { "require" }
 }
@@ -27,8 +27,8 @@ pub(crate) fn has_pool(engine: &str) -> bool {
     engine != "tokio-uring"
 }
 
-/// Long enough for anything on a busy machine; only a hang takes this long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than anything takes on a busy machine, except for a hang.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_uring-echo"));
@@ -45,7 +45,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts on a port of the kernel's choice with `args`; `None` if io_uring is not to be had
+    /// Starts on a port of the kernel's choice with `args`; `None` if io_uring is not available
     /// here, which is an error where REQUIRE_URING is set.
     pub(crate) fn start(engine: &str, args: &[&str]) -> Option<Self> {
         let mut command = program();
@@ -81,7 +81,7 @@ impl Server {
         let seen = self.seen.lock().expect("no panic").clone();
         let required = std::env::var_os("REQUIRE_URING").is_some();
         assert!(!required, "the server did not start ({status}): {seen:?}");
-        // A machine that could run a server and one that did not start: that is no reason to skip.
+        // If the machine could run the server, a missing io_uring is no reason to skip.
         let about_uring = seen.iter().any(|line| line.to_string().contains("io_uring"));
         let doctor = program().arg("doctor").stdout(Stdio::null()).status().expect("runs");
         assert!(!(about_uring && doctor.success()), "it did not start here: {seen:?}");
@@ -97,7 +97,7 @@ impl Server {
     /// Waits for a log line with this message and returns its fields; `None` if the log ended.
     pub(crate) fn wait_for_log(&self, message: &str) -> Option<Value> {
         loop {
-            let line = self.lines.recv_timeout(PATIENCE).ok()?;
+            let line = self.lines.recv_timeout(TIMEOUT).ok()?;
             let Ok(value) = serde_json::from_str::<Value>(&line) else {
                 self.seen.lock().expect("no panic").push(Value::String(line));
                 continue;
@@ -110,13 +110,13 @@ impl Server {
         }
     }
 
-    /// The fields of a line seen already.
+    /// The fields of a line that was read before.
     pub(crate) fn fields(&self, message: &str) -> Value {
         let seen = self.seen.lock().expect("no panic");
         seen.iter().find(|fields| fields["message"] == message).expect("a line seen").clone()
     }
 
-    /// Whether its connections are kept in tables of their own instead of the process's.
+    /// Whether its connections are direct descriptors of a ring instead of file descriptors.
     pub(crate) fn has_direct_descriptors(&self) -> bool {
         self.fields("listening")["engine"] == "uring"
     }
@@ -129,12 +129,12 @@ impl Server {
         kill_process(self.pid(), signal).expect("the server is there");
     }
 
-    /// Stops the whole process, as a debugger would, and waits until every thread has: one that
-    /// has yet to stop may still take a connection, as a ring's accept does on the way.
-    pub(crate) fn hold(&self) {
+    /// Stops the whole process (SIGSTOP) and waits until every thread has stopped: before that a
+    /// thread may still accept a connection.
+    pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
         let threads = format!("/proc/{}/task", self.child.id());
-        until("the server is held", || {
+        wait_until("the server is stopped", || {
             let mut threads = std::fs::read_dir(&threads).expect("a child of ours");
             threads.all(|thread| {
                 let stat = thread.expect("a thread").path().join("stat");
@@ -144,14 +144,14 @@ impl Server {
         });
     }
 
-    pub(crate) fn release(&self) {
+    pub(crate) fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
     /// Waits for the process to end.
     pub(crate) fn wait(mut self) -> ExitStatus {
         let mut status = None;
-        until("the server ends", || {
+        wait_until("the server ends", || {
             status = self.child.try_wait().expect("a child of ours");
             status.is_some()
         });
@@ -164,8 +164,8 @@ impl Server {
         self.wait()
     }
 
-    /// Waits for the process to end well: every connection it accepted is closed, none cut short.
-    pub(crate) fn wait_balanced(self) {
+    /// Waits for a successful exit: every accepted connection is closed, none cut short.
+    pub(crate) fn wait_clean_exit(self) {
         let stopped = self.wait_for_log("stopped").expect("a summary");
         assert_eq!(stopped["accepted"], stopped["closed"], "{stopped}");
         assert_eq!(stopped["cut_short"], 0, "{stopped}");
@@ -184,30 +184,30 @@ pub(crate) fn addr_field(fields: &Value) -> SocketAddr {
     fields["addr"].as_str().expect("an address").parse().expect("an address")
 }
 
-/// Runs `test` against a server of every engine that is there; afterwards nothing is left of it.
+/// Runs `test` against a server of every engine; afterwards every connection has to be closed.
 pub(crate) fn on_each_engine(args: &[&str], test: impl Fn(&Server)) {
     for engine in ENGINES {
         if let Some(server) = Server::start(engine, args) {
             test(&server);
             server.signal(Signal::TERM);
-            server.wait_balanced();
+            server.wait_clean_exit();
         }
     }
 }
 
-/// Waits until `condition` holds; a hang is a failure that names what was waited for.
-pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+/// Waits until `condition` holds; a timeout fails and names what was waited for.
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited too long until {what}");
+        assert!(start.elapsed() < TIMEOUT, "waited too long until {what}");
         thread::sleep(Duration::from_millis(2));
     }
 }
 
 pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&addr, PATIENCE).expect("connected");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
+    let stream = TcpStream::connect_timeout(&addr, TIMEOUT).expect("connected");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a socket");
+    stream.set_write_timeout(Some(TIMEOUT)).expect("a socket");
     stream
 }
 
@@ -223,7 +223,7 @@ pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
     std::iter::repeat_with(&mut next).flatten().take(len).collect()
 }
 
-/// Writes as much as the kernel takes without a reader at the other end's end; how much that was.
+/// Writes as much as the kernel takes while nobody reads; returns how much that was.
 pub(crate) fn push_until_full(mut stream: &TcpStream, bytes: &[u8]) -> usize {
     let mut sent = 0;
     while sent < bytes.len() {
@@ -244,7 +244,7 @@ pub(crate) fn round_trip(stream: &mut TcpStream, bytes: &[u8]) {
     assert!(echo == bytes, "the echo differs");
 }
 
-/// Sends everything from a thread of its own, ends the stream, and reads until the server ends its.
+/// Sends everything from another thread, ends the stream, and reads until the server ends its own.
 pub(crate) fn send_all_then_read_all(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
     let mut sender = stream.try_clone().expect("a socket");
     let bytes = bytes.to_vec();

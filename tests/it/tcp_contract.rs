@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use uring_echo::clock::monotonic_ns;
 use uring_echo::stamp::{FRAME_LEN, Stamp};
 
-use crate::support::{PATIENCE, Server, connect, on_each_engine, program, round_trip, until};
+use crate::support::{Server, TIMEOUT, connect, on_each_engine, program, round_trip, wait_until};
 
 /// A connect that was started and not waited for.
 fn start_connecting(addr: SocketAddr) -> Socket {
@@ -76,19 +76,19 @@ fn a_port_without_permission_is_explained() {
 #[test]
 fn a_backlog_of_five_queues_six_and_the_next_is_still_connecting() {
     on_each_engine(&["--backlog", "5", "--workers", "1"], |server| {
-        server.hold();
+        server.pause();
         let clients: Vec<Socket> = (0..8).map(|_| start_connecting(server.addr())).collect();
         let connected = || clients.iter().filter(|client| is_connected(client)).count();
-        until("six are queued", || connected() == 6);
+        wait_until("six are queued", || connected() == 6);
         // The kernel retries a dropped SYN after a second: until then nothing can change.
         std::thread::sleep(Duration::from_millis(200));
         assert_eq!(connected(), 6, "the queue holds backlog + 1");
         assert!(clients.iter().all(|client| client.take_error().expect("a socket").is_none()));
-        server.release();
-        until("all are connected", || connected() == 8);
+        server.resume();
+        wait_until("all are connected", || connected() == 8);
         for client in clients {
             client.set_nonblocking(false).expect("a socket");
-            client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+            client.set_read_timeout(Some(TIMEOUT)).expect("a socket");
             round_trip(&mut client.into(), b"late but not lost");
         }
     });
@@ -109,9 +109,9 @@ fn the_effective_backlog_is_reported() {
 #[test]
 fn connections_are_accepted_in_the_order_they_arrived() {
     on_each_engine(&["--stamp", "--workers", "1"], |server| {
-        server.hold();
+        server.pause();
         let mut clients: Vec<_> = (0..50).map(|_| connect(server.addr())).collect();
-        server.release();
+        server.resume();
         let sequence: Vec<u64> =
             clients.iter_mut().map(|client| read_stamp(client).sequence).collect();
         assert_eq!(sequence, (0..50).collect::<Vec<_>>());
@@ -137,13 +137,13 @@ fn accept_tells_the_peers_address() {
 #[test]
 fn connect_returns_when_the_connection_is_queued_not_when_it_is_accepted() {
     on_each_engine(&["--stamp", "--workers", "1"], |server| {
-        server.hold();
+        server.pause();
         let called: Vec<u64> = (0..20).map(|_| monotonic_ns()).collect();
         let mut clients: Vec<_> = called.iter().map(|_| connect(server.addr())).collect();
         // Every connect has returned although nobody can have accepted.
         std::thread::sleep(Duration::from_millis(200));
         let released = monotonic_ns();
-        server.release();
+        server.resume();
         for (client, called) in clients.iter_mut().zip(called) {
             let accepted = read_stamp(client).accepted_monotonic_ns;
             let delay = accepted.checked_sub(called).expect("accepted after connect was called");

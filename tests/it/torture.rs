@@ -1,4 +1,4 @@
-//! Peers and operators at their worst: resets, floods, signals in the middle of it all.
+//! Resets, floods and signals while connections are in use.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use uring_echo::sys::descriptors;
 
 use crate::support::{
-    ENGINES, PATIENCE, Server, connect, on_each_engine, pattern, push_until_full, round_trip,
+    ENGINES, Server, TIMEOUT, connect, on_each_engine, pattern, push_until_full, round_trip,
     send_all_then_read_all,
 };
 
@@ -22,7 +22,7 @@ pub(crate) fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket");
 }
 
-/// Somebody has been connected all along and somebody new comes: both are served.
+/// An established connection and a new one are both served.
 fn assert_others_are_served(server: &Server, bystander: &mut TcpStream) {
     round_trip(bystander, &pattern(1, 5000));
     round_trip(&mut connect(server.addr()), &pattern(2, 5000));
@@ -34,7 +34,7 @@ fn resets_before_the_accept_is_handled() {
         let mut bystander = connect(server.addr());
         round_trip(&mut bystander, b"here first");
         for write in [false, true] {
-            server.hold();
+            server.pause();
             for _ in 0..RESETS {
                 let mut stream = connect(server.addr());
                 if write {
@@ -42,7 +42,7 @@ fn resets_before_the_accept_is_handled() {
                 }
                 reset(stream);
             }
-            server.release();
+            server.resume();
             assert_others_are_served(server, &mut bystander);
         }
     });
@@ -65,10 +65,10 @@ fn resets_while_data_is_owed() {
 fn resets_during_a_stalled_send() {
     on_each_engine(&["--workers", "1"], |server| {
         let mut bystander = connect(server.addr());
-        let glut = pattern(5, 16 << 20);
+        let flood = pattern(5, 16 << 20);
         let stalled: Vec<TcpStream> = (0..RESETS / 4).map(|_| connect(server.addr())).collect();
         for stream in &stalled {
-            stall(stream, &glut);
+            stall(stream, &flood);
         }
         assert_others_are_served(server, &mut bystander);
         stalled.into_iter().for_each(reset);
@@ -76,8 +76,8 @@ fn resets_during_a_stalled_send() {
     });
 }
 
-/// Writes until nothing more goes, not even a while later: the server cannot send and has stopped
-/// to receive. Small buffers at this end bound what the kernel has to hold.
+/// Writes until the socket takes no more, even after a pause: then the server cannot send and has
+/// stopped receiving. Small buffers at this end bound what the kernel has to hold.
 pub(crate) fn stall(stream: &TcpStream, bytes: &[u8]) {
     let socket = SockRef::from(stream);
     socket.set_recv_buffer_size(4 << 10).expect("a socket");
@@ -92,13 +92,13 @@ pub(crate) fn stall(stream: &TcpStream, bytes: &[u8]) {
 fn resets_after_the_half_close() {
     on_each_engine(&["--workers", "1"], |server| {
         let mut bystander = connect(server.addr());
-        let glut = pattern(7, 16 << 20);
+        let flood = pattern(7, 16 << 20);
         for round in 0..RESETS {
             let mut stream = connect(server.addr());
             match round % 4 {
-                0 => stall(&stream, &glut),
-                1 => stream.write_all(&glut[..round * 20]).expect("the kernel takes it"),
-                2 => round_trip(&mut stream, &glut[..round]),
+                0 => stall(&stream, &flood),
+                1 => stream.write_all(&flood[..round * 20]).expect("the kernel takes it"),
+                2 => round_trip(&mut stream, &flood[..round]),
                 _ => {}
             }
             stream.shutdown(Shutdown::Write).expect("half-closed");
@@ -145,15 +145,15 @@ fn start_connecting(addr: SocketAddr, n: usize) -> Socket {
 /// Waits for the connect by writing (tcp(7): a blocking write does), and for the echo.
 fn finish(client: Socket, seed: u64) {
     client.set_nonblocking(false).expect("a socket");
-    client.set_write_timeout(Some(PATIENCE)).expect("a socket");
-    client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    client.set_write_timeout(Some(TIMEOUT)).expect("a socket");
+    client.set_read_timeout(Some(TIMEOUT)).expect("a socket");
     let mut stream = TcpStream::from(client);
     round_trip(&mut stream, &pattern(seed, 100));
     reset(stream);
 }
 
 #[test]
-fn held_in_the_middle_nothing_is_lost() {
+fn a_stopped_server_loses_nothing() {
     on_each_engine(&["--workers", "2"], |server| {
         let (addr, over) = (server.addr(), AtomicBool::new(false));
         thread::scope(|scope| {
@@ -165,9 +165,9 @@ fn held_in_the_middle_nothing_is_lost() {
                 }
             });
             for _ in 0..20 {
-                server.hold();
+                server.pause();
                 thread::sleep(Duration::from_millis(10));
-                server.release();
+                server.resume();
                 thread::sleep(Duration::from_millis(10));
             }
             work.into_iter().for_each(|work| work.join().expect("echoed"));
@@ -201,12 +201,12 @@ fn told_to_end_in_the_middle_of_it_all_it_finishes_what_it_has() {
             let args = ["--accept", accept, "--workers", "2", "--drain-timeout", "60s"];
             let Some(server) = Server::start(engine, &args) else { return };
             tell_in_the_middle(&server);
-            server.wait_balanced();
+            server.wait_clean_exit();
         }
     }
 }
 
-/// Full, it has no accept armed whose end would tell that the queue is next.
+/// A full server has no accept armed, so that no completion starts the draining of the queue.
 #[test]
 fn told_to_end_while_full_it_takes_who_is_queued_and_ends() {
     for engine in ENGINES {
@@ -221,7 +221,7 @@ fn told_to_end_while_full_it_takes_who_is_queued_and_ends() {
             open.iter_mut().for_each(|stream| round_trip(stream, b"still full"));
             drop(open);
             waiting.into_iter().for_each(|mut stream| round_trip(&mut stream, b"in its turn"));
-            server.wait_balanced();
+            server.wait_clean_exit();
         }
     }
 }
@@ -251,10 +251,10 @@ fn tell_in_the_middle(server: &Server) {
 fn churn_until(told: &AtomicBool, addr: SocketAddr) {
     let bytes = pattern(17, 3000);
     loop {
-        let connected = TcpStream::connect_timeout(&addr, PATIENCE);
+        let connected = TcpStream::connect_timeout(&addr, TIMEOUT);
         let promised = !told.load(Ordering::SeqCst);
         let outcome = connected.and_then(|mut stream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
             stream.write_all(&bytes)?;
             let mut echo = vec![0; bytes.len()];
             stream.read_exact(&mut echo)?;
@@ -272,7 +272,7 @@ fn churn_until(told: &AtomicBool, addr: SocketAddr) {
 /// Connects, writes, and resets with half of the echo unread, until nobody listens any more.
 fn vanish_after_half(addr: SocketAddr, seed: u64) {
     let bytes = pattern(seed, 20_000);
-    while let Ok(mut stream) = TcpStream::connect_timeout(&addr, PATIENCE) {
+    while let Ok(mut stream) = TcpStream::connect_timeout(&addr, TIMEOUT) {
         let mut echo = vec![0; bytes.len() / 2];
         if stream.write_all(&bytes).and_then(|()| stream.read_exact(&mut echo)).is_ok() {
             assert!(echo == bytes[..echo.len()], "the echo differs");

@@ -1,24 +1,24 @@
-//! A client, and the oracle: what it sends, what must come back.
+//! A client, and the oracle: the bytes it sends, which must come back.
 
 use uring_echo::echo::{ListenerId, PeerKey};
 
-use super::random::Dice;
-use super::scenario::Plan;
+use super::random::Random;
+use super::scenario::ClientScript;
 
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) plan: Plan,
+    pub(crate) script: ClientScript,
     pub(crate) stage: Stage,
     pub(crate) number: u32,
     /// Bytes written so far.
     pub(crate) sent: u32,
-    /// Of those, bytes the kernel took out for the shard.
+    /// Of those, bytes that the kernel has put into buffers for the shard.
     pub(crate) taken: u32,
-    /// Whether its stream is ended.
+    /// Whether it has ended its stream.
     pub(crate) fin: bool,
-    /// Whether it broke the connection off.
+    /// Whether it has reset the connection.
     pub(crate) reset: bool,
-    /// Bytes under way to it that it has not read.
+    /// Bytes sent to it that it has not read.
     pub(crate) unread: u32,
     pub(crate) greeted: u32,
     pub(crate) echoed: u32,
@@ -27,7 +27,7 @@ pub(crate) struct Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Away,
-    /// In the kernel's queue, connected as far as it knows.
+    /// Established, in the kernel's accept queue.
     Queued,
     Accepted,
     /// Aborted in the queue, or closed.
@@ -35,9 +35,9 @@ pub(crate) enum Stage {
 }
 
 impl Client {
-    pub(crate) fn new(number: u32, plan: Plan) -> Self {
+    pub(crate) fn new(number: u32, script: ClientScript) -> Self {
         Self {
-            plan,
+            script,
             stage: Stage::Away,
             number,
             sent: 0,
@@ -51,11 +51,11 @@ impl Client {
     }
 
     pub(crate) fn listener(&self) -> ListenerId {
-        ListenerId(u8::try_from(self.plan.listener).expect("few listeners"))
+        ListenerId(u8::try_from(self.script.listener).expect("few listeners"))
     }
 
     pub(crate) fn address(&self) -> PeerKey {
-        PeerKey(self.plan.address)
+        PeerKey(self.script.address)
     }
 
     /// Byte `nth` of what it sends.
@@ -64,30 +64,30 @@ impl Client {
         mixed.to_le_bytes()[0]
     }
 
-    /// One turn while everything may go wrong.
-    pub(crate) fn act(&mut self, step: u32, recv_space: u32, dice: &mut Dice) {
-        if self.plan.resets.is_some_and(|at| at <= step) {
+    /// One step while faults are injected.
+    pub(crate) fn act(&mut self, step: u32, recv_space: u32, random: &mut Random) {
+        if self.script.resets.is_some_and(|at| at <= step) {
             self.reset = true;
         }
         if !self.is_connected() {
             return;
         }
-        let n = dice.range(1, self.plan.chunk);
+        let n = random.range(1, self.script.chunk);
         self.write(n, recv_space);
-        self.fin |= self.plan.ends && self.sent == self.plan.bytes;
-        if dice.chance(self.plan.reads) {
-            self.unread -= dice.range(1, 64).min(self.unread);
+        self.fin |= self.script.ends && self.sent == self.script.bytes;
+        if random.chance(self.script.reads) {
+            self.unread -= random.range(1, 64).min(self.unread);
         }
     }
 
-    /// One turn when it only wants to finish. True if there was something to do.
+    /// One step while it only finishes. True if it did something.
     pub(crate) fn finish(&mut self, recv_space: u32) -> bool {
         if !self.is_connected() {
             return false;
         }
         let before = (self.sent, self.fin, self.unread);
         self.write(u32::MAX, recv_space);
-        self.fin |= self.sent == self.plan.bytes;
+        self.fin |= self.sent == self.script.bytes;
         self.unread = 0;
         before != (self.sent, self.fin, self.unread)
     }
@@ -98,6 +98,6 @@ impl Client {
 
     fn write(&mut self, most: u32, recv_space: u32) {
         let space = recv_space - (self.sent - self.taken);
-        self.sent += most.min(space).min(self.plan.bytes - self.sent);
+        self.sent += most.min(space).min(self.script.bytes - self.sent);
     }
 }

@@ -1,25 +1,26 @@
-//! What the kernel has done and the shard has not heard of yet.
+//! Completed operations whose events the shard has not been given yet.
 
 use std::collections::VecDeque;
 
 use uring_echo::echo::Event;
 
-use super::random::Dice;
+use super::random::Random;
 
-/// Which operation an event belongs to: events of one keep their order, others may overtake.
+/// The operation that an event belongs to. Events of one operation keep their order, those of
+/// others may overtake them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
+pub(crate) enum OpKey {
     Accept(usize),
     Recv(usize),
     Send(usize),
     Close(usize),
-    /// Of nobody any more.
+    /// Of a connection that is gone.
     Stray,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Completions {
-    queue: VecDeque<(Lane, Event)>,
+    queue: VecDeque<(OpKey, Event)>,
 }
 
 impl Completions {
@@ -27,18 +28,18 @@ impl Completions {
         self.queue.len()
     }
 
-    pub(crate) fn push(&mut self, lane: Lane, event: Event) {
-        self.queue.push_back((lane, event));
+    pub(crate) fn push(&mut self, op_key: OpKey, event: Event) {
+        self.queue.push_back((op_key, event));
     }
 
-    /// The next one, or one of the next `window` that is the first of its lane.
-    pub(crate) fn pop(&mut self, window: usize, dice: &mut Dice) -> Option<(Lane, Event)> {
+    /// The next one, or one of the next `window` that is the first of its operation.
+    pub(crate) fn pop(&mut self, window: usize, random: &mut Random) -> Option<(OpKey, Event)> {
         let reach = self.queue.len().min(window);
         if reach <= 1 {
             return self.queue.pop_front();
         }
-        let lane = self.queue[dice.index(reach)].0;
-        let first = self.queue.iter().position(|entry| entry.0 == lane)?;
+        let op_key = self.queue[random.index(reach)].0;
+        let first = self.queue.iter().position(|entry| entry.0 == op_key)?;
         self.queue.remove(first)
     }
 }

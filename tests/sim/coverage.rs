@@ -1,9 +1,9 @@
-//! What all runs together went through: a simulation that never sees a thing proves nothing of it.
+//! How often each situation occurred in all runs together: what never occurs is not tested.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What is counted.
+/// The situations.
 pub(crate) const NAMES: [&str; 19] = [
     "events",
     "connections",
@@ -19,33 +19,33 @@ pub(crate) const NAMES: [&str; 19] = [
     "empty pool",
     "bursts armed",
     "bursts cut back",
-    "turns between listeners",
+    "rotations between listeners",
     "accept exhausted",
     "accept aborted",
     "dead listeners",
     "stale events",
 ];
 
-/// How often each of [`NAMES`] happened.
+/// How often each of [`NAMES`] occurred.
 #[derive(Debug, Default)]
-pub(crate) struct Sights([AtomicU64; NAMES.len()]);
+pub(crate) struct Coverage([AtomicU64; NAMES.len()]);
 
-impl Sights {
+impl Coverage {
     pub(crate) fn add(&self, counts: [u64; NAMES.len()]) {
         for (total, count) in self.0.iter().zip(counts) {
             total.fetch_add(count, Ordering::Relaxed);
         }
     }
 
-    /// Panics if something never happened.
+    /// Panics if one of them never occurred.
     pub(crate) fn assert_complete(&self) {
         for (name, total) in NAMES.iter().zip(&self.0) {
-            assert!(total.load(Ordering::Relaxed) > 0, "no run ever saw: {name}");
+            assert!(total.load(Ordering::Relaxed) > 0, "no run had any: {name}");
         }
     }
 }
 
-impl fmt::Display for Sights {
+impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, total) in NAMES.iter().zip(&self.0) {
             write!(f, "\n  {:>12} {name}", total.load(Ordering::Relaxed))?;

@@ -1,15 +1,15 @@
-//! The made-up kernel: carries out what the shard asks for, and panics if it must not be asked.
+//! The simulated kernel: carries out the shard's actions, and panics if one breaks the contract.
 
 use uring_echo::echo::{Action, BufId, ConnId, Limits, MAX_SPANS, Nanos, SocketId};
 
 use super::client::{Client, Stage};
 use super::completions::Completions;
 use super::listener::Listener;
-use super::liveness::Watch;
+use super::liveness::LivenessChecks;
 use super::memory::Memory;
-use super::random::Dice;
+use super::random::Random;
 use super::scenario::{Faults, Scenario};
-use super::socket::{Close, RecvOp, SendOp, Socket, What};
+use super::socket::{Close, Payload, RecvOp, SendOp, Socket};
 
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -18,24 +18,24 @@ pub(crate) struct Kernel {
     pub(crate) faults: Faults,
     pub(crate) send_space: u32,
     pub(crate) memory: Memory,
-    pub(crate) done: Completions,
+    pub(crate) completions: Completions,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) sockets: Vec<Option<Socket>>,
     pub(crate) clients: Vec<Client>,
-    /// Names of connections that are gone.
-    pub(crate) past: Vec<ConnId>,
+    /// Ids of connections that are closed.
+    pub(crate) closed_conns: Vec<ConnId>,
     pub(crate) draining: bool,
-    /// Everything is to end: the shard may give up whomever it likes.
+    /// Everything is stopped: the shard may abort any connection.
     pub(crate) stopping: bool,
-    /// Every client does its part at once: nobody may run into a timeout any more.
-    pub(crate) calm: bool,
-    pub(crate) tally: Tally,
-    pub(crate) watch: Watch,
+    /// Every client responds at once: no connection may time out any more.
+    pub(crate) settling: bool,
+    pub(crate) expected: ExpectedStats,
+    pub(crate) liveness: LivenessChecks,
 }
 
-/// What the shard's counters must say in the end.
+/// What the shard's counters must be in the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct ExpectedStats {
     pub(crate) accepted: u64,
     pub(crate) closed: u64,
     pub(crate) refused: u64,
@@ -46,36 +46,36 @@ pub(crate) struct Tally {
 
 impl Kernel {
     pub(crate) fn new(scenario: &Scenario) -> Self {
-        let numbered = (0u32..).zip(&scenario.plans);
+        let numbered = (0u32..).zip(&scenario.scripts);
         Self {
             now: Nanos(0),
             limits: scenario.limits,
             faults: scenario.faults,
             send_space: scenario.send_space,
             memory: Memory::new(&scenario.limits),
-            done: Completions::default(),
+            completions: Completions::default(),
             listeners: (0..scenario.limits.listeners).map(|_| Listener::default()).collect(),
             sockets: Vec::new(),
-            clients: numbered.map(|(number, plan)| Client::new(number, *plan)).collect(),
-            past: Vec::new(),
+            clients: numbered.map(|(number, script)| Client::new(number, *script)).collect(),
+            closed_conns: Vec::new(),
             draining: false,
             stopping: false,
-            calm: false,
-            tally: Tally::default(),
-            watch: Watch::default(),
+            settling: false,
+            expected: ExpectedStats::default(),
+            liveness: LivenessChecks::default(),
         }
     }
 
-    pub(crate) fn obey(&mut self, action: Action<'_>) {
+    pub(crate) fn carry_out(&mut self, action: Action<'_>) {
         match action {
             Action::ArmAccept { listener, burst } => {
                 self.listener(listener).arm(burst);
-                self.watch.armed_accept(burst);
+                self.liveness.armed_accept(burst);
             }
             Action::CancelAccept { listener } => {
                 let promised = self.limits.accept_burst;
                 if let Some(burst) = self.listener(listener).cancel(promised) {
-                    self.watch.cancelled_accept(burst, self.draining);
+                    self.liveness.cancelled_accept(burst, self.draining);
                 }
             }
             Action::ArmRecv { conn, socket, max_buffers } => {
@@ -83,7 +83,7 @@ impl Kernel {
             }
             Action::CancelRecv { conn, socket } => self.cancel_recv(conn, socket),
             Action::Send { conn, socket, source } => {
-                self.begin_send(conn, socket, What::of(source))
+                self.begin_send(conn, socket, Payload::of(source))
             }
             Action::Copy { span, to, at } => self.memory.copy(&span, to, at),
             Action::Release { buf } => self.release(buf),
@@ -92,25 +92,25 @@ impl Kernel {
         }
     }
 
-    /// Does one thing for one socket, if there is anything to do.
-    pub(crate) fn work(&mut self, socket: usize, dice: &mut Dice) -> bool {
-        match dice.below(3) {
-            0 => self.work_recv(socket, dice),
-            1 => self.work_send(socket, dice),
+    /// Advances one operation of one socket, if there is one.
+    pub(crate) fn work(&mut self, socket: usize, random: &mut Random) -> bool {
+        match random.below(3) {
+            0 => self.work_recv(socket, random),
+            1 => self.work_send(socket, random),
             _ => self.work_close(socket),
         }
     }
 
-    /// Does everything that can be done. True if there was something.
-    pub(crate) fn work_all(&mut self, dice: &mut Dice) -> bool {
+    /// Advances every operation as far as possible. True if there was one.
+    pub(crate) fn work_all(&mut self, random: &mut Random) -> bool {
         let mut worked = false;
         for listener in 0..self.listeners.len() {
-            while self.work_accept(listener, dice) {
+            while self.work_accept(listener, random) {
                 worked = true;
             }
         }
         for socket in 0..self.sockets.len() {
-            while self.work_recv(socket, dice) || self.work_send(socket, dice) {
+            while self.work_recv(socket, random) || self.work_send(socket, random) {
                 worked = true;
             }
             worked |= self.work_close(socket);
@@ -123,7 +123,7 @@ impl Kernel {
     }
 
     /// The number of a socket not in use.
-    pub(crate) fn open_socket(&mut self, client: usize) -> usize {
+    pub(crate) fn add_socket(&mut self, client: usize) -> usize {
         self.clients[client].stage = Stage::Accepted;
         let free = self.sockets.iter().position(Option::is_none);
         let number = free.unwrap_or(self.sockets.len());
@@ -135,10 +135,10 @@ impl Kernel {
     }
 
     fn release(&mut self, buf: BufId) {
-        self.watch.released();
+        self.liveness.released();
         if let Some(holder) = self.memory.release(buf) {
-            let socket = self.sockets[holder].as_mut().expect("who holds a buffer is open");
-            socket.seen.held -= 1;
+            let socket = self.sockets[holder].as_mut().expect("the holder of a buffer is open");
+            socket.view.held -= 1;
         }
     }
 
@@ -146,46 +146,46 @@ impl Kernel {
         let left = u32::from(max_buffers) * self.limits.buffer_size;
         assert!(left > 0, "{conn:?} receives nothing");
         let socket = self.socket(socket);
-        socket.know(conn);
-        assert!(!socket.seen.receiving, "{conn:?} has two receives armed");
-        assert!(!socket.seen.eof && !socket.seen.given_up, "{conn:?} receives after its end");
-        socket.seen.receiving = true;
+        socket.check_conn(conn);
+        assert!(!socket.view.receiving, "{conn:?} has two receives armed");
+        assert!(!socket.view.eof && !socket.view.aborted, "{conn:?} receives after its end");
+        socket.view.receiving = true;
         socket.recv = Some(RecvOp { cancelled: false, fresh: true, left });
-        let starved = std::mem::take(&mut socket.seen.starved);
-        self.watch.armed_recv(starved);
+        let starved = std::mem::take(&mut socket.view.starved);
+        self.liveness.armed_recv(starved);
     }
 
     fn cancel_recv(&mut self, conn: ConnId, socket: SocketId) {
         let socket = self.socket(socket);
-        socket.know(conn);
-        assert!(socket.seen.receiving && !socket.seen.cancelling, "{conn:?} has nothing to cancel");
-        socket.seen.cancelling = true;
+        socket.check_conn(conn);
+        assert!(socket.view.receiving && !socket.view.cancelling, "{conn:?} has nothing to cancel");
+        socket.view.cancelling = true;
         if let Some(recv) = &mut socket.recv {
             recv.cancelled = true;
         }
     }
 
-    fn begin_send(&mut self, conn: ConnId, socket: SocketId, what: What) {
+    fn begin_send(&mut self, conn: ConnId, socket: SocketId, what: Payload) {
         what.spans().iter().for_each(|span| self.memory.begin_send(span, socket.0 as usize));
-        self.watch.full_sends += u64::from(what.spans().len() == MAX_SPANS);
+        self.liveness.full_sends += u64::from(what.spans().len() == MAX_SPANS);
         let now = self.now;
         let socket = self.socket(socket);
-        socket.know(conn);
+        socket.check_conn(conn);
         assert!(what.len() > 0, "{conn:?} sends nothing");
-        assert!(socket.seen.sending.is_none(), "{conn:?} has two sends in flight");
-        assert!(!socket.seen.given_up, "{conn:?} sends after its end");
-        socket.seen.sending = Some(what);
-        socket.seen.send_at = now;
+        assert!(socket.view.sending.is_none(), "{conn:?} has two sends in flight");
+        assert!(!socket.view.aborted, "{conn:?} sends after its end");
+        socket.view.sending = Some(what);
+        socket.view.send_at = now;
         socket.send = Some(SendOp { cancelled: false, what });
     }
 
     fn cancel_all(&mut self, conn: ConnId, id: SocketId) {
-        self.socket(id).know(conn);
-        self.justify(id);
+        self.socket(id).check_conn(conn);
+        self.assert_may_abort(id);
         let socket = self.socket(id);
-        let busy = socket.seen.receiving || socket.seen.sending.is_some();
-        assert!(busy && !socket.seen.given_up, "{conn:?} has nothing to cancel");
-        socket.seen.given_up = true;
+        let busy = socket.view.receiving || socket.view.sending.is_some();
+        assert!(busy && !socket.view.aborted, "{conn:?} has nothing to cancel");
+        socket.view.aborted = true;
         if let Some(recv) = &mut socket.recv {
             recv.cancelled = true;
         }
@@ -195,37 +195,37 @@ impl Kernel {
     }
 
     fn close(&mut self, conn: ConnId, id: SocketId, close: Close) {
-        self.socket(id).know(conn);
-        if !close.orderly && !self.socket(id).seen.given_up {
-            self.justify(id);
+        self.socket(id).check_conn(conn);
+        if !close.orderly && !self.socket(id).view.aborted {
+            self.assert_may_abort(id);
         }
         let greeting = self.limits.greeting;
         let socket = self.sockets[id.0 as usize].as_mut().expect("the socket is open");
-        let idle = !socket.seen.receiving && socket.seen.sending.is_none();
+        let idle = !socket.view.receiving && socket.view.sending.is_none();
         assert!(idle, "{conn:?} closes with something in flight");
         if close.orderly {
-            self.watch.orderly += 1;
+            self.liveness.orderly += 1;
             let client = &self.clients[socket.client];
-            assert!(socket.seen.eof && !socket.seen.given_up, "{conn:?} ends before its peer did");
+            assert!(socket.view.eof && !socket.view.aborted, "{conn:?} ends before its peer did");
             assert_eq!((client.echoed, client.greeted), (client.sent, greeting), "bytes are owed");
         }
-        socket.seen.given_up = true;
-        socket.seen.closing = true;
+        socket.view.aborted = true;
+        socket.view.closing = true;
         socket.close = Some(close);
     }
 
-    /// Panics unless there is a reason to give this connection up.
-    fn justify(&self, id: SocketId) {
+    /// Panics unless there is a reason to abort this connection.
+    fn assert_may_abort(&self, id: SocketId) {
         let socket = self.sockets[id.0 as usize].as_ref().expect("the socket is open");
-        let seen = &socket.seen;
+        let view = &socket.view;
         let over = |timeout: Option<Nanos>, since: Nanos| {
             timeout.is_some_and(|timeout| since.plus(timeout) <= self.now)
         };
-        let idle = over(self.limits.idle_timeout, seen.active_at);
-        let unread = seen.sending.is_some() && over(self.limits.write_timeout, seen.send_at);
-        let reason = seen.broken || seen.refused || self.stopping || idle || unread;
-        assert!(reason, "{:?} is given up for no reason", socket.conn);
-        let timed_out = !seen.broken && !seen.refused && !self.stopping;
-        assert!(!(timed_out && self.calm), "{:?} was forgotten", socket.conn);
+        let idle = over(self.limits.idle_timeout, view.active_at);
+        let unread = view.sending.is_some() && over(self.limits.write_timeout, view.send_at);
+        let reason = view.broken || view.refused || self.stopping || idle || unread;
+        assert!(reason, "{:?} is aborted for no reason", socket.conn);
+        let timed_out = !view.broken && !view.refused && !self.stopping;
+        assert!(!(timed_out && self.settling), "{:?} was forgotten", socket.conn);
     }
 }

@@ -5,20 +5,20 @@ use std::collections::VecDeque;
 use uring_echo::echo::{AcceptEnd, Burst, Event, ListenerId, SocketId};
 
 use super::client::Stage;
-use super::completions::Lane;
+use super::completions::OpKey;
 use super::kernel::Kernel;
-use super::random::Dice;
+use super::random::Random;
 
 #[derive(Debug, Default)]
 pub(crate) struct Listener {
     /// Clients, by number.
     pub(crate) queue: VecDeque<usize>,
     armed: Option<AcceptOp>,
-    /// As the shard must see it: from the arming until the end is heard of.
-    seen_armed: bool,
-    /// Connections brought that the shard has not heard of.
-    unheard: u32,
-    /// The system was short of something, and nothing has changed since.
+    /// As the shard sees it: from the arming until the end is delivered.
+    view_armed: bool,
+    /// Connections accepted whose events are not delivered.
+    undelivered: u32,
+    /// The system was short of something, and the back-off has not ended.
     pub(crate) exhausted: bool,
     pub(crate) dead: bool,
 }
@@ -26,39 +26,39 @@ pub(crate) struct Listener {
 #[derive(Clone, Copy, Debug)]
 struct AcceptOp {
     burst: Burst,
-    /// Once cancelled: how many more it may bring before that takes effect.
+    /// Once cancelled: how many more it may bring before the cancel takes effect.
     left: Option<u32>,
 }
 
 impl Listener {
     pub(crate) fn arm(&mut self, burst: Burst) {
-        assert!(!self.seen_armed, "two accepts are armed");
+        assert!(!self.view_armed, "two accepts are armed");
         assert!(!self.dead, "armed on a listener that is dead");
         assert!(!self.exhausted, "an exhausted accept spins");
-        self.seen_armed = true;
+        self.view_armed = true;
         self.armed = Some(AcceptOp { burst, left: None });
     }
 
-    /// `burst` is how many more may come in spite of it. Tells what is cancelled, if that is not
-    /// over by itself.
+    /// `burst` is how many more may come nevertheless. Returns what is cancelled, if it has not
+    /// ended by itself.
     pub(crate) fn cancel(&mut self, burst: u32) -> Option<Burst> {
-        assert!(self.seen_armed, "no accept is armed");
+        assert!(self.view_armed, "no accept is armed");
         let accept = self.armed.as_mut()?;
         assert_eq!(accept.left, None, "cancelled twice");
-        accept.left = Some(burst - self.unheard);
+        accept.left = Some(burst - self.undelivered);
         Some(accept.burst)
     }
 
     pub(crate) fn is_armed(&self) -> bool {
-        self.seen_armed
+        self.view_armed
     }
 
-    pub(crate) fn heard_of_one(&mut self) {
-        self.unheard -= 1;
+    pub(crate) fn accept_delivered(&mut self) {
+        self.undelivered -= 1;
     }
 
-    pub(crate) fn heard_of_end(&mut self, end: AcceptEnd) {
-        self.seen_armed = false;
+    pub(crate) fn end_delivered(&mut self, end: AcceptEnd) {
+        self.view_armed = false;
         self.exhausted = end == AcceptEnd::Exhausted;
         self.dead |= end == AcceptEnd::Fatal;
     }
@@ -69,52 +69,52 @@ impl Kernel {
         &mut self.listeners[usize::from(listener.0)]
     }
 
-    /// The accept of one listener gets somewhere, or ends. False if it has nothing to do.
-    pub(crate) fn work_accept(&mut self, number: usize, dice: &mut Dice) -> bool {
+    /// Advances or ends the accept of one listener. False if there is nothing to do.
+    pub(crate) fn work_accept(&mut self, number: usize, random: &mut Random) -> bool {
         let Some(accept) = self.listeners[number].armed else { return false };
         let waiting = !self.listeners[number].queue.is_empty();
-        if accept.left.is_some_and(|left| left == 0 || !waiting || dice.chance(500)) {
+        if accept.left.is_some_and(|left| left == 0 || !waiting || random.chance(500)) {
             self.end_accept(number, AcceptEnd::Cancelled);
             return true;
         }
-        if let Some(end) = self.accept_fault(number, dice) {
+        if let Some(end) = self.accept_fault(number, random) {
             self.end_accept(number, end);
             return true;
         }
-        let room = self.listeners[number].unheard < self.limits.accept_burst;
+        let room = self.listeners[number].undelivered < self.limits.accept_burst;
         if waiting && !room {
             self.end_accept(number, AcceptEnd::Complete);
             return true;
         }
         if waiting {
-            self.accept_one(number, accept, dice);
+            self.accept_one(number, accept, random);
         }
         waiting
     }
 
-    /// The engine takes one connection out of a queue that nothing is armed on any more.
+    /// The engine accepts one connection of a queue on which the shard has nothing armed.
     pub(crate) fn take_queued(&mut self, number: usize) -> Option<Event> {
         let listener = &mut self.listeners[number];
         let client = listener.queue.pop_front().filter(|_| !listener.dead)?;
-        self.listeners[number].unheard += 1;
-        let socket = self.open_socket(client);
+        self.listeners[number].undelivered += 1;
+        let socket = self.add_socket(client);
         Some(self.accepted(client, socket))
     }
 
-    fn accept_one(&mut self, number: usize, accept: AcceptOp, dice: &mut Dice) {
+    fn accept_one(&mut self, number: usize, accept: AcceptOp, random: &mut Random) {
         let listener = &mut self.listeners[number];
         let Some(client) = listener.queue.pop_front() else { return };
-        if self.clients[client].reset && dice.chance(500) {
+        if self.clients[client].reset && random.chance(500) {
             self.clients[client].stage = Stage::Over;
             return self.end_accept(number, AcceptEnd::Aborted);
         }
-        listener.unheard += 1;
+        listener.undelivered += 1;
         let left = accept.left.map(|left| left - 1);
         listener.armed = Some(AcceptOp { left, ..accept });
-        let socket = self.open_socket(client);
+        let socket = self.add_socket(client);
         let event = self.accepted(client, socket);
-        self.done.push(Lane::Accept(number), event);
-        if accept.burst == Burst::One || dice.chance(self.faults.accept_ends) {
+        self.completions.push(OpKey::Accept(number), event);
+        if accept.burst == Burst::One || random.chance(self.faults.accept_ends) {
             self.end_accept(number, AcceptEnd::Complete);
         }
     }
@@ -128,19 +128,19 @@ impl Kernel {
         }
     }
 
-    fn accept_fault(&self, number: usize, dice: &mut Dice) -> Option<AcceptEnd> {
+    fn accept_fault(&self, number: usize, random: &mut Random) -> Option<AcceptEnd> {
         if self.listeners[number].queue.is_empty() {
-            return dice.chance(self.faults.fatal).then_some(AcceptEnd::Fatal);
+            return random.chance(self.faults.fatal).then_some(AcceptEnd::Fatal);
         }
-        if dice.chance(self.faults.exhausted) {
+        if random.chance(self.faults.exhausted) {
             return Some(AcceptEnd::Exhausted);
         }
-        dice.chance(self.faults.aborted).then_some(AcceptEnd::Aborted)
+        random.chance(self.faults.aborted).then_some(AcceptEnd::Aborted)
     }
 
     fn end_accept(&mut self, number: usize, end: AcceptEnd) {
         self.listeners[number].armed = None;
         let listener = ListenerId(u8::try_from(number).expect("few listeners"));
-        self.done.push(Lane::Accept(number), Event::AcceptEnded { listener, end });
+        self.completions.push(OpKey::Accept(number), Event::AcceptEnded { listener, end });
     }
 }

@@ -1,15 +1,15 @@
-//! What a shard must not do although no byte is lost by it: spin, hoard, or let others wait.
+//! Checks of liveness: a shard must not spin, hoard buffers or let connections wait needlessly.
 
 use uring_echo::echo::{AcceptEnd, Burst, Limits, Nanos};
 
 use super::kernel::Kernel;
 use super::socket::Socket;
 
-/// What is counted to find that out, and to show what the runs went through.
+/// Counters for these checks and for the coverage.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
-    /// Accepts that found the system short are not to be armed again before this: a time for all
-    /// of them, so that each tries once in it.
+pub(crate) struct LivenessChecks {
+    /// Accepts that found the system short are not to be armed again before this. It is the same
+    /// instant for all of them, so that each tries once per back-off.
     backoff_until: Option<Nanos>,
     /// Receives armed again after an empty pool ended them.
     wakes: u64,
@@ -17,22 +17,22 @@ pub(crate) struct Watch {
     recv_ends: u64,
     ticks: u64,
     pub(crate) bursts: u64,
-    pub(crate) cut_back: u64,
-    pub(crate) turns: u64,
+    pub(crate) bursts_cancelled: u64,
+    pub(crate) rotations: u64,
     pub(crate) full_sends: u64,
     pub(crate) orderly: u64,
     pub(crate) dead_listeners: u64,
-    /// Times somebody waited for a buffer and a timer, in the end.
+    /// How often, while settling, a connection waited for a buffer and everything for a timer.
     starved_waits: u64,
 }
 
-impl Watch {
+impl LivenessChecks {
     pub(crate) fn released(&mut self) {
         self.releases += 1;
     }
 
-    /// A receive ended, and not for want of a buffer.
-    pub(crate) fn heard_of_recv_end(&mut self) {
+    /// A receive ended, for another reason than an empty pool.
+    pub(crate) fn recv_end_delivered(&mut self) {
         self.recv_ends += 1;
     }
 
@@ -48,20 +48,20 @@ impl Watch {
     pub(crate) fn cancelled_accept(&mut self, burst: Burst, draining: bool) {
         match burst {
             _ if draining => {}
-            Burst::Many => self.cut_back += 1,
-            Burst::One => self.turns += 1,
+            Burst::Many => self.bursts_cancelled += 1,
+            Burst::One => self.rotations += 1,
         }
     }
 
-    pub(crate) fn heard_of_accept_end(&mut self, end: AcceptEnd, backoff_until: Nanos) {
+    pub(crate) fn accept_end_delivered(&mut self, end: AcceptEnd, backoff_until: Nanos) {
         self.dead_listeners += u64::from(end == AcceptEnd::Fatal);
         if end == AcceptEnd::Exhausted {
             self.backoff_until.get_or_insert(backoff_until);
         }
     }
 
-    /// Each wake is paid for: by a buffer that came home (which may also let its own connection
-    /// go on), by one who was woken and ended without a buffer, or by a timer.
+    /// Each wake has a cause: a released buffer (which may also let its own connection go on), a
+    /// woken connection that ended its receive without a buffer, or a timer.
     fn assert_no_spin(&self, limits: &Limits) {
         let paid = 2 * self.releases + self.recv_ends + self.ticks * u64::from(limits.buffers);
         assert!(self.wakes <= paid, "{} wakes, {} releases", self.wakes, self.releases);
@@ -70,39 +70,39 @@ impl Watch {
 
 impl Kernel {
     pub(crate) fn tick(&mut self) {
-        self.watch.ticks += 1;
-        if self.watch.backoff_until.is_some_and(|until| until <= self.now) {
+        self.liveness.ticks += 1;
+        if self.liveness.backoff_until.is_some_and(|until| until <= self.now) {
             self.end_backoff();
         }
     }
 
-    /// Its time is over, or a close gave back whatever the system was short of.
+    /// The back-off has passed, or a close has freed what the system was short of.
     pub(crate) fn end_backoff(&mut self) {
-        self.watch.backoff_until = None;
+        self.liveness.backoff_until = None;
         self.listeners.iter_mut().for_each(|listener| listener.exhausted = false);
     }
 
     /// After every event.
-    pub(crate) fn watch(&self) {
-        self.watch.assert_no_spin(&self.limits);
+    pub(crate) fn liveness(&self) {
+        self.liveness.assert_no_spin(&self.limits);
         for socket in self.sockets.iter().flatten() {
             self.assert_no_hoard(socket);
         }
     }
 
-    /// Everyone waits for a timer. If that is for want of a buffer, the wakes were lost: once or
-    /// twice is fair, since the kernel here may say that the pool is empty when it is not.
+    /// Everything waits for a timer. If a connection waits for a buffer then, a wake was lost. Once
+    /// or twice is acceptable, since this kernel may report an empty pool when it is not.
     pub(crate) fn assert_not_starving(&mut self) {
-        let starved = |socket: &Socket| socket.seen.starved && !socket.seen.given_up;
-        self.watch.starved_waits += u64::from(self.sockets.iter().flatten().any(starved));
-        assert!(self.watch.starved_waits <= 3, "connections wait for buffers nobody has");
+        let starved = |socket: &Socket| socket.view.starved && !socket.view.aborted;
+        self.liveness.starved_waits += u64::from(self.sockets.iter().flatten().any(starved));
+        assert!(self.liveness.starved_waits <= 3, "connections wait although buffers are free");
     }
 
-    /// Whoever holds as much as it may does not ask for more.
+    /// A connection at its credit does not receive.
     fn assert_no_hoard(&self, socket: &Socket) {
-        let seen = &socket.seen;
-        let full = seen.held * self.memory.size() >= self.limits.credit;
-        let asking = seen.receiving && !seen.cancelling && !seen.given_up;
-        assert!(!(full && asking), "{:?} holds {} buffers", socket.conn, seen.held);
+        let view = &socket.view;
+        let full = view.held * self.memory.size() >= self.limits.credit;
+        let asking = view.receiving && !view.cancelling && !view.aborted;
+        assert!(!(full && asking), "{:?} holds {} buffers", socket.conn, view.held);
     }
 }

@@ -1,4 +1,4 @@
-//! The pool's memory, and who may touch which buffer of it.
+//! The pool's memory, and the owner of each buffer.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ pub(crate) struct Memory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     Pool,
-    /// Filled, and not yet heard of by the shard.
+    /// Filled, its event not delivered to the shard.
     Kernel,
     Shard,
     /// The shard's, and read by a send.
@@ -42,7 +42,7 @@ impl Memory {
         self.pool.is_empty()
     }
 
-    pub(crate) fn all_home(&self) -> bool {
+    pub(crate) fn all_free(&self) -> bool {
         self.pool.len() == self.owners.len()
     }
 
@@ -53,7 +53,7 @@ impl Memory {
     /// The kernel takes a buffer and writes `len` bytes to its start.
     pub(crate) fn fill(&mut self, len: u32, byte: impl Fn(u32) -> u8) -> BufId {
         let buf = self.pool.pop_front().expect("the pool is not empty");
-        self.turn(buf, Owner::Pool, Owner::Kernel);
+        self.change_owner(buf, Owner::Pool, Owner::Kernel);
         for at in 0..len {
             let place = self.place(buf, at);
             self.bytes[place] = byte(at);
@@ -61,15 +61,15 @@ impl Memory {
         buf
     }
 
-    /// The shard hears of `buf`, with bytes for `holder`.
-    pub(crate) fn hand_over(&mut self, buf: BufId, holder: Option<usize>) {
+    /// The shard is given `buf`, with bytes for `holder`.
+    pub(crate) fn hand_to_shard(&mut self, buf: BufId, holder: Option<usize>) {
         self.holders[usize::from(buf.0)] = holder;
-        self.turn(buf, Owner::Kernel, Owner::Shard);
+        self.change_owner(buf, Owner::Kernel, Owner::Shard);
     }
 
-    /// Tells whose bytes were in it.
+    /// Returns whose bytes were in it.
     pub(crate) fn release(&mut self, buf: BufId) -> Option<usize> {
-        self.turn(buf, Owner::Shard, Owner::Pool);
+        self.change_owner(buf, Owner::Shard, Owner::Pool);
         let (start, end) = (self.place(buf, 0), self.place(buf, 0) + self.size as usize);
         self.bytes[start..end].fill(POISON);
         self.pool.push_back(buf);
@@ -80,11 +80,11 @@ impl Memory {
         assert_eq!(self.holder(span.buf), Some(holder), "a send of somebody else's bytes");
         assert!(span.len > 0, "an empty span is sent");
         assert!(span.offset + span.len <= self.size, "{span:?} is beyond its buffer");
-        self.turn(span.buf, Owner::Shard, Owner::Sending);
+        self.change_owner(span.buf, Owner::Shard, Owner::Sending);
     }
 
     pub(crate) fn end_send(&mut self, span: &Span) {
-        self.turn(span.buf, Owner::Sending, Owner::Shard);
+        self.change_owner(span.buf, Owner::Sending, Owner::Shard);
     }
 
     pub(crate) fn byte(&self, span: &Span, nth: u32) -> u8 {
@@ -115,9 +115,9 @@ impl Memory {
         self.holders[usize::from(buf.0)]
     }
 
-    fn turn(&mut self, buf: BufId, from: Owner, to: Owner) {
+    fn change_owner(&mut self, buf: BufId, from: Owner, to: Owner) {
         let owner = &mut self.owners[usize::from(buf.0)];
-        assert_eq!(*owner, from, "{buf:?} cannot turn to {to:?}");
+        assert_eq!(*owner, from, "{buf:?} cannot go to {to:?}");
         *owner = to;
     }
 

@@ -1,4 +1,4 @@
-//! The made-up kernel and its clients: see docs/simulation.md.
+//! The simulated kernel and its clients: see docs/simulation.md.
 
 pub(crate) mod client;
 pub(crate) mod completions;

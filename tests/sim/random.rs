@@ -1,22 +1,22 @@
-//! The one source of chance: everything a run does follows from its seed or its script.
+//! The only source of randomness: everything a run does follows from its seed or its script.
 
 use std::vec::IntoIter;
 
 /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): small, fast, and good enough for tests.
 #[derive(Debug)]
-pub(crate) struct Dice {
+pub(crate) struct Random {
     script: IntoIter<u8>,
     state: u64,
 }
 
-impl Dice {
+impl Random {
     pub(crate) fn new(seed: u64) -> Self {
         let state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
         Self { script: Vec::new().into_iter(), state }
     }
 
-    /// Throws what a fuzzer wrote, the highest bits first so that one byte decides most throws;
-    /// by chance once that is used up, since a run must be able to end.
+    /// Draws from what a fuzzer wrote, the highest bits first, so that one byte decides most draws;
+    /// once that is used up, from a fixed seed, since a run must be able to end.
     pub(crate) fn scripted(script: Vec<u8>) -> Self {
         Self { script: script.into_iter(), ..Self::new(0) }
     }
@@ -47,7 +47,7 @@ impl Dice {
         self.below(u32::try_from(len).expect("small")) as usize
     }
 
-    /// The next 32 bits of the script, of which only as many are written down as `end` needs.
+    /// The next 32 bits of the script, which has only as many of them as `end` needs.
     fn read(&mut self, end: u32) -> Option<u64> {
         let width = if end <= 1 << 8 { 1 } else { 2 };
         let written = self.script.by_ref().take(width);

@@ -1,25 +1,25 @@
-//! One run: chaos first, then everyone does their part, then nothing may be left.
+//! One run: first faults are injected, then everything may finish, then nothing may be left.
 
 use uring_echo::echo::{ConnId, Event, Nanos, RecvEnd, Shard};
 
 use super::client::Stage;
-use super::completions::Lane;
+use super::completions::OpKey;
 use super::coverage::NAMES;
 use super::kernel::Kernel;
-use super::random::Dice;
+use super::random::Random;
 use super::scenario::{Faults, Scenario};
 use super::socket::Socket;
 
-/// Rounds of everyone doing all they can until which a run must have ended: a round may move no
-/// more than one byte, and 30 clients send up to 800 each.
+/// A run must end within this many rounds in which everything advances as far as possible: a round
+/// may move only one byte, and 30 clients send up to 800 each.
 const ROUNDS: u32 = 100_000;
 
 #[derive(Debug)]
-pub(crate) struct World {
+pub(crate) struct Simulation {
     shard: Shard,
     kernel: Kernel,
     scenario: Scenario,
-    dice: Dice,
+    random: Random,
     now: Nanos,
     step: u32,
     drained_at: Option<Nanos>,
@@ -27,14 +27,14 @@ pub(crate) struct World {
     events: u64,
 }
 
-impl World {
+impl Simulation {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
-        Self::of(Dice::new(seed), traced)
+        Self::of(Random::new(seed), traced)
     }
 
-    /// A run whose every decision is taken from `script`, as far as that goes.
+    /// A run whose decisions are taken from `script`, as far as it reaches.
     pub(crate) fn scripted(script: Vec<u8>, traced: bool) -> Self {
-        Self::of(Dice::scripted(script), traced)
+        Self::of(Random::scripted(script), traced)
     }
 
     /// The same run, but stopped at `step`.
@@ -51,10 +51,10 @@ impl World {
         if self.traced {
             println!("{:#?}", self.scenario);
         }
-        self.tell(Event::Start);
+        self.handle(Event::Start);
         while self.step < self.scenario.steps {
             self.control();
-            self.chaos();
+            self.inject_faults();
             self.step += 1;
         }
         self.settle();
@@ -62,39 +62,39 @@ impl World {
         self.verify();
     }
 
-    /// What this run went through, in the order of [`NAMES`](super::coverage::NAMES).
-    pub(crate) fn sights(&self) -> [u64; NAMES.len()] {
-        let (stats, watch) = (self.shard.stats(), &self.kernel.watch);
+    /// How often each of [`NAMES`](super::coverage::NAMES) occurred in this run.
+    pub(crate) fn coverage(&self) -> [u64; NAMES.len()] {
+        let (stats, liveness) = (self.shard.stats(), &self.kernel.liveness);
         [
             self.events,
             stats.accepted,
-            watch.orderly,
+            liveness.orderly,
             stats.reset,
             stats.refused_by_ip,
             stats.idle_timeouts,
             stats.write_timeouts,
             stats.cut_short,
-            watch.full_sends,
+            liveness.full_sends,
             stats.gathered,
             stats.credit_stops,
             stats.parked,
-            watch.bursts,
-            watch.cut_back,
-            watch.turns,
+            liveness.bursts,
+            liveness.bursts_cancelled,
+            liveness.rotations,
             stats.accept_exhausted,
             stats.accept_aborted,
-            watch.dead_listeners,
+            liveness.dead_listeners,
             stats.stale,
         ]
     }
 
-    fn of(mut dice: Dice, traced: bool) -> Self {
-        let scenario = Scenario::draw(&mut dice);
+    fn of(mut random: Random, traced: bool) -> Self {
+        let scenario = Scenario::draw(&mut random);
         Self {
             shard: Shard::new(scenario.limits),
             kernel: Kernel::new(&scenario),
             scenario,
-            dice,
+            random,
             now: Nanos(1),
             step: 0,
             drained_at: None,
@@ -112,71 +112,71 @@ impl World {
         }
     }
 
-    /// Anybody does anything.
-    fn chaos(&mut self) {
-        self.now = self.now.plus(Nanos(u64::from(self.dice.below(20))));
-        match self.dice.below(3 + self.scenario.lag) {
+    /// One step of a random participant.
+    fn inject_faults(&mut self) {
+        self.now = self.now.plus(Nanos(u64::from(self.random.below(20))));
+        match self.random.below(3 + self.scenario.lag) {
             0 => self.clients_act(),
             1 => self.deliver_one(),
-            2 => self.time_passes(),
-            _ => self.kernel_works(),
+            2 => self.advance_time(),
+            _ => self.kernel_acts(),
         }
-        if self.dice.chance(self.kernel.faults.stale) {
-            self.say_something_stale();
+        if self.random.chance(self.kernel.faults.stale) {
+            self.inject_stale_event();
         }
     }
 
     fn clients_act(&mut self) {
-        let number = self.dice.index(self.kernel.clients.len());
+        let number = self.random.index(self.kernel.clients.len());
         let client = &mut self.kernel.clients[number];
-        if client.stage == Stage::Away && client.plan.arrives <= self.step {
+        if client.stage == Stage::Away && client.script.arrives <= self.step {
             self.kernel.arrive(number);
         } else {
-            client.act(self.step, self.scenario.recv_space, &mut self.dice);
+            client.act(self.step, self.scenario.recv_space, &mut self.random);
         }
     }
 
-    fn kernel_works(&mut self) {
+    fn kernel_acts(&mut self) {
         let listeners = self.kernel.listeners.len();
-        let which = self.dice.index(listeners + self.kernel.sockets.len());
+        let which = self.random.index(listeners + self.kernel.sockets.len());
         let worked = match which.checked_sub(listeners) {
-            None => self.kernel.work_accept(which, &mut self.dice),
-            Some(socket) => self.kernel.work(socket, &mut self.dice),
+            None => self.kernel.work_accept(which, &mut self.random),
+            Some(socket) => self.kernel.work(socket, &mut self.random),
         };
         if !worked {
             self.take_queued();
         }
     }
 
-    fn time_passes(&mut self) {
-        if self.dice.chance(self.kernel.faults.time_jumps) {
-            let span = self.dice.pick(&[100, 1_000, 10_000, 50_000]);
-            self.now = self.now.plus(Nanos(u64::from(self.dice.below(span))));
+    fn advance_time(&mut self) {
+        if self.random.chance(self.kernel.faults.time_jumps) {
+            let span = self.random.pick(&[100, 1_000, 10_000, 50_000]);
+            self.now = self.now.plus(Nanos(u64::from(self.random.below(span))));
         }
         let due = self.shard.deadline().is_some_and(|at| at <= self.now);
-        if due || self.dice.chance(20) {
-            self.tell(Event::Tick);
+        if due || self.random.chance(20) {
+            self.handle(Event::Tick);
         }
     }
 
     fn deliver_one(&mut self) {
-        let next = self.kernel.done.pop(self.scenario.window, &mut self.dice);
-        if let Some((lane, event)) = next {
-            self.kernel.hear(lane, event, self.now);
-            self.tell(event);
+        let next = self.kernel.completions.pop(self.scenario.window, &mut self.random);
+        if let Some((op_key, event)) = next {
+            self.kernel.delivering(op_key, event, self.now);
+            self.handle(event);
         }
     }
 
     /// True if there was anything to deliver.
     fn deliver_all(&mut self) -> bool {
-        let any = self.kernel.done.len() > 0;
-        while self.kernel.done.len() > 0 {
+        let any = self.kernel.completions.len() > 0;
+        while self.kernel.completions.len() > 0 {
             self.deliver_one();
         }
         any
     }
 
-    /// While draining, an engine may hand over what is queued, as far as there is room. True if
+    /// While draining, an engine may accept queued connections as long as slots are spare. True if
     /// it did.
     fn take_queued(&mut self) -> bool {
         let mut any = false;
@@ -187,20 +187,20 @@ impl World {
                 continue;
             }
             if let Some(event) = self.kernel.take_queued(number) {
-                self.kernel.hear(Lane::Accept(number), event, self.now);
-                self.tell(event);
+                self.kernel.delivering(OpKey::Accept(number), event, self.now);
+                self.handle(event);
                 any = true;
             }
         }
         any
     }
 
-    fn say_something_stale(&mut self) {
-        if self.kernel.past.is_empty() {
+    fn inject_stale_event(&mut self) {
+        if self.kernel.closed_conns.is_empty() {
             return;
         }
-        let conn: ConnId = self.dice.pick(&self.kernel.past);
-        let event = match self.dice.below(5) {
+        let conn: ConnId = self.random.pick(&self.kernel.closed_conns);
+        let event = match self.random.below(5) {
             0 => Event::Sent { conn, len: 1 },
             1 => Event::SendFailed { conn },
             2 => Event::RecvEnded { conn, end: RecvEnd::Eof },
@@ -208,40 +208,40 @@ impl World {
             _ if self.kernel.memory.is_empty() => return,
             _ => Event::Received { conn, buf: self.kernel.memory.fill(1, |_| 0), len: 1 },
         };
-        self.kernel.done.push(Lane::Stray, event);
+        self.kernel.completions.push(OpKey::Stray, event);
     }
 
-    /// Nothing goes wrong any more and everyone finishes: that must come to an end by itself.
+    /// No more faults, and every client finishes: the run must come to an end by itself.
     fn settle(&mut self) {
         self.kernel.faults = Faults::default();
         self.kernel.clients_arrive();
         for _ in 0..ROUNDS {
             let mut active = self.kernel.clients_finish(self.scenario.recv_space);
-            active |= self.kernel.work_all(&mut self.dice);
+            active |= self.kernel.work_all(&mut self.random);
             active |= self.deliver_all();
             active |= self.take_queued();
             if active {
                 continue;
             }
-            if self.kernel.is_over(self.drained_at.is_some()) {
+            if self.kernel.clients_served(self.drained_at.is_some()) {
                 return;
             }
             self.wait();
         }
-        self.give_up("no end in sight")
+        self.fail("no end in sight")
     }
 
-    /// Nobody can do anything until time passes.
+    /// Nothing can advance until time passes.
     fn wait(&mut self) {
-        let Some(at) = self.shard.deadline() else { self.give_up("stuck") };
+        let Some(at) = self.shard.deadline() else { self.fail("stuck") };
         self.now = self.now.max(at);
-        self.tell(Event::Tick);
-        self.kernel.calm = true;
+        self.handle(Event::Tick);
+        self.kernel.settling = true;
         self.kernel.assert_not_starving();
     }
 
     fn end(&mut self) {
-        if self.dice.chance(500) {
+        if self.random.chance(500) {
             self.stop();
         }
         self.drain();
@@ -249,25 +249,25 @@ impl World {
             if self.shard.is_finished() {
                 return;
             }
-            self.kernel.work_all(&mut self.dice);
+            self.kernel.work_all(&mut self.random);
             self.deliver_all();
         }
-        self.give_up("never finished")
+        self.fail("never finished")
     }
 
     fn verify(&mut self) {
         self.deliver_all();
         assert!(self.shard.is_finished() && self.shard.is_quiescent(), "something is left");
-        assert!(self.kernel.memory.all_home(), "a buffer is not home");
+        assert!(self.kernel.memory.all_free(), "a buffer is not free");
         assert!(self.kernel.sockets.iter().all(Option::is_none), "a socket is open");
-        let (stats, tally) = (self.shard.stats(), self.kernel.tally);
-        assert_eq!((stats.accepted, stats.closed), (tally.accepted, tally.closed));
-        assert_eq!((stats.bytes_in, stats.bytes_out), (tally.bytes_in, tally.bytes_out));
-        assert_eq!((stats.refused_by_ip, stats.stale), (tally.refused, tally.stale));
+        let (stats, expected) = (self.shard.stats(), self.kernel.expected);
+        assert_eq!((stats.accepted, stats.closed), (expected.accepted, expected.closed));
+        assert_eq!((stats.bytes_in, stats.bytes_out), (expected.bytes_in, expected.bytes_out));
+        assert_eq!((stats.refused_by_ip, stats.stale), (expected.refused, expected.stale));
         assert_eq!(stats.accepted, stats.closed);
     }
 
-    fn give_up(&self, why: &str) -> ! {
+    fn fail(&self, why: &str) -> ! {
         if self.traced {
             println!("{self:#?}");
         }
@@ -277,17 +277,17 @@ impl World {
     fn drain(&mut self) {
         self.kernel.draining = true;
         self.drained_at.get_or_insert(self.now);
-        self.tell(Event::Drain);
+        self.handle(Event::Drain);
     }
 
     fn stop(&mut self) {
         self.kernel.draining = true;
         self.kernel.stopping = true;
         self.drained_at.get_or_insert(self.now);
-        self.tell(Event::Stop);
+        self.handle(Event::Stop);
     }
 
-    fn tell(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         self.events += 1;
         let over = self.drained_at.zip(self.scenario.limits.drain_timeout);
         let over = over.is_some_and(|(start, timeout)| start.plus(timeout) <= self.now);
@@ -304,10 +304,10 @@ impl World {
             if traced {
                 println!("             -> {action:?}");
             }
-            kernel.obey(action);
+            kernel.carry_out(action);
         });
         self.shard.assert_sound();
-        self.kernel.watch();
+        self.kernel.liveness();
         if event == Event::Tick {
             let next = self.shard.deadline();
             assert!(next.is_none_or(|at| at > self.now), "a tick leaves something due: it spins");
@@ -315,10 +315,10 @@ impl World {
         }
     }
 
-    /// After a tick nobody is left whose time was over.
+    /// After a tick no connection is left whose timer has expired.
     fn assert_in_time(&self, socket: &Socket) {
-        let seen = &socket.seen;
-        if seen.given_up || socket.conn.is_none() {
+        let view = &socket.view;
+        if view.aborted || socket.conn.is_none() {
             return;
         }
         assert!(!self.kernel.stopping, "{:?} survives the stop", socket.conn);
@@ -326,8 +326,8 @@ impl World {
         let late = |timeout: Option<Nanos>, since: Nanos| {
             timeout.is_some_and(|t| since.plus(t).plus(Nanos(t.0 / 8)) <= self.now)
         };
-        assert!(!late(limits.idle_timeout, seen.active_at), "{:?} is idle", socket.conn);
-        let stuck = seen.sending.is_some() && late(limits.write_timeout, seen.send_at);
+        assert!(!late(limits.idle_timeout, view.active_at), "{:?} is idle", socket.conn);
+        let stuck = view.sending.is_some() && late(limits.write_timeout, view.send_at);
         assert!(!stuck, "{:?} does not read", socket.conn);
     }
 }

@@ -1,4 +1,4 @@
-//! One accepted socket: what the kernel does for it, and what the shard believes is going on.
+//! One accepted socket: its operations in the kernel, and their state as the shard sees it.
 
 use uring_echo::echo::{ConnId, MAX_SPANS, Nanos, Source, Span};
 
@@ -9,14 +9,14 @@ pub(crate) struct Socket {
     pub(crate) recv: Option<RecvOp>,
     pub(crate) send: Option<SendOp>,
     pub(crate) close: Option<Close>,
-    pub(crate) seen: Seen,
+    pub(crate) view: ShardView,
 }
 
 /// An armed receive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecvOp {
     pub(crate) cancelled: bool,
-    /// Not looked at yet: an empty pool ends it even if there is nothing to read.
+    /// Not tried yet: an empty pool ends it even if there is nothing to read.
     pub(crate) fresh: bool,
     /// Bytes it may still bring.
     pub(crate) left: u32,
@@ -26,11 +26,11 @@ pub(crate) struct RecvOp {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SendOp {
     pub(crate) cancelled: bool,
-    pub(crate) what: What,
+    pub(crate) what: Payload,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum What {
+pub(crate) enum Payload {
     Greeting { offset: u32, len: u32 },
     Spans { count: usize, spans: [Span; MAX_SPANS] },
 }
@@ -40,23 +40,23 @@ pub(crate) struct Close {
     pub(crate) orderly: bool,
 }
 
-/// What the shard has heard and asked for, which is later or earlier than what is.
+/// The state as the shard sees it, which is ahead of or behind that of the kernel.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
-    /// From the arming until the end is heard of.
+pub(crate) struct ShardView {
+    /// From the arming until the end is delivered.
     pub(crate) receiving: bool,
     pub(crate) cancelling: bool,
-    pub(crate) sending: Option<What>,
-    /// Whether the shard knows of it at all.
-    pub(crate) heard_of: bool,
+    pub(crate) sending: Option<Payload>,
+    /// Whether its accept has been delivered.
+    pub(crate) is_known: bool,
     pub(crate) eof: bool,
     pub(crate) broken: bool,
     pub(crate) refused: bool,
-    pub(crate) given_up: bool,
+    pub(crate) aborted: bool,
     pub(crate) closing: bool,
     /// An empty pool ended its last receive.
     pub(crate) starved: bool,
-    /// How many buffers with its bytes the shard has.
+    /// How many buffers with its bytes the shard holds.
     pub(crate) held: u32,
     pub(crate) active_at: Nanos,
     pub(crate) send_at: Nanos,
@@ -64,17 +64,17 @@ pub(crate) struct Seen {
 
 impl Socket {
     pub(crate) fn new(client: usize) -> Self {
-        Self { client, conn: None, recv: None, send: None, close: None, seen: Seen::default() }
+        Self { client, conn: None, recv: None, send: None, close: None, view: ShardView::default() }
     }
 
-    /// The shard names itself `conn`: always the same for one socket.
-    pub(crate) fn know(&mut self, conn: ConnId) {
+    /// The shard uses the id `conn`, always the same for one socket.
+    pub(crate) fn check_conn(&mut self, conn: ConnId) {
         assert_eq!(*self.conn.get_or_insert(conn), conn, "a socket has two connections");
-        assert!(!self.seen.closing, "{conn:?} acts after its close");
+        assert!(!self.view.closing, "{conn:?} acts after its close");
     }
 }
 
-impl What {
+impl Payload {
     pub(crate) fn of(source: Source<'_>) -> Self {
         match source {
             Source::Greeting { offset, len } => Self::Greeting { offset, len },

@@ -1,28 +1,28 @@
-//! The kernel at work on sockets: bytes in, bytes out, and the close.
+//! How operations on sockets advance: receives, sends and closes.
 
 use uring_echo::echo::{ConnId, Event, RecvEnd};
 
 use super::client::{Client, Stage};
-use super::completions::Lane;
+use super::completions::OpKey;
 use super::kernel::Kernel;
-use super::random::Dice;
-use super::socket::{RecvOp, SendOp, Socket, What};
+use super::random::Random;
+use super::socket::{Payload, RecvOp, SendOp, Socket};
 
 impl Kernel {
-    /// The receive gets somewhere, or ends. False if it has nothing to do.
-    pub(crate) fn work_recv(&mut self, number: usize, dice: &mut Dice) -> bool {
+    /// Advances or ends the receive. False if there is nothing to do.
+    pub(crate) fn work_recv(&mut self, number: usize, random: &mut Random) -> bool {
         let Some((socket, conn)) = self.open(number) else { return false };
         let Some(recv) = socket.recv else { return false };
         let client = &self.clients[socket.client];
         let waiting = client.sent - client.taken;
         let end = if client.reset {
             Some(RecvEnd::Failed)
-        } else if recv.cancelled && (waiting == 0 || dice.chance(500)) {
+        } else if recv.cancelled && (waiting == 0 || random.chance(500)) {
             Some(RecvEnd::Cancelled)
         } else if self.memory.is_empty() && (waiting > 0 || recv.fresh) {
             Some(RecvEnd::NoBuffers)
         } else if waiting > 0 {
-            dice.chance(self.faults.no_buffers).then_some(RecvEnd::NoBuffers)
+            random.chance(self.faults.no_buffers).then_some(RecvEnd::NoBuffers)
         } else if client.fin {
             Some(RecvEnd::Eof)
         } else {
@@ -30,32 +30,32 @@ impl Kernel {
         };
         match end {
             Some(end) => self.end_recv(number, conn, end),
-            None => self.receive(number, conn, waiting, dice),
+            None => self.receive(number, conn, waiting, random),
         }
         true
     }
 
-    /// The send gets somewhere and ends. False if there is none, or no space for it.
-    pub(crate) fn work_send(&mut self, number: usize, dice: &mut Dice) -> bool {
+    /// Completes the send, in part or whole. False if there is none, or no space for it.
+    pub(crate) fn work_send(&mut self, number: usize, random: &mut Random) -> bool {
         let Some((socket, conn)) = self.open(number) else { return false };
         let Some(SendOp { cancelled, what }) = socket.send else { return false };
         let client = &self.clients[socket.client];
-        let failed = client.reset || dice.chance(self.faults.failed_send);
-        if failed || (cancelled && dice.chance(500)) {
+        let failed = client.reset || random.chance(self.faults.failed_send);
+        if failed || (cancelled && random.chance(500)) {
             self.end_send(number, Event::SendFailed { conn });
             return true;
         }
-        if dice.chance(self.faults.zero_send) {
+        if random.chance(self.faults.zero_send) {
             self.end_send(number, Event::Sent { conn, len: 0 });
             return true;
         }
         let space = self.send_space.saturating_sub(client.unread);
         let most = what.len().min(space);
         if most == 0 {
-            return cancelled && self.work_send(number, dice);
+            return cancelled && self.work_send(number, random);
         }
-        let short = dice.chance(self.faults.short_send);
-        let len = if short { dice.range(1, most) } else { most };
+        let short = random.chance(self.faults.short_send);
+        let len = if short { random.range(1, most) } else { most };
         self.transmit(number, &what, len);
         self.end_send(number, Event::Sent { conn, len });
         true
@@ -69,7 +69,7 @@ impl Kernel {
         let client = socket.client;
         self.clients[client].stage = Stage::Over;
         self.sockets[number].as_mut().expect("the socket is open").close = None;
-        self.done.push(Lane::Close(number), Event::Closed { conn });
+        self.completions.push(OpKey::Close(number), Event::Closed { conn });
         true
     }
 
@@ -84,45 +84,45 @@ impl Kernel {
         recv.fresh
     }
 
-    fn receive(&mut self, number: usize, conn: ConnId, waiting: u32, dice: &mut Dice) {
+    fn receive(&mut self, number: usize, conn: ConnId, waiting: u32, random: &mut Random) {
         let socket = self.sockets[number].as_mut().expect("the socket is open");
         let recv = socket.recv.as_mut().expect("a receive is armed");
-        if dice.chance(self.faults.overdone) {
+        if random.chance(self.faults.oversized_recv) {
             recv.left = u32::MAX;
         }
         let most = waiting.min(self.memory.size()).min(recv.left);
-        let short = dice.chance(self.faults.short_recv);
-        let len = if short { dice.range(1, most) } else { most };
+        let short = random.chance(self.faults.short_recv);
+        let len = if short { random.range(1, most) } else { most };
         recv.fresh = false;
         recv.left -= len;
-        let done = recv.left == 0;
+        let is_complete = recv.left == 0;
         let client = &mut self.clients[socket.client];
         let (who, first) = (client.number, client.taken);
         client.taken += len;
         let buf = self.memory.fill(len, |nth| Client::byte(who, first + nth));
-        self.done.push(Lane::Recv(number), Event::Received { conn, buf, len });
-        let full = self.done.len() >= self.limits.accept_burst as usize * 4;
-        if done || full || dice.chance(self.faults.recv_ends) {
+        self.completions.push(OpKey::Recv(number), Event::Received { conn, buf, len });
+        let full = self.completions.len() >= self.limits.accept_burst as usize * 4;
+        if is_complete || full || random.chance(self.faults.recv_ends) {
             self.end_recv(number, conn, RecvEnd::Complete);
         }
     }
 
     fn end_recv(&mut self, number: usize, conn: ConnId, end: RecvEnd) {
         self.sockets[number].as_mut().expect("the socket is open").recv = None;
-        self.done.push(Lane::Recv(number), Event::RecvEnded { conn, end });
+        self.completions.push(OpKey::Recv(number), Event::RecvEnded { conn, end });
     }
 
     fn end_send(&mut self, number: usize, event: Event) {
         self.sockets[number].as_mut().expect("the socket is open").send = None;
-        self.done.push(Lane::Send(number), event);
+        self.completions.push(OpKey::Send(number), event);
     }
 
     /// The first `len` bytes of `what` leave: are they the next ones of the client's stream?
-    fn transmit(&mut self, number: usize, what: &What, mut len: u32) {
+    fn transmit(&mut self, number: usize, what: &Payload, mut len: u32) {
         let socket = self.sockets[number].as_ref().expect("the socket is open");
         let client = &mut self.clients[socket.client];
         client.unread += len;
-        if let What::Greeting { offset, len: whole } = *what {
+        if let Payload::Greeting { offset, len: whole } = *what {
             assert_eq!((offset, offset + whole), (client.greeted, self.limits.greeting));
             client.greeted += len;
             return;
