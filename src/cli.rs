@@ -166,8 +166,9 @@ enum LogFormat {
 /// The whole program: parses `args` (the program's name first), runs, maps to an exit code.
 /// 0 is fine, 1 a runtime error, 2 a usage error.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let outcome = match Cli::parse_from(args).command {
-        Command::Serve(args) => serve(&args),
+    let args: Vec<OsString> = args.into_iter().collect();
+    let outcome = match Cli::parse_from(&args).command {
+        Command::Serve(serve_args) => serve(&serve_args, &after_the_command(&args)),
         Command::Ping(args) => ping_once(&args),
         Command::Doctor(args) => examine(&args),
     };
@@ -180,7 +181,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn serve(args: &ServeArgs) -> Result<()> {
+/// What was typed after the program's name and the command's.
+fn after_the_command(args: &[OsString]) -> Vec<String> {
+    args.iter().skip(2).map(|arg| arg.to_string_lossy().into_owned()).collect()
+}
+
+fn serve(args: &ServeArgs, argv: &[String]) -> Result<()> {
     start_logging(args.log);
     // Before anything is bound: a signal that comes early must not be lost.
     let signals = shutdown::Signals::install().context("installing the signal handlers")?;
@@ -189,7 +195,7 @@ fn serve(args: &ServeArgs) -> Result<()> {
     let server = Server::start(&config)?;
     let started = signals.start_handler(server.control(), config.drain_delay);
     started.context("starting the threads that watch for signals")?;
-    server.log_ready();
+    server.log_ready(argv);
     let summary = server.wait()?;
     info!(
         accepted = summary.accepted,

@@ -192,8 +192,9 @@ impl Server {
         self.published.iter().map(|worker| worker.read()).sum()
     }
 
-    /// Says where the server listens: one line for each address.
-    pub fn log_ready(&self) {
+    /// Says where the server listens: one line for each address. `argv` is what it was started
+    /// with, so that whoever keeps the line knows all there is to know.
+    pub fn log_ready(&self, argv: &[String]) {
         let info = &self.info;
         for addr in &info.addrs {
             info!(
@@ -207,6 +208,7 @@ impl Server {
                 busy_poll = info.busy_poll,
                 degraded = info.degraded.join("; "),
                 sandbox = info.sandbox.active.join(" "),
+                argv = %serde_json::Value::from(argv),
                 "listening"
             );
         }

@@ -297,7 +297,6 @@ fn a_stamp_tells_what_the_server_is() {
                 accepted_realtime_ns: 1,
                 sequence: 1,
                 clock_domain: ClockDomain::current().unwrap(),
-                queue_residency_ms: None,
             };
             // A client that is gone needs no stamp.
             drop(stream.write_all(&stamp.encode()));

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::sysctl;
+use uring_echo::sys::procfs::{self, field};
+
 use crate::model::environment::{Environment, Limit};
 use rustix::process::{Resource, getrlimit};
 
@@ -13,14 +14,14 @@ pub fn read() -> Environment {
     let status = text("/proc/self/status").unwrap_or_default();
     Environment {
         kernel: line("/proc/sys/kernel/osrelease"),
-        cpu: text("/proc/cpuinfo").and_then(|t| field(&t, "model name")),
-        cpus_used: field(&status, "Cpus_allowed_list"),
+        cpu: text("/proc/cpuinfo").and_then(|text| named(&text, "model name")),
+        cpus_used: named(&status, "Cpus_allowed_list"),
         governor: line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         mitigations: mitigations(Path::new("/sys/devices/system/cpu/vulnerabilities")),
-        somaxconn: sysctl("core/somaxconn").and_then(|t| t.trim().parse().ok()),
+        somaxconn: procfs::somaxconn().map(u64::from),
         memlock: limit(Resource::Memlock),
         nofile: limit(Resource::Nofile),
-        seccomp: field(&status, "Seccomp").and_then(|mode| seccomp(&mode)),
+        seccomp: procfs::seccomp_mode().and_then(seccomp),
         container: container(),
     }
 }
@@ -33,11 +34,8 @@ fn line(path: &str) -> Option<String> {
     text(path).map(|t| t.trim().to_owned())
 }
 
-/// The value of the first `name: value` line.
-fn field(text: &str, name: &str) -> Option<String> {
-    let fields = text.lines().filter_map(|line| line.split_once(':'));
-    let mut named = fields.filter(|(key, _)| key.trim() == name);
-    named.next().map(|(_, value)| value.trim().to_owned())
+fn named(text: &str, name: &str) -> Option<String> {
+    field(text, name).map(str::to_owned)
 }
 
 fn limit(resource: Resource) -> Limit {
@@ -45,11 +43,11 @@ fn limit(resource: Resource) -> Limit {
     Limit { soft: limit.current, hard: limit.maximum }
 }
 
-fn seccomp(mode: &str) -> Option<String> {
+fn seccomp(mode: u32) -> Option<String> {
     let name = match mode {
-        "0" => "disabled",
-        "1" => "strict",
-        "2" => "filter",
+        0 => "disabled",
+        1 => "strict",
+        2 => "filter",
         _ => return None,
     };
     Some(name.to_owned())
@@ -94,8 +92,8 @@ mod tests {
 
     #[test]
     fn modes_and_engines_have_names() {
-        assert_eq!(seccomp("2"), Some("filter".into()));
-        assert_eq!(seccomp("9"), None);
+        assert_eq!(seccomp(2), Some("filter".into()));
+        assert_eq!(seccomp(9), None);
         assert_eq!(engine_of_cgroup("0::/system.slice/docker-a1.scope"), Some("docker"));
         assert_eq!(engine_of_cgroup("0::/init.scope"), None);
     }

@@ -1,6 +1,5 @@
 //! What the kernel counted while the run went on, read beside the generator and never by it.
 
-mod conntrack;
 mod counters;
 mod cpu;
 pub mod environment;
@@ -10,7 +9,6 @@ mod settings;
 use std::io;
 
 pub use sampler::{Sampler, SamplerOptions};
-pub(crate) use settings::{port_range, sysctl};
 
 /// Samples the server's listening sockets.
 pub trait ListenerProbe {

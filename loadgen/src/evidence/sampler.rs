@@ -5,9 +5,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use super::conntrack::{self, Losses};
 use super::cpu::CpuMeter;
 use super::{ListenerProbe, counters, settings};
+use uring_echo::sys::conntrack::{self, Losses};
+
 use crate::model::evidence::{Conntrack, Evidence, KernelCounters, QueueEvidence};
 
 /// What a [`Sampler`] looks at.
@@ -127,9 +128,9 @@ impl Readings {
     }
 
     fn sample_slow(&mut self) {
-        if let (Some(conntrack), Some(count)) = (&mut self.conntrack, conntrack::count()) {
-            conntrack.count_peak = conntrack.count_peak.max(count);
-            conntrack.count_end = count;
+        if let (Some(table), Some(now)) = (&mut self.conntrack, conntrack::usage()) {
+            table.count_peak = table.count_peak.max(now.count);
+            table.count_end = now.count;
         }
         for meter in [&mut self.generator, &mut self.server].into_iter().flatten() {
             // A process that ended keeps the times it was last seen with.
@@ -230,8 +231,7 @@ fn read_counters() -> io::Result<KernelCounters> {
 }
 
 fn read_conntrack() -> Option<Conntrack> {
-    let count = conntrack::count()?;
-    let limit = conntrack::limit()?;
+    let conntrack::Usage { count, limit } = conntrack::usage()?;
     Some(Conntrack {
         count_start: count,
         count_peak: count,

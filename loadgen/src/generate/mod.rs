@@ -1,8 +1,8 @@
 //! The generator: threads that open connections as planned and follow each to its outcome.
 //!
 //! Each thread owns a ring, its share of the schedule, a connection table and a recorder; nothing
-//! is shared but the request to stop. [`GeneratorThreads`] starts them at one common instant and delivers
-//! what they record, second by second.
+//! is shared but the request to stop. [`GeneratorThreads`] starts them at one common instant and
+//! delivers what they record, second by second.
 
 pub mod aggregation;
 pub mod attempt_recorder;
@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use uring_echo::ring::RingError;
 use uring_echo::stamp::ClockDomain;
 
-pub use self::sockets::{PREPARED_MAX, prewarm_descriptors};
+pub use self::sockets::PREPARED_MAX;
 pub use self::threads::{BorrowedRecording, Delivery, GeneratorThreads};
 
 use self::connection::Method;

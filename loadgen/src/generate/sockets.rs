@@ -6,8 +6,6 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
-use rustix::io::fcntl_dupfd_cloexec;
-use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::model::load::Close;
@@ -103,23 +101,8 @@ fn bind(socket: &Socket, source: IpAddr) -> io::Result<()> {
     socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))
 }
 
-/// Grows this process's descriptor table to hold descriptors below `count`, once and while there is
-/// only one thread. With several the kernel waits for a grace period each time it doubles the
-/// table, and whoever needed the descriptor with it: 5 to 16 ms.
-///
-/// # Errors
-/// What fcntl(2) failed with.
-pub fn prewarm_descriptors(count: u32) -> io::Result<()> {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let highest = u64::from(count).min(limit.saturating_sub(1));
-    let highest = i32::try_from(highest).map_err(io::Error::other)?;
-    drop(fcntl_dupfd_cloexec(io::stderr(), highest)?);
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
 
     use socket2::SockRef;
 
@@ -165,15 +148,5 @@ mod tests {
         assert!(!sockets.prepare_one(0) && sockets.out_of_stock);
         let error = sockets.take().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
-    }
-
-    #[test]
-    fn prewarming_leaves_no_descriptor_behind() {
-        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-        let before = open();
-        prewarm_descriptors(512).unwrap();
-        // Other tests open and close descriptors meanwhile, but not hundreds.
-        assert!(open().abs_diff(before) < 100);
-        assert!(io::stderr().as_fd().try_clone_to_owned().is_ok());
     }
 }

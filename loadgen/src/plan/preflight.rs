@@ -8,12 +8,13 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use uring_echo::sys::procfs::sysctl_number;
+use uring_echo::sys::{conntrack, descriptors};
 
-use crate::evidence::{port_range, sysctl};
 use crate::model::load::Close;
 use crate::plan::config::{RunConfig, Shape, Stop};
 use crate::plan::sources::{Sources, UnusableSource};
+use crate::sys::ports;
 
 /// Descriptors that are not connections: rings, files, the server's pipes, standard streams.
 pub const DESCRIPTORS_APART: u64 = 64;
@@ -124,35 +125,21 @@ pub enum PreflightError {
     },
 }
 
-/// Raises the soft limit of open descriptors to the hard one and returns it; `None` is unlimited.
-///
-/// # Errors
-/// When the kernel refuses (setrlimit(2)).
-pub fn raise_descriptor_limit() -> io::Result<Option<u64>> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum {
-        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
-    }
-    Ok(maximum)
-}
-
 impl Resources {
     /// Looks at this machine. Raises the soft descriptor limit on the way.
     ///
     /// # Errors
     /// When a limit or the port range cannot be read or raised.
     pub fn gather(config: &RunConfig, prepared: u32) -> io::Result<Self> {
-        let range = sysctl("ipv4/ip_local_port_range").and_then(|text| port_range(&text));
-        let range = range.ok_or_else(|| {
+        let range = ports::local_range().ok_or_else(|| {
             io::Error::other("/proc/sys/net/ipv4/ip_local_port_range cannot be read")
         })?;
-        let reserved = sysctl("ipv4/ip_local_reserved_ports").unwrap_or_default();
         let sources = Sources::expand(&config.sources).len().max(1);
         Ok(Self {
-            ports: usable_ports(range, &reserved),
+            ports: ports::usable(range),
             sources: u64::try_from(sources).map_err(io::Error::other)?,
             time_wait: time_wait(config.target.is_none_or(|t| is_loopback(t.ip()))),
-            nofile: raise_descriptor_limit()?,
+            nofile: descriptors::raise_limit()?.soft,
             prepared: prepared.into(),
             conntrack: ConntrackRoom::read(),
         })
@@ -161,15 +148,16 @@ impl Resources {
 
 impl ConntrackRoom {
     fn read() -> Option<Self> {
-        let number =
-            |name: &str| sysctl(&format!("netfilter/nf_conntrack_{name}"))?.trim().parse().ok();
-        let seconds = |name: &str, usual| Duration::from_secs(number(name).unwrap_or(usual));
+        let hold = |state, usual| {
+            conntrack::tcp_timeout(state).unwrap_or_else(|| Duration::from_secs(usual))
+        };
         // A namespace without a single entry does not track, even where the table exists.
+        let usage = conntrack::usage().filter(|usage| usage.count > 0)?;
         Some(Self {
-            count: number("count").filter(|&count| count > 0)?,
-            limit: number("max")?,
-            hold_rst: seconds("tcp_timeout_close", 10),
-            hold_fin: seconds("tcp_timeout_time_wait", 120),
+            count: usage.count,
+            limit: usage.limit,
+            hold_rst: hold("close", 10),
+            hold_fin: hold("time_wait", 120),
         })
     }
 }
@@ -307,28 +295,16 @@ fn scaled(per_second: f64, hold: Duration) -> u64 {
     held
 }
 
-/// Ports of the range that are not reserved (ip(7), `ip_local_reserved_ports`: `8080,9000-9010`).
-fn usable_ports((low, high): (u16, u16), reserved: &str) -> u64 {
-    let inside = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        let (first, last) = (first.max(low), last.min(high));
-        (first <= last).then(|| u64::from(last - first) + 1)
-    };
-    let taken: u64 = reserved.split(',').filter_map(inside).sum();
-    (u64::from(high - low) + 1).saturating_sub(taken)
-}
-
 /// TIME_WAIT lasts 60 s (`TCP_TIMEWAIT_LEN`). With `tcp_tw_reuse` 1, or 2 (the default since 4.19)
 /// on loopback, connect may take the port again after a second (`tcp_tw_reuse_delay`, in ms).
 fn time_wait(loopback: bool) -> Duration {
-    let number = |path: &str| sysctl(path).and_then(|text| text.trim().parse::<u64>().ok());
-    match number("ipv4/tcp_tw_reuse") {
+    let number = |name: &str| sysctl_number::<u64>(&format!("net/ipv4/{name}"));
+    match number("tcp_tw_reuse") {
         Some(1) => {}
         Some(2) if loopback => {}
         _ => return Duration::from_secs(60),
     }
-    Duration::from_millis(number("ipv4/tcp_tw_reuse_delay").unwrap_or(1000))
+    Duration::from_millis(number("tcp_tw_reuse_delay").unwrap_or(1000))
 }
 
 fn is_loopback(addr: IpAddr) -> bool {
@@ -404,13 +380,6 @@ mod tests {
         assert!(check("--rate 30k --duration 5s", &resources).is_ok());
         let error = check("--rate 3000 --close fin --duration 5m", &resources).unwrap_err();
         assert!(matches!(error, PreflightError::Conntrack { needed: 360_000, .. }), "{error}");
-    }
-
-    #[test]
-    fn reserved_ports_do_not_count() {
-        assert_eq!(usable_ports((32_768, 60_999), "\n"), 28_232);
-        assert_eq!(usable_ports((100, 199), "8080,150-160,190-300,99-100\n"), 100 - 11 - 10 - 1);
-        assert_eq!(usable_ports((7, 7), "7"), 0);
     }
 
     #[test]

@@ -139,7 +139,7 @@ fn beside(path: &Path) -> io::Result<Sink> {
         .prefix(".loadgen-")
         .suffix(".part")
         .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+        .tempfile_in(folder.unwrap_or_else(|| Path::new(".")))?;
     Ok(Sink::Beside(file))
 }
 

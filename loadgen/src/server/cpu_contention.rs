@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::{fs, io};
 
-use crate::cli::values::parse_cpus;
+use uring_echo::sys::procfs;
+use uring_echo::values::{CpuList, cpu_list};
+
 use crate::sys::processes::ServerProcess;
 
 /// CPUs by number.
@@ -43,22 +45,17 @@ fn threads_of(server: &ServerProcess) -> Vec<Cpus> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", server.pid)) else { return Vec::new() };
     let status =
         |task: io::Result<fs::DirEntry>| fs::read_to_string(task.ok()?.path().join("status")).ok();
-    tasks.filter_map(|task| allowed(&status(task)?)).collect()
-}
-
-/// From /proc/PID/status (proc_pid_status(5)).
-fn allowed(status: &str) -> Option<Cpus> {
-    cpus(status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?)
+    tasks.filter_map(|task| procfs::allowed_cpus(&status(task)?)).map(set).collect()
 }
 
 /// All that are running; none, which starves, where the kernel does not say.
 fn online() -> Cpus {
     let list = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-    cpus(&list).unwrap_or_default()
+    cpu_list(list.trim()).map(set).unwrap_or_default()
 }
 
-fn cpus(list: &str) -> Option<Cpus> {
-    parse_cpus(list.trim()).ok().map(|list| list.0.into_iter().collect())
+fn set(list: CpuList) -> Cpus {
+    list.0.into_iter().collect()
 }
 
 #[cfg(test)]

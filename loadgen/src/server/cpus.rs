@@ -12,7 +12,7 @@ pub fn split_cpus(allowed: &[usize]) -> (Vec<usize>, Vec<usize>) {
 
 /// CPUs as the server's `--cpus` takes them: `0,1,2`.
 #[must_use]
-pub fn cpu_list(cpus: &[usize]) -> String {
+pub fn joined(cpus: &[usize]) -> String {
     cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_list_reads_like_the_option() {
-        assert_eq!(cpu_list(&[0, 2, 5]), "0,2,5");
-        assert_eq!(cpu_list(&[]), "");
+        assert_eq!(joined(&[0, 2, 5]), "0,2,5");
+        assert_eq!(joined(&[]), "");
     }
 }

@@ -21,13 +21,13 @@ pub(super) enum Line {
 /// What the server said of itself in a log when it began to listen at the port of `target`; the
 /// last time, if it was started more than once. `None` if it did not.
 pub fn server_in_log(log: &str, target: SocketAddr) -> Option<Server> {
-    let ready = log.lines().filter_map(|line| match parse_line(line) {
+    let ready = log.lines().rev().filter_map(|line| match parse_line(line) {
         Line::Listening(addr, server) => Some((addr, server)),
         Line::Tell(text) => text_fields(&text).and_then(|fields| listening(&fields)),
         Line::Routine => None,
     });
-    let here = ready.filter(|(addr, _)| addr.port() == target.port());
-    here.last().map(|(_, server)| server)
+    let mut here = ready.filter(|(addr, _)| addr.port() == target.port());
+    here.next().map(|(_, server)| server)
 }
 
 /// Reads a line as tracing-subscriber's JSON format writes it. What is not in that format is for a
@@ -77,12 +77,12 @@ fn text_fields(line: &str) -> Option<Map<String, Value>> {
     Some(fields)
 }
 
-/// The value at the front, quoted or up to the next space, and what follows it.
+/// The value at the front and what follows it: a quoted string, a list, or all up to the next space.
 fn value_of(text: &str) -> (Value, &str) {
-    if text.starts_with('"') {
-        let mut values = serde_json::Deserializer::from_str(text).into_iter::<String>();
+    if text.starts_with(['"', '[']) {
+        let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
         if let Some(Ok(value)) = values.next() {
-            return (value.into(), &text[values.byte_offset()..]);
+            return (plain(&value).into(), &text[values.byte_offset()..]);
         }
     }
     let (value, rest) = text.split_once(' ').unwrap_or((text, ""));
@@ -143,7 +143,9 @@ mod tests {
         "workers":1,"backlog_effective":4096,"busy_poll":"auto","degraded":"",
         "argv":"[\"--stall\",\"100ms/2s\"]"},"target":"uring_echo"}"#;
 
-    const IN_TEXT: &str = r#"2025-01-01T00:00:00Z  INFO uring_echo::ready: listening addr=127.0.0.1:1234 engine="uring" accept="reuseport" workers=1 backlog=9 backlog_effective=4096 busy_poll="auto" degraded="" argv="[\"--stall\",\"100ms/2s\"]""#;
+    const IN_TEXT: &str = "2025-01-01T00:00:00Z  INFO uring_echo::ready: listening \
+        addr=127.0.0.1:1234 engine=\"uring\" accept=\"reuseport\" workers=1 backlog=9 \
+        backlog_effective=4096 busy_poll=\"auto\" degraded=\"\" argv=[\"--stall\",\"100ms/2s\"]";
 
     fn expected() -> Server {
         Server {

@@ -20,7 +20,7 @@ use std::{env, iter};
 
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
-pub use cpus::{cpu_list, split_cpus};
+pub use cpus::{joined, split_cpus};
 pub use log::server_in_log;
 use log::{Line, parse_line};
 

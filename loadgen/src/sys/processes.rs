@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::{fs, io};
 
 use rustix::process::{Pid, Signal, kill_process};
+use uring_echo::sys::procfs::kib;
 
 /// A process that listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +58,7 @@ impl ServerProcess {
     /// # Errors
     /// What reading it failed with; `InvalidData` if there is no such line.
     pub fn rss_kib(&self) -> io::Result<u64> {
-        kib_of(&format!("/proc/{}/smaps_rollup", self.pid), "Rss")
+        kib(&format!("/proc/{}/smaps_rollup", self.pid), "Rss")
     }
 
     /// Stops it (SIGSTOP, signal(7)).
@@ -102,17 +103,6 @@ impl ServerProcess {
 pub fn open_connections(port: u16) -> io::Result<usize> {
     let open = |socket: &&TableRow| socket.state != LISTEN && socket.state != TIME_WAIT;
     Ok(sockets(port)?.iter().filter(open).count())
-}
-
-/// The value in KiB of the line `name:` in a file such as /proc/meminfo.
-///
-/// # Errors
-/// What reading it failed with; `InvalidData` if there is no such line.
-pub fn kib_of(path: &str, name: &str) -> io::Result<u64> {
-    let text = fs::read_to_string(path)?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let value = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    value.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{path}: no {name}")))
 }
 
 /// A row of /proc/net/tcp.
@@ -192,6 +182,6 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let elsewhere = SocketAddr::from(([192, 0, 2, 1], port));
         assert_eq!(ServerProcess::find(elsewhere, None).unwrap(), None);
-        assert_eq!(kib_of("/proc/meminfo", "None").unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(kib("/proc/meminfo", "None").unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use ipnet::IpNet;
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use uring_echo::sys::descriptors;
 
 use super::HoldError;
 use crate::commands::exit::ExitStatus;
@@ -37,7 +38,7 @@ pub fn holder(args: impl Iterator<Item = OsString>) -> Result<(), HoldError> {
     let share = args.map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
     let share: Share = serde_json::from_str(&share).map_err(|e| HoldError::Holder(e.into()))?;
     let stop = StopFlag::on_signals(ExitStatus::Interrupted as i32)?;
-    raise_descriptors()?;
+    descriptors::raise_limit().map_err(HoldError::Holder)?;
     let (clients, opened) = share.open(&stop);
     tell(&opened)?;
     // The end of stdin is as good as a line: then the parent is gone.
@@ -222,15 +223,9 @@ fn connect(server: &EchoServer, sources: &mut Sources) -> Result<EchoClient, Ech
 }
 
 fn descriptors_each() -> Result<u32, HoldError> {
-    let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let limit = descriptors::limit().hard.unwrap_or(u64::MAX);
     let each = u32::try_from(limit.saturating_sub(RESERVE)).unwrap_or(u32::MAX);
     if each == 0 { Err(HoldError::Descriptors(limit)) } else { Ok(each) }
-}
-
-fn raise_descriptors() -> Result<(), HoldError> {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let raised = Rlimit { current: maximum, maximum };
-    setrlimit(Resource::Nofile, raised).map_err(|errno| HoldError::Holder(errno.into()))
 }
 
 fn tell(what: &impl Serialize) -> Result<(), HoldError> {

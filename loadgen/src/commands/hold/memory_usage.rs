@@ -2,15 +2,17 @@
 
 use std::{fs, io};
 
+use uring_echo::sys::procfs::kib;
+
 use crate::model::hold::MemoryUsage;
-use crate::sys::processes::{ServerProcess, kib_of};
+use crate::sys::processes::ServerProcess;
 
 /// Reads what is in use now.
 pub(super) fn take(server: Option<&ServerProcess>) -> io::Result<MemoryUsage> {
     Ok(MemoryUsage {
         rss_kib: server.map(ServerProcess::rss_kib).transpose()?,
-        slab_kib: kib_of("/proc/meminfo", "Slab")?,
-        unreclaimable_kib: kib_of("/proc/meminfo", "SUnreclaim")?,
+        slab_kib: kib("/proc/meminfo", "Slab")?,
+        unreclaimable_kib: kib("/proc/meminfo", "SUnreclaim")?,
         tcp_kib: tcp_pages(&fs::read_to_string("/proc/net/sockstat")?)
             .ok_or_else(|| io::Error::other("/proc/net/sockstat: no TCP mem"))?
             * (rustix::param::page_size() as u64 >> 10),

@@ -96,7 +96,8 @@ fn deliver(
 ) -> Result<ExitStatus, HoldError> {
     let printed = destination.print_report(&result);
     result.problems.extend(embedded.and_then(EmbeddedServer::stop));
-    printed.and(destination.finish(&mut result))?;
+    let finished = destination.finish(&mut result);
+    printed.and(finished)?;
     let all = result.hold.as_ref().is_some_and(|hold| hold.echoed == hold.wanted && hold.lost == 0);
     let status = ExitStatus::of(&result);
     Ok(if status == ExitStatus::Fine && !all { ExitStatus::Failed } else { status })

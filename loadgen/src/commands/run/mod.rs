@@ -16,6 +16,7 @@ use std::time::SystemTime;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 use uring_echo::stamp::ClockDomain;
+use uring_echo::sys::descriptors;
 
 use self::assemble::Measured;
 use self::observing::Observing;
@@ -25,9 +26,7 @@ use super::envelope::Destination;
 use super::exit::ExitStatus;
 use crate::cli::run::RunArgs;
 use crate::evidence::{ListenerProbe, Sampler, SamplerOptions};
-use crate::generate::{
-    GenerateError, GeneratorPlan, GeneratorThreads, PREPARED_MAX, prewarm_descriptors,
-};
+use crate::generate::{GenerateError, GeneratorPlan, GeneratorThreads, PREPARED_MAX};
 use crate::observe::ListenerQueue;
 use crate::plan::config::RunConfig;
 use crate::plan::preflight::{Budget, DESCRIPTORS_APART, PreflightError, Resources};
@@ -142,10 +141,10 @@ fn report(
     destination: Destination,
 ) -> Result<ExitStatus, RunError> {
     let (mut result, server) = measured.into_result(&args.label);
-    let mut printed = destination.print_report(&result);
+    let printed = destination.print_report(&result);
     result.problems.extend(server.stop());
-    printed = printed.and(destination.finish(&mut result));
-    printed.map_err(refused("writing the report to stdout"))?;
+    let finished = destination.finish(&mut result);
+    printed.and(finished).map_err(refused("writing the report to stdout"))?;
     Ok(ExitStatus::of(&result))
 }
 
@@ -156,8 +155,8 @@ fn preflight(config: &RunConfig) -> Result<Budget, RunError> {
     let resources = Resources::gather(config, prepared).map_err(refused("reading the limits"))?;
     let budget = Budget::check(&resources, config)?;
     let apart = u32::try_from(DESCRIPTORS_APART).unwrap_or(u32::MAX);
-    let descriptors = config.max_in_flight.saturating_add(prepared).saturating_add(apart);
-    prewarm_descriptors(descriptors).map_err(refused("growing the descriptor table"))?;
+    let highest = config.max_in_flight.saturating_add(prepared).saturating_add(apart);
+    descriptors::grow_table(highest).map_err(refused("growing the descriptor table"))?;
     Ok(budget)
 }
 

@@ -86,7 +86,7 @@ impl Observing {
 
     fn of_foreign(asked: Observe, found: Found, progress: &Progress) -> Result<Self, RunError> {
         let stamped = match &found {
-            Found::Stamp(stamp) => Some(stamp.clone()),
+            Found::Stamp(stamp) => Some(*stamp),
             Found::Diag | Found::Nothing { .. } => None,
         };
         let clock_domain = stamped.as_ref().map(|stamp| stamp.clock_domain);

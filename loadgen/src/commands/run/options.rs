@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use uring_echo::values::CpuList;
+
 use crate::cli::run::RunArgs;
 use crate::commands::target::{self, TargetError};
 use crate::model::load::Arrivals;
@@ -66,7 +68,7 @@ pub fn resolve(args: &RunArgs) -> Result<RunConfig, ConfigError> {
         close: args.close,
         sources: args.source.clone(),
         threads: args.threads,
-        cpus: args.cpus.as_ref().map(|list| list.0.clone()),
+        cpus: args.cpus.clone().map(CpuList::sorted),
         timeout: args.timeout,
         seed: args.seed,
         observe: args.observe,

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use rustix::thread::sched_getaffinity;
+use uring_echo::values::{CpuList, cpu_list};
 
 use super::{RunError, refused};
-use crate::cli::values::parse_cpus;
 use crate::model::load::Observe;
 use crate::model::server::Server;
 use crate::plan::config::RunConfig;
 use crate::server::cpu_contention::CpuContention;
-use crate::server::{EmbeddedServer, cpu_list, server_in_log, split_cpus};
+use crate::server::{EmbeddedServer, joined, server_in_log, split_cpus};
 
 /// The server of a run and how the CPUs are divided.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ fn described_in(log: &Path, addr: SocketAddr) -> Result<Server, RunError> {
 fn start(config: &RunConfig, cpus: &[usize]) -> Result<EmbeddedServer, RunError> {
     let args: Vec<OsString> = config.server_args.iter().map(OsString::from).collect();
     let stamp = matches!(config.observe, Observe::Auto | Observe::Stamp);
-    Ok(EmbeddedServer::start(&args, Some(&cpu_list(cpus)), stamp)?)
+    Ok(EmbeddedServer::start(&args, Some(&joined(cpus)), stamp)?)
 }
 
 fn allowed_cpus() -> Result<Vec<usize>, RunError> {
@@ -143,7 +143,7 @@ fn divide(config: &RunConfig, allowed: &[usize]) -> (Vec<usize>, Vec<usize>) {
 fn server_cpus(args: &[String]) -> Option<Vec<usize>> {
     let at = args.iter().position(|arg| arg == "--cpus" || arg.starts_with("--cpus="))?;
     let list = args[at].strip_prefix("--cpus=").or_else(|| Some(args.get(at + 1)?.as_str()))?;
-    parse_cpus(list).ok().map(|list| list.0)
+    cpu_list(list).ok().map(CpuList::sorted)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, getrlimit};
+use uring_echo::sys::descriptors;
 
 use super::suite::{of, on_threads};
 use super::{CaseError, Outcome, Target};
@@ -128,8 +128,7 @@ fn echo_all(target: &Target, count: usize, message: &[u8]) -> Result<(), EchoErr
 
 /// How many connections this process can hold besides what it has open.
 fn descriptors_left() -> Result<usize, CaseError> {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let limit = descriptors::limit().enforced() as usize;
     match limit.saturating_sub(RESERVE) {
         0 => Err(CaseError::Skipped(format!("RLIMIT_NOFILE is only {limit}"))),
         left => Ok(left),

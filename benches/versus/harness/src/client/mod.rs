@@ -78,7 +78,8 @@ impl ClientResult {
     }
 }
 
-/// Runs the load and prints [`ClientResult`] as JSON on stdout; `ready` goes to stderr once connected.
+/// Runs the load and prints [`ClientResult`] as JSON on stdout; `ready` goes to stderr once
+/// connected.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut client = Client::new(options)?;
     eprintln!("ready");
