@@ -83,14 +83,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_found_by_their_whole_name() {
-        let status = "Name:\tx\nSeccomp_filters:\t3\nSeccomp:\t2\nCpus_allowed_list:\t0-1\n";
-        assert_eq!(field(status, "Seccomp"), Some("2".into()));
-        assert_eq!(field(status, "Cpus_allowed_list"), Some("0-1".into()));
-        assert_eq!(field(status, "Cpus"), None);
-    }
-
-    #[test]
     fn modes_and_engines_have_names() {
         assert_eq!(seccomp(2), Some("filter".into()));
         assert_eq!(seccomp(9), None);
