@@ -1,4 +1,4 @@
-//! Making listeners: socket, bind, listen, in this order, each a step that can name itself.
+//! Making listeners: socket, bind and listen, in this order; an error names the step that failed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,30 +26,30 @@ pub struct ListenError {
 
 /// The listeners of one address.
 #[derive(Debug)]
-pub struct Listening {
+pub struct AddressListeners {
     /// The bound address, with the port the kernel chose where 0 was asked for.
     pub addr: SocketAddr,
     /// One socket for each queue: each worker's own, or a single one that all share.
     pub sockets: Vec<OwnedFd>,
 }
 
-/// Carries out the steps: as completions where the kernel offers them, as plain calls otherwise.
+/// Makes listeners: by completions where the kernel offers them, by plain calls otherwise.
 #[derive(Debug)]
-pub struct Steps {
+pub struct ListenerBuilder {
     ring: Option<Ring>,
-    /// What had to be a plain call, for the log.
+    /// What is done by plain calls, for the log.
     pub degraded: Option<String>,
 }
 
-impl Steps {
-    /// Steps through a ring of their own, with IORING_OP_SOCKET (Linux 5.19), BIND and LISTEN
-    /// (Linux 6.11) where there are.
+impl ListenerBuilder {
+    /// Uses a ring of its own for IORING_OP_SOCKET (Linux 5.19), BIND and LISTEN (Linux 6.11), where
+    /// the kernel has them.
     ///
     /// # Errors
-    /// If io_uring is not to be had at all.
+    /// If io_uring is not available at all.
     pub fn by_completion() -> Result<Self, RingError> {
         let ring = Ring::new(&Setup::CALLS)?;
-        if ring.offers().socket && ring.offers().bind_listen {
+        if ring.features().socket && ring.features().bind_listen {
             return Ok(Self { ring: Some(ring), degraded: None });
         }
         let degraded = "socket, bind and listen as plain calls (completions need Linux 6.11)";
@@ -62,7 +62,7 @@ impl Steps {
         Self { ring: None, degraded: None }
     }
 
-    /// Opens `queues` listeners on `addr`, in SO_REUSEPORT company if there are several.
+    /// Opens `queues` listeners on `addr`, with SO_REUSEPORT if there are several.
     ///
     /// # Errors
     /// The first step that fails, with its name and the address.
@@ -71,29 +71,36 @@ impl Steps {
         addr: SocketAddr,
         backlog: i32,
         queues: usize,
-    ) -> Result<Listening, ListenError> {
-        let company = queues > 1;
-        let first = self.listener(addr, backlog, Company { before: false, after: company })?;
+    ) -> Result<AddressListeners, ListenError> {
+        let first = self.listener(
+            addr,
+            backlog,
+            ReusePort { while_binding: false, afterwards: queues > 1 },
+        )?;
         let bound = SockRef::from(&first).local_addr().map_err(at("getsockname", addr))?;
         let addr = bound.as_socket().unwrap_or(addr);
         let mut sockets = vec![first];
         for _ in 1..queues {
-            sockets.push(self.listener(addr, backlog, Company { before: true, after: true })?);
+            sockets.push(self.listener(
+                addr,
+                backlog,
+                ReusePort { while_binding: true, afterwards: true },
+            )?);
         }
-        Ok(Listening { addr, sockets })
+        Ok(AddressListeners { addr, sockets })
     }
 
     fn listener(
         &mut self,
         addr: SocketAddr,
         backlog: i32,
-        company: Company,
+        reuse_port: ReusePort,
     ) -> Result<OwnedFd, ListenError> {
         let socket = self.socket(addr).map_err(at("socket", addr))?;
-        options(&socket, addr, company.before).map_err(at("setsockopt", addr))?;
+        options(&socket, addr, reuse_port.while_binding).map_err(at("setsockopt", addr))?;
         self.bind(&socket, addr).map_err(at("bind", addr))?;
-        let company = SockRef::from(&socket).set_reuse_port(company.after);
-        company.map_err(at("setsockopt", addr))?;
+        let shared = SockRef::from(&socket).set_reuse_port(reuse_port.afterwards);
+        shared.map_err(at("setsockopt", addr))?;
         self.listen(&socket, backlog).map_err(at("listen", addr))?;
         Ok(socket)
     }
@@ -122,17 +129,17 @@ impl Steps {
 }
 
 /// Whether a socket lets others of this user bind the same address. The first one does so only
-/// after its own bind: a server that is there already is an error, not company.
+/// after its own bind, so that a port in use by another server is an error.
 #[derive(Clone, Copy)]
-struct Company {
-    before: bool,
-    after: bool,
+struct ReusePort {
+    while_binding: bool,
+    afterwards: bool,
 }
 
 /// Bytes that may wait unsent in a socket (TCP_NOTSENT_LOWAT, tcp(7)). Without it a socket whose
 /// buffer has grown to megabytes takes more only once a third of it is free: a peer that reads
-/// 20 kB/s would look for a minute like one that does not read, and hold that much kernel memory.
-const UNSENT: u32 = 128 << 10;
+/// 20 kB/s seemed not to read for a minute, and held that much kernel memory.
+const UNSENT_MAX: u32 = 128 << 10;
 
 /// TCP_NODELAY and the like are inherited by every accepted socket, which saves a call for each
 /// (Linux).
@@ -140,7 +147,7 @@ fn options(socket: &OwnedFd, addr: SocketAddr, reuse_port: bool) -> io::Result<(
     let socket = SockRef::from(socket);
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -188,10 +195,10 @@ mod tests {
 
     use super::*;
 
-    fn each_way() -> Vec<Steps> {
-        let mut ways = vec![Steps::plain()];
-        match Steps::by_completion() {
-            Ok(steps) => ways.push(steps),
+    fn each_way() -> Vec<ListenerBuilder> {
+        let mut ways = vec![ListenerBuilder::plain()];
+        match ListenerBuilder::by_completion() {
+            Ok(builder) => ways.push(builder),
             Err(error) => assert!(std::env::var_os("REQUIRE_URING").is_none(), "{error}"),
         }
         ways
@@ -199,9 +206,10 @@ mod tests {
 
     #[test]
     fn queues_of_one_address_share_its_port() {
-        for mut steps in each_way() {
+        for mut builder in each_way() {
             for addr in ["127.0.0.1:0", "[::1]:0"] {
-                let listening = steps.open(addr.parse().expect("an address"), 5, 3).expect("open");
+                let listening =
+                    builder.open(addr.parse().expect("an address"), 5, 3).expect("open");
                 assert_eq!(listening.sockets.len(), 3);
                 assert_ne!(listening.addr.port(), 0);
                 TcpStream::connect(listening.addr).expect("listening");
@@ -211,15 +219,15 @@ mod tests {
 
     #[test]
     fn a_failing_step_names_itself_and_the_address() {
-        for mut steps in each_way() {
-            let taken = steps.open("127.0.0.1:0".parse().expect("valid"), 5, 2).expect("open");
+        for mut builder in each_way() {
+            let taken = builder.open("127.0.0.1:0".parse().expect("valid"), 5, 2).expect("open");
             for queues in [1, 2] {
-                let error = steps.open(taken.addr, 5, queues).expect_err("in use");
+                let error = builder.open(taken.addr, 5, queues).expect_err("in use");
                 let text = error.to_string();
                 assert!(text.starts_with(&format!("bind {}: ", taken.addr)), "{text}");
                 assert!(text.contains("ss -ltnp"), "{text}");
             }
-            let error = steps.open("192.0.2.1:7".parse().expect("valid"), 5, 1);
+            let error = builder.open("192.0.2.1:7".parse().expect("valid"), 5, 1);
             let text = error.expect_err("not ours").to_string();
             assert!(text.contains("no interface here has the address 192.0.2.1"), "{text}");
         }

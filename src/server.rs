@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use crate::config::{BusyPoll, Config};
 use crate::engine::limits::{LimitError, WorkerLimits, grow_descriptor_table};
 use crate::engine::{self, EngineError, Stats, Unsupported, WorkerContext};
-use crate::listen::{ListenError, Listening, Steps, effective_backlog};
+use crate::listen::{AddressListeners, ListenError, ListenerBuilder, effective_backlog};
 use crate::metrics::Published;
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::shutdown::{Control, Phase};
@@ -108,18 +108,18 @@ impl Server {
         grow_descriptor_table(config);
         let limits = |index| WorkerLimits::resolve(config, nofile, index);
         info!(limits = %limits(0)?, "sizes of one worker");
-        let mut steps = match config.engine {
+        let mut builder = match config.engine {
             Engine::Uring | Engine::TokioUring => {
-                Steps::by_completion().map_err(EngineError::from)?
+                ListenerBuilder::by_completion().map_err(EngineError::from)?
             }
-            Engine::Epoll => Steps::plain(),
+            Engine::Epoll => ListenerBuilder::plain(),
         };
-        let listening = open_listeners(config, &mut steps)?;
+        let listening = open_listeners(config, &mut builder)?;
         let os = |step| move |source| ServerError::Os { step, source };
         let workers = config.workers.get();
         let control = Arc::new(Control::new(workers).map_err(os("eventfd"))?);
         let mut server = Self {
-            info: info(config, &listening, steps.degraded.into_iter().chain(without)),
+            info: info(config, &listening, builder.degraded.into_iter().chain(without)),
             control,
             published: Vec::new(),
             workers: Vec::new(),
@@ -257,16 +257,19 @@ fn raise_descriptor_limit() -> u32 {
     raised.enforced()
 }
 
-fn open_listeners(config: &Config, steps: &mut Steps) -> Result<Vec<Listening>, ListenError> {
+fn open_listeners(
+    config: &Config,
+    builder: &mut ListenerBuilder,
+) -> Result<Vec<AddressListeners>, ListenError> {
     let queues = match config.accept {
         AcceptMode::Reuseport => config.workers.get(),
         AcceptMode::Shared => 1,
     };
-    config.listen.iter().map(|addr| steps.open(*addr, config.backlog, queues)).collect()
+    config.listen.iter().map(|addr| builder.open(*addr, config.backlog, queues)).collect()
 }
 
 /// Each worker's listeners: its own queue of every address, or the one queue all share.
-fn share_out(listening: Vec<Listening>, workers: usize) -> Vec<Vec<Arc<OwnedFd>>> {
+fn share_out(listening: Vec<AddressListeners>, workers: usize) -> Vec<Vec<Arc<OwnedFd>>> {
     let mut shares = vec![Vec::new(); workers];
     for address in listening {
         let queues: Vec<_> = address.sockets.into_iter().map(Arc::new).collect();
@@ -279,7 +282,7 @@ fn share_out(listening: Vec<Listening>, workers: usize) -> Vec<Vec<Arc<OwnedFd>>
 
 fn info(
     config: &Config,
-    listening: &[Listening],
+    listening: &[AddressListeners],
     degraded: impl Iterator<Item = String>,
 ) -> ServerInfo {
     ServerInfo {

@@ -34,7 +34,7 @@ pub use self::arguments::MAX_PIECES;
 pub use self::error::{Diagnosis, Environment, RingError};
 pub use self::operations::{Handle, Piece};
 pub(crate) use self::setup::retry_no_memory;
-pub use self::setup::{Offers, Setup};
+pub use self::setup::{Features, Setup};
 pub use self::token::{Op, Token};
 
 use self::accepted::AcceptedAddresses;
@@ -64,7 +64,7 @@ pub struct Ring {
     arguments: Arguments,
     accepted: AcceptedAddresses,
     completion_slots: u32,
-    offers: Offers,
+    features: Features,
     degraded: Vec<String>,
     /// Entries ever pushed; modulo the queue's size it names the slot of the next one.
     pushed: u32,
@@ -94,7 +94,7 @@ impl Ring {
     /// [`RingError`] with the likely cause if the kernel refuses or lacks what is needed.
     pub fn new(setup: &Setup) -> Result<Self, RingError> {
         let (uring, mut degraded) = setup::build(setup)?;
-        let offers = setup::probe(&uring)?;
+        let features = setup::probe(&uring)?;
         let mut pool = Pool::new(setup.buffers, setup.buffer_size);
         let locked = setup.locked_bytes() + pool.locked_bytes();
         let named = |step| move |error| RingError::setup(step, error, locked);
@@ -121,7 +121,7 @@ impl Ring {
             arguments: Arguments::new(slots),
             accepted: AcceptedAddresses::new(setup.listeners),
             completion_slots,
-            offers,
+            features,
             degraded,
             pushed: 0,
             in_flight: 0,
@@ -130,7 +130,7 @@ impl Ring {
             not_send: PhantomData,
         };
         if setup.buffers > 0 {
-            ring.offers.limited_receive = ring.try_limited_receive()?;
+            ring.features.limited_receive = ring.try_limited_receive()?;
         }
         Ok(ring)
     }
@@ -165,8 +165,8 @@ impl Ring {
 
     /// Which optional operations there are.
     #[must_use]
-    pub const fn offers(&self) -> Offers {
-        self.offers
+    pub const fn features(&self) -> Features {
+        self.features
     }
 
     /// Completion slots the kernel granted: the most completions one batch of work can bring.

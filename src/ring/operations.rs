@@ -90,7 +90,7 @@ impl Ring {
     /// The limit is what keeps a peer that floods and does not read from draining the pool before
     /// anybody can object: an unlimited multishot takes 32 buffers and more in one go.
     pub fn receive_some(&mut self, socket: Handle, max_buffers: u8, token: Token) {
-        if !self.offers.limited_receive {
+        if !self.features.limited_receive {
             return self.receive_one(socket, token);
         }
         let mut entry = on!(socket, |target| opcode::RecvMulti::new(target, GROUP).build());

@@ -119,9 +119,9 @@ fn is(error: &io::Error, errno: Errno) -> bool {
     Errno::from_io_error(error) == Some(errno)
 }
 
-/// Which of the operations beyond the required ones the kernel offers.
+/// The optional operations that the kernel has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offers {
+pub struct Features {
     /// `IORING_OP_SOCKET` (Linux 5.19).
     pub socket: bool,
     /// `IORING_OP_BIND` and `IORING_OP_LISTEN` (Linux 6.11).
@@ -130,8 +130,8 @@ pub struct Offers {
     pub limited_receive: bool,
 }
 
-/// Asks what the kernel offers; refuses one that lacks what the engine needs.
-pub(super) fn probe(ring: &IoUring) -> Result<Offers, RingError> {
+/// Asks which operations the kernel has; refuses one that lacks what the engine needs.
+pub(super) fn probe(ring: &IoUring) -> Result<Features, RingError> {
     let mut probe = Probe::new();
     ring.submitter()
         .register_probe(&mut probe)
@@ -146,7 +146,7 @@ pub(super) fn probe(ring: &IoUring) -> Result<Offers, RingError> {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         return Err(RingError::TooOld { release, what, since });
     }
-    Ok(Offers {
+    Ok(Features {
         socket: probe.is_supported(opcode::Socket::CODE),
         bind_listen: probe.is_supported(opcode::Bind::CODE)
             && probe.is_supported(opcode::Listen::CODE),

@@ -153,7 +153,7 @@ fn many_receives_find_a_buffer_each_although_few_are_provided() {
 #[test]
 fn listeners_are_made_by_completions() {
     let Ok(mut ring) = Ring::new(&Setup::CALLS) else { return };
-    if !(ring.offers().socket && ring.offers().bind_listen) {
+    if !(ring.features().socket && ring.features().bind_listen) {
         eprintln!("SKIPPED, this kernel has no BIND and LISTEN operations");
         return;
     }
