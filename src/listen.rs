@@ -42,8 +42,8 @@ pub struct ListenerBuilder {
 }
 
 impl ListenerBuilder {
-    /// Uses a ring of its own for IORING_OP_SOCKET (Linux 5.19), BIND and LISTEN (Linux 6.11), where
-    /// the kernel has them.
+    /// Uses a ring of its own for IORING_OP_SOCKET (Linux 5.19), BIND and LISTEN (Linux 6.11),
+    /// where the kernel has them.
     ///
     /// # Errors
     /// If io_uring is not available at all.

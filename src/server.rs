@@ -25,7 +25,7 @@ pub(crate) const READY_LOG: &str = "uring_echo::ready";
 /// Why a server did not start or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The configuration does not adapt together or does not adapt this system.
+    /// The numbers of the configuration contradict each other or exceed what the system allows.
     #[error(transparent)]
     Limits(#[from] LimitError),
     /// io_uring is not available.
@@ -37,7 +37,7 @@ pub enum ServerError {
     /// An address could not be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The system refused something small: an eventfd, a thread.
+    /// The system refused an eventfd or a thread.
     #[error("{step}: {source}")]
     Os {
         /// What was tried.
@@ -45,7 +45,7 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
-    /// The engine cannot do what is asked of it.
+    /// The engine does not support a setting.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
     /// A worker could not start or had to give up.
@@ -73,7 +73,7 @@ pub struct Server {
     workers: Vec<JoinHandle<Result<Stats, EngineError>>>,
 }
 
-/// What the server turned out to be, for logs and results.
+/// The properties of a running server, for logs and results.
 #[derive(Clone, Debug)]
 pub struct ServerInfo {
     /// Bound addresses.
@@ -153,7 +153,8 @@ impl Server {
         WorkerContext { index, listeners, config: config.clone(), limits, control, published }
     }
 
-    /// Every worker reports what it lacks, or ends without a word and leaves its error behind.
+    /// Waits until every worker has reported the features it lacks. One that ends before has
+    /// failed.
     fn await_readiness(
         mut self,
         readiness: &mpsc::Receiver<Vec<String>>,
@@ -174,7 +175,7 @@ impl Server {
         Ok(self)
     }
 
-    /// What the server turned out to be.
+    /// The properties of this server.
     #[must_use]
     pub const fn info(&self) -> &ServerInfo {
         &self.info

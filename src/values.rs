@@ -72,7 +72,8 @@ pub const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// A duration: numbers with units, such as `500ms`, `10s`, `2m` or `1h30m`.
 ///
-/// A capital `M` is refused: it stands for months, but who types `1M` mostly means a minute.
+/// A capital `M` is refused as ambiguous: it stands for months, but `1M` is mostly typed for a
+/// minute.
 pub fn duration(zero: Zero) -> impl Fn(&str) -> Result<Duration, ValueError> + Clone {
     move |text| {
         let error = |expected: &str| ValueError::new(text, expected);

@@ -257,7 +257,7 @@ impl World {
         if let Some(buf) = self.kernel.pool.pop() {
             let free = self.kernel.pool.len();
             self.handle(Event::Received { conn, buf, len: 1 });
-            assert!(self.kernel.pool.len() > free, "a stale buffer comes home");
+            assert!(self.kernel.pool.len() > free, "a stale buffer is released");
         }
     }
 
@@ -308,7 +308,7 @@ impl Kernel {
             }
             Action::Copy { span, to, at } => self.copy(span, to, at),
             Action::Release { buf } => {
-                assert!(!self.pool.contains(&buf), "{buf:?} came home twice");
+                assert!(!self.pool.contains(&buf), "{buf:?} was released twice");
                 self.memory[usize::from(buf.0)].fill(0xDD);
                 self.pool.push(buf);
             }

@@ -20,7 +20,7 @@ use crate::ring::{Completion, Handle, MAX_PIECES, Op, Piece, Ring, Token};
 use crate::shutdown::{Control, Phase};
 use crate::stamp::FRAME_LEN;
 
-const _: () = assert!(MAX_SPANS <= MAX_PIECES, "a coalesced send must adapt one message");
+const _: () = assert!(MAX_SPANS <= MAX_PIECES, "a coalesced send must fit one message");
 
 /// A ring and its listeners.
 pub(super) struct Uring {

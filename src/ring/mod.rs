@@ -135,9 +135,9 @@ impl Ring {
         Ok(ring)
     }
 
-    /// No probe tells whether a multishot receive may have a total limit. A receive on no socket
-    /// does: a kernel that knows the limit complains about the socket, an older one about the
-    /// limit.
+    /// Whether a multishot receive may have a total limit. No probe shows it, but a receive on an
+    /// invalid descriptor does: a kernel that knows the limit refuses the descriptor, an older one
+    /// the limit.
     fn try_limited_receive(&mut self) -> Result<bool, RingError> {
         let nowhere = io_uring::types::Fd(-1);
         let mut entry = io_uring::opcode::RecvMulti::new(nowhere, pool::GROUP).build();
@@ -157,7 +157,7 @@ impl Ring {
         Ok(known)
     }
 
-    /// What this kernel could not give: one line each, empty on a current kernel.
+    /// Features that this kernel lacks: one line each, empty on a current kernel.
     #[must_use]
     pub fn degraded(&self) -> &[String] {
         &self.degraded
@@ -274,8 +274,8 @@ impl Ring {
         }
     }
 
-    /// Queues `entry`. The token's operation has to be the verb's: what is counted as in flight
-    /// hangs on it, and with that when memory may be freed.
+    /// Queues `entry`. The token's operation has to be `op`: the count of operations in flight, and
+    /// with it when memory may be freed, depends on it.
     fn push(&mut self, entry: Entry, op: Op, token: Token) {
         assert_eq!(token.op(), op, "a token of another operation");
         self.make_room();
@@ -304,8 +304,8 @@ impl Ring {
                 return true;
             }
             let second = Some(Timespec::new().sec(1));
-            // What this call returns differs between kernels when nothing matches; our own count
-            // decides.
+            // The result of this call when nothing matches differs between kernels: only the count
+            // of operations in flight decides.
             let cancelled =
                 self.queues.submitter().register_sync_cancel(second, CancelBuilder::any());
             let entered = self.enter(Wait::AtMost(Duration::from_millis(10)));

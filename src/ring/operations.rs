@@ -87,8 +87,8 @@ impl Ring {
     /// them hold, ends or is cancelled (multishot with a total limit, Linux 6.17; a single receive
     /// before).
     ///
-    /// The limit is what keeps a peer that floods and does not read from draining the pool before
-    /// anybody can object: an unlimited multishot takes 32 buffers and more in one go.
+    /// The limit keeps a peer that floods and does not read from emptying the pool before its
+    /// credit is tested: an unlimited multishot takes 32 buffers and more in one go.
     pub fn receive_some(&mut self, socket: Handle, max_buffers: u8, token: Token) {
         if !self.features.limited_receive {
             return self.receive_one(socket, token);

@@ -1,4 +1,5 @@
-//! Making a ring: flags by probing, memory by asking again, restrictions before it is enabled.
+//! Making a ring: flags by probing, with retries when memory is short, restricted before it is
+//! enabled.
 
 use std::io;
 use std::thread::sleep;

@@ -65,7 +65,7 @@ impl Connection {
         counters.update(counter);
         // Fails if the peer has ended the connection: then its operations end by themselves.
         if let Err(error) = self.stream.shutdown(Shutdown::Both) {
-            debug!(%error, "shutting down a connection that is abort short");
+            debug!(%error, "shutting down a connection that is cut short");
         }
     }
 
