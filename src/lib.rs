@@ -1,9 +1,10 @@
 //! uring-echo: a TCP echo server (RFC 862) on Linux io_uring.
 //!
 //! `main → cli → server → engine → {ring, echo}`: [`echo`] decides and does no I/O, [`ring`] is the
-//! only module that talks to io_uring (and the only unsafe code), an [engine](engine) carries
-//! completions to the one and actions to the other. [`config`], [`metrics`], [`stamp`] and
-//! [`clock`] are leaves. Start at [`Server::start`].
+//! only module that talks to io_uring and the only one with unsafe code, an [`engine`] carries
+//! events to the one and actions to the other. [`config`], [`metrics`], [`stamp`], [`clock`],
+//! [`slots`], [`sys`] and [`values`] are leaves; the last three are shared with the load generator.
+//! Start at [`Server::start`].
 
 pub mod cli;
 pub mod clock;
