@@ -243,13 +243,33 @@ fn circle(mut uses: BTreeMap<ModulePath, BTreeSet<ModulePath>>) -> Vec<String> {
     }
 }
 
-/// What the wall of the server says about `text` as the text of `file`.
-fn planted(file: &str, text: &str) -> Vec<String> {
+/// What the wall around `walled` says about `text` as the text of `file`.
+fn planted_in(walled: &Walled, file: &str, text: &str, root: &str) -> Vec<String> {
     let source = Source { path: file.to_owned(), text: text.to_owned() };
-    let root =
-        Source { path: "src/lib.rs".into(), text: "pub use server::Server; mod server;".into() };
-    let modules = [source, root].map(|source| Module::read(&source, "src", "uring_echo"));
-    CRATES[0].violations(&modules)
+    let root = Source { path: format!("{}/lib.rs", walled.folder), text: root.to_owned() };
+    let modules = [source, root].map(|source| Module::read(&source, walled.folder, walled.name));
+    walled.violations(&modules)
+}
+
+fn planted(file: &str, text: &str) -> Vec<String> {
+    planted_in(&CRATES[0], file, text, "pub use server::Server; mod server;")
+}
+
+#[test]
+fn a_layer_of_loadgen_that_uses_one_above_it_is_found() {
+    for (file, text) in [
+        ("render/terminal/run.rs", "use crate::generate::recorder::Recording;"),
+        ("analyse/verdict.rs", "use crate::{model::result::RunResult, generate};"),
+        ("model/result.rs", "fn f() { crate::sys::time::nanos(d) }"),
+        ("generate/event_loop.rs", "use crate::cli::run::RunArgs;"),
+        ("plan/preflight.rs", "use super::super::evidence as kernel;"),
+        ("elsewhere.rs", ""),
+    ] {
+        let file = format!("loadgen/src/{file}");
+        assert_eq!(planted_in(&CRATES[1], &file, text, "").len(), 1, "{file}: {text}");
+    }
+    let below = "use crate::{model::result::RunResult, sys::time};";
+    assert!(planted_in(&CRATES[1], "loadgen/src/render/hlog.rs", below, "").is_empty());
 }
 
 #[test]

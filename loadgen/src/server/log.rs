@@ -77,7 +77,7 @@ fn text_fields(line: &str) -> Option<Map<String, Value>> {
     Some(fields)
 }
 
-/// The value at the front and what follows it: a quoted string, a list, or all up to the next space.
+/// The value at the front (a quoted string, a list, or all up to the next space) and what follows.
 fn value_of(text: &str) -> (Value, &str) {
     if text.starts_with(['"', '[']) {
         let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
