@@ -253,7 +253,7 @@ mod tests {
             let mut expected = Vec::new();
             for (begun_ns, (delay_ns, back_ns)) in (5_000_000_000_000..).step_by(7).zip(waits) {
                 let accepted_ns = begun_ns + delay_ns;
-                let there_ns = accepted_ns.wrapping_sub_signed(offset_ns);
+                let there_ns = accepted_ns.wrapping_sub(offset_ns.cast_unsigned());
                 estimate.narrow(begun_ns, there_ns, accepted_ns + back_ns).unwrap();
                 relative.record(&estimate, begun_ns, there_ns);
                 expected.push(delay_ns);
