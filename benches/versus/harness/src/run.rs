@@ -30,7 +30,7 @@ pub(crate) struct Options {
     /// Only this candidate (repeatable); floors and peers too are named
     #[arg(long = "peer", value_name = "NAME")]
     peers: Vec<String>,
-    /// Rounds through all candidates [default: 5, quick: 1]
+    /// Rounds through all candidates [default: 6, quick: 1]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
     /// Where versus.json, versus.md and the pictures go

@@ -35,7 +35,7 @@ impl Effort {
     }
 
     pub(crate) fn rounds(self) -> usize {
-        self.either(1, 5)
+        self.either(1, 6)
     }
 
     fn either<T>(self, quick: T, full: T) -> T {
