@@ -4,8 +4,8 @@ use std::process::Command;
 use std::time::Duration;
 use std::{env, fmt};
 
-use anyhow::{Context, Result, anyhow};
-use serde_json::Value;
+use anyhow::{Context, Result, ensure};
+use loadgen::model::result::RunResult;
 
 use crate::builds::Programs;
 use crate::candidate::Program;
@@ -56,7 +56,7 @@ impl Bench {
         let meter = CpuMeter::begin(server.id(), self.client_cpu);
         let ended = Child::spawn(command, None)?.finish(TIMEOUT);
         let (readings, ended) = (meter.finish()?, ended?);
-        let result = LoadgenResult { result: parsed(&ended, &[0, INVALID])?, cores: None };
+        let result = LoadgenResult { result: result(&ended, &[0, INVALID])?, cores: None };
         let cores = result.window().and_then(|window| readings.cores(window));
         Ok(LoadgenResult { cores, ..result })
     }
@@ -71,13 +71,13 @@ impl Bench {
         server: &Server,
         args: &str,
         timeout: Duration,
-    ) -> Result<Value> {
+    ) -> Result<RunResult> {
         let mut command = Command::new(self.programs.path(Program::Built("loadgen"))?);
         command.arg(name).arg(server.addr.to_string()).args(args.split_whitespace());
         command.args(["--json", "-"]);
         // It has no flag for its CPU, so it is started where it belongs.
         let ended = Child::spawn(command, Some(self.client_cpu)).and_then(|it| it.finish(timeout));
-        ended.and_then(|ended| parsed(&ended, &[0, 1])).context(GeneratorFailed)
+        ended.and_then(|ended| result(&ended, &[0, 1])).context(GeneratorFailed)
     }
 
     /// Starts the harness's own client; it is connected when this returns.
@@ -106,14 +106,17 @@ impl Client {
     /// # Errors
     /// What it says of the server: a wrong byte, or a connection that was lost.
     pub(crate) fn finish(self) -> Result<ClientResult> {
-        Ok(serde_json::from_value(parsed(&self.0.finish(TIMEOUT)?, &[0])?)?)
+        Ok(serde_json::from_str(output(&self.0.finish(TIMEOUT)?, &[0])?)?)
     }
 }
 
-fn parsed(ended: &Ended, fine: &[i32]) -> Result<Value> {
-    let code = ended.status.code().filter(|code| fine.contains(code));
-    let code =
-        code.ok_or_else(|| anyhow!("the client failed ({}): {}", ended.status, ended.stderr))?;
-    serde_json::from_str(&ended.stdout)
-        .with_context(|| format!("the client (exit {code}) printed no JSON: {}", ended.stderr))
+fn result(ended: &Ended, fine: &[i32]) -> Result<RunResult> {
+    Ok(RunResult::parse(output(ended, fine)?.as_bytes())?)
+}
+
+/// What a client printed on stdout.
+fn output<'a>(ended: &'a Ended, fine: &[i32]) -> Result<&'a str> {
+    let as_wanted = ended.status.code().is_some_and(|code| fine.contains(&code));
+    ensure!(as_wanted, "the client failed ({}): {}", ended.status, ended.stderr);
+    Ok(&ended.stdout)
 }

@@ -12,7 +12,6 @@ use rustix::thread::CpuSet;
 use crate::process;
 
 const POLL_EVERY: Duration = Duration::from_millis(20);
-const DAY_NS: u64 = 86_400_000_000_000;
 
 /// Readings at a process until it is finished.
 pub(crate) struct CpuMeter {
@@ -31,7 +30,7 @@ struct Reading {
 #[derive(Debug)]
 pub(crate) struct Readings(Vec<Reading>);
 
-/// A stretch of time in nanoseconds; the begin is a time of the day in UTC.
+/// A stretch of time in nanoseconds; the begin counts from 1970.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Window {
     pub(crate) begin: u64,
@@ -48,12 +47,12 @@ impl CpuMeter {
             only.set(cpu);
             // Where it may not run there, its few microseconds are spent elsewhere.
             let _elsewhere = rustix::thread::sched_setaffinity(None, &only);
-            let mut looks = Vec::new();
+            let mut readings = Vec::new();
             while !done.load(Ordering::Relaxed) {
-                looks.extend(look(pid));
+                readings.extend(read(pid));
                 thread::sleep(POLL_EVERY);
             }
-            looks
+            readings
         });
         Self { enough, looking }
     }
@@ -67,7 +66,7 @@ impl CpuMeter {
 }
 
 /// Nothing once the process is gone.
-fn look(pid: u32) -> Option<Reading> {
+fn read(pid: u32) -> Option<Reading> {
     let used = process::own_cpu_ns(pid).ok()?;
     let at = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     Some(Reading { at: at.as_nanos() as u64, used })
@@ -77,13 +76,12 @@ impl Readings {
     /// CPUs used on average over the middle half of `window`: whatever comes before and after a
     /// load is left out on both sides.
     pub(crate) fn cores(&self, window: Window) -> Option<f64> {
-        let first = self.0.first()?.at;
-        let begin = first + (window.begin + DAY_NS - first % DAY_NS) % DAY_NS + window.length / 4;
+        let begin = window.begin + window.length / 4;
         let end = begin + window.length / 2;
         Some((self.used_at(end)? - self.used_at(begin)?) / (end - begin) as f64)
     }
 
-    /// In proportion between the two nearest looks.
+    /// In proportion between the two nearest readings.
     fn used_at(&self, at: u64) -> Option<f64> {
         let pair = self.0.windows(2).find(|pair| (pair[0].at..=pair[1].at).contains(&at))?;
         let share = (at - pair[0].at) as f64 / (pair[1].at - pair[0].at).max(1) as f64;
@@ -91,33 +89,18 @@ impl Readings {
     }
 }
 
-/// The time of the day in RFC 3339 UTC, as nanoseconds.
-pub(crate) fn time_of_day(text: &str) -> Option<u64> {
-    let mut parts = text.split_once('T')?.1.strip_suffix('Z')?.splitn(3, ':');
-    let hours: u64 = parts.next()?.parse().ok()?;
-    let minutes: u64 = parts.next()?.parse().ok()?;
-    let seconds: f64 = parts.next()?.parse().ok()?;
-    Some((hours * 60 + minutes) * 60_000_000_000 + (seconds * 1e9) as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn times_of_the_day_are_read() {
-        assert_eq!(time_of_day("2026-11-23T00:01:02.500Z"), Some(62_500_000_000));
-        assert_eq!(time_of_day("yesterday"), None);
-    }
-
-    #[test]
-    fn only_the_middle_half_counts_even_past_midnight() {
+    fn only_the_middle_half_counts() {
         // Idle, then half a core from 100 to 300.
-        let looks = [(0, 0), (100, 0), (300, 100), (400, 100)];
-        let looks =
-            Readings(looks.map(|(at, used)| Reading { at: DAY_NS - 50 + at, used }).to_vec());
-        let window = Window { begin: 40, length: 220 };
-        assert_eq!(looks.cores(window), Some(0.5));
-        assert_eq!(looks.cores(Window { begin: 900, length: 10 }), None);
+        let readings = [(0, 0), (100, 0), (300, 100), (400, 100)];
+        let readings =
+            Readings(readings.map(|(at, used)| Reading { at: 7000 + at, used }).to_vec());
+        let window = Window { begin: 7090, length: 220 };
+        assert_eq!(readings.cores(window), Some(0.5));
+        assert_eq!(readings.cores(Window { begin: 7900, length: 10 }), None);
     }
 }

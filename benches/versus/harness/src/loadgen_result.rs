@@ -1,36 +1,52 @@
-//! What loadgen printed: numbers by pointer, and whose fault it is if something went wrong.
+//! What came of a run of loadgen: numbers, and whose fault it is if something went wrong.
 
-use serde_json::Value;
+use loadgen::model::histogram::Summary;
+use loadgen::model::outcome::{Outcome, Phase};
+use loadgen::model::result::RunResult;
 
-use crate::cpu_meter::{Window, time_of_day};
+use crate::cpu_meter::Window;
 use crate::sample::{Measured, together};
 
 /// Ways in which an attempt ends that say nothing about the server.
-const GENERATORS: [&str; 5] =
-    ["local_port_exhausted", "fd_limit", "unreachable", "clock_error", "shed"];
+const GENERATORS: [Outcome; 5] = [
+    Outcome::LocalPortExhausted,
+    Outcome::FdLimit,
+    Outcome::Unreachable,
+    Outcome::ClockError,
+    Outcome::Shed,
+];
+
+/// One of a histogram's numbers.
+pub(crate) type Pick = fn(&Summary) -> Option<u64>;
 
 /// What loadgen printed, and what the server used meanwhile.
 pub(crate) struct LoadgenResult {
-    pub(crate) result: Value,
+    pub(crate) result: RunResult,
     /// CPUs that the server used while the load was on.
     pub(crate) cores: Option<f64>,
 }
 
 impl LoadgenResult {
-    /// The number at a JSON pointer.
-    pub(crate) fn number(&self, pointer: &str) -> Option<f64> {
-        self.result.pointer(pointer)?.as_f64()
+    /// A number of a phase, such as its `p99`, in nanoseconds.
+    pub(crate) fn of(&self, phase: Phase, pick: Pick) -> Option<f64> {
+        pick(self.result.histograms.get(phase.name())?).map(|ns| ns as f64)
     }
 
-    /// `above` divided by the number at `below`; nothing where that is zero.
-    pub(crate) fn per(&self, above: f64, below: &str) -> Option<f64> {
-        self.number(below).filter(|count| *count > 0.0).map(|count| above / count)
+    /// Attempts that completed.
+    pub(crate) fn completed(&self) -> f64 {
+        self.result.outcomes.of(Outcome::Completed) as f64
+    }
+
+    /// `total` for each attempt that completed; nothing if none did.
+    pub(crate) fn per_completed(&self, total: f64) -> Option<f64> {
+        Some(total / self.completed()).filter(|each| each.is_finite())
     }
 
     /// No numbers yet, but what went wrong and how many connections were lost.
     pub(crate) fn outcome(&self) -> Measured {
-        let lost = self.endings(|name| !GENERATORS.contains(&name));
-        let not_made = self.endings(|name| GENERATORS.contains(&name));
+        let is_generators = |name: &str| GENERATORS.iter().any(|it| it.name() == name);
+        let lost = self.endings(|name| !is_generators(name));
+        let not_made = self.endings(is_generators);
         Measured {
             lost: lost.iter().map(|(count, _)| count).sum(),
             server_failure: counted("lost", &lost),
@@ -41,38 +57,23 @@ impl LoadgenResult {
 
     /// Why loadgen declares the run invalid, if it does.
     fn reasons(&self) -> Option<String> {
-        let valid = self.result.pointer("/verdict/valid")?.as_bool()?;
-        let reasons = self.result.pointer("/verdict/reasons").and_then(Value::as_array);
-        let texts = reasons.into_iter().flatten().filter_map(reason);
-        (!valid).then(|| texts.collect::<Vec<_>>().join("; "))
+        let verdict = &self.result.verdict;
+        let reasons = verdict.reasons.iter().map(|it| format!("{}: {}", it.code, it.text));
+        (!verdict.valid).then(|| reasons.collect::<Vec<_>>().join("; "))
     }
 
     /// How often attempts ended otherwise than `completed`, in the ways that are `wanted`.
     fn endings(&self, wanted: impl Fn(&str) -> bool) -> Vec<(u64, &str)> {
-        let outcomes = self.result.get("outcomes").and_then(Value::as_object);
-        let others = outcomes.into_iter().flatten().filter(|(name, _)| {
-            !matches!(name.as_str(), "attempted" | "completed") && wanted(name)
-        });
-        let counts = others.filter_map(|(name, count)| Some((count.as_u64()?, name.as_str())));
-        counts.filter(|(count, _)| *count > 0).collect()
+        let counts = self.result.outcomes.ended.iter().map(|(name, count)| (*count, name.as_str()));
+        let others = counts.filter(|(_, name)| *name != Outcome::Completed.name());
+        others.filter(|(count, name)| *count > 0 && wanted(name)).collect()
     }
 
-    /// From the first attempt to the last end: what came before the intervals were preparations.
+    /// From the first attempt to the last end.
     pub(crate) fn window(&self) -> Option<Window> {
-        let started = time_of_day(self.result.get("started_at")?.as_str()?)?;
-        let elapsed = self.result.pointer("/evidence/elapsed_ns")?.as_u64()?;
-        let intervals = self.result.get("intervals")?.as_array()?.iter();
-        let length = intervals.filter_map(|it| it.get("length_ns")?.as_u64()).sum();
-        Some(Window { begin: started + elapsed.saturating_sub(length), length })
-    }
-}
-
-/// A reason is a text that begins with its code, or an object with both.
-fn reason(value: &Value) -> Option<String> {
-    let field = |name| value.get(name).and_then(Value::as_str);
-    match value.as_str() {
-        Some(text) => Some(text.to_owned()),
-        None => Some(format!("{}: {}", field("code")?, field("text")?)),
+        let times = self.result.times?;
+        let length = times.load_ended.saturating_sub(times.load_began);
+        Some(Window { begin: times.load_began, length })
     }
 }
 
@@ -84,54 +85,61 @@ fn counted(what: &str, endings: &[(u64, &str)]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    use loadgen::model::outcome::Outcomes;
+    use loadgen::model::verdict::{Finding, Verdict};
 
     use super::*;
 
-    fn result(result: Value) -> LoadgenResult {
+    /// Of a valid run with these outcomes.
+    fn ended(outcomes: &[(Outcome, u64)]) -> LoadgenResult {
+        let ended = outcomes.iter().map(|(outcome, count)| (outcome.name().to_owned(), *count));
+        let outcomes = Outcomes { ended: ended.collect(), ..Outcomes::default() };
+        let verdict = Verdict { valid: true, ..Verdict::default() };
+        let result = RunResult { outcomes, verdict, ..RunResult::default() };
         LoadgenResult { result, cores: None }
     }
 
     #[test]
     fn the_server_and_the_generator_answer_for_their_own() {
-        let outcomes = json!({"attempted": 9, "completed": 4, "refused": 3, "never_accepted": 0,
-            "fd_limit": 2});
-        let outcome = result(json!({"outcomes": outcomes})).outcome();
+        let ended = ended(&[
+            (Outcome::Completed, 4),
+            (Outcome::Refused, 3),
+            (Outcome::NeverAccepted, 0),
+            (Outcome::FdLimit, 2),
+        ]);
+        let outcome = ended.outcome();
         assert_eq!(outcome.lost, 3);
         assert_eq!(outcome.server_failure.as_deref(), Some("lost: 3 refused"));
         assert_eq!(outcome.generator_failure.as_deref(), Some("not attempted: 2 fd_limit"));
-        let outcome = result(json!({"outcomes": {"attempted": 5, "completed": 5}})).outcome();
+    }
+
+    #[test]
+    fn all_is_well_where_all_completed() {
+        let outcome = ended(&[(Outcome::Completed, 5)]).outcome();
         assert_eq!((outcome.server_failure, outcome.generator_failure), (None, None));
     }
 
     #[test]
     fn a_verdict_is_given_in_its_own_words() {
-        let reasons = json!(["a: b", {"code": "c", "text": "d"}]);
-        let of = |valid| result(json!({"verdict": {"valid": valid, "reasons": reasons}}));
-        assert_eq!(of(false).outcome().generator_failure.as_deref(), Some("a: b; c: d"));
-        assert_eq!(of(true).outcome().generator_failure, None);
-    }
-
-    #[test]
-    fn the_load_ends_with_the_run() {
-        let result = result(json!({
-            "started_at": "2026-11-23T00:00:01.000Z", "evidence": {"elapsed_ns": 700},
-            "intervals": [{"length_ns": 400}, {"length_ns": 200}],
-        }));
-        assert_eq!(result.window(), Some(Window { begin: 1_000_000_100, length: 600 }));
-    }
-
-    #[test]
-    fn numbers_are_read_by_pointer() {
-        let result = result(json!({"histograms": {"accept_delay": {"p50": 8200, "p99": null}}}));
-        assert_eq!(result.number("/histograms/accept_delay/p50"), Some(8200.0));
-        assert_eq!(result.number("/histograms/accept_delay/p99"), None);
+        let mut invalid = ended(&[(Outcome::Completed, 5)]);
+        let finding = |code: &str, text: &str| Finding {
+            code: code.to_owned(),
+            text: text.to_owned(),
+            numbers: BTreeMap::new(),
+        };
+        invalid.result.verdict = Verdict {
+            valid: false,
+            reasons: vec![finding("a", "b"), finding("c", "d")],
+            ..Verdict::default()
+        };
+        assert_eq!(invalid.outcome().generator_failure.as_deref(), Some("a: b; c: d"));
     }
 
     #[test]
     fn nothing_is_divided_by_zero() {
-        let result = result(json!({"outcomes": {"attempted": 0, "completed": 300}}));
-        assert_eq!(result.per(900.0, "/outcomes/attempted"), None);
-        assert_eq!(result.per(900.0, "/outcomes/completed"), Some(3.0));
+        assert_eq!(ended(&[]).per_completed(900.0), None);
+        assert_eq!(ended(&[(Outcome::Completed, 300)]).per_completed(900.0), Some(3.0));
     }
 }

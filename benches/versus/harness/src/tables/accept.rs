@@ -1,9 +1,11 @@
 //! How long connections wait to be accepted, at planned rates.
 
 use anyhow::Result;
+use loadgen::model::outcome::Phase;
 
 use super::{Cell, Effort, Metric, Table, Unit};
 use crate::bench::Bench;
+use crate::loadgen_result::Pick;
 use crate::sample::{Measured, together};
 use crate::server::{Server, Work};
 
@@ -19,6 +21,15 @@ const MARGIN_MS: u64 = 600;
 
 /// Whoever is not accepted by then counts as never accepted, and the run ends.
 const TIMEOUT: &str = "2s";
+
+/// What is told of the delays.
+const QUANTILES: [(&str, Pick); 5] = [
+    ("p50", |it| it.p50),
+    ("p90", |it| it.p90),
+    ("p99", |it| it.p99),
+    ("p99_9", |it| it.p99_9),
+    ("max", |it| it.max),
+];
 
 pub(super) fn table(effort: Effort) -> Table {
     let rates: &[(u32, u64)] =
@@ -63,21 +74,19 @@ fn measure(bench: &Bench, server: &Server, rate: u32, ms: u64) -> Result<Measure
     let args =
         format!("--rate {rate} --duration {ms}ms --messages 0 --observe diag --timeout {TIMEOUT}");
     let loaded = bench.loadgen(server, &args)?;
-    let of = |phase: &str, name: &str| loaded.number(&format!("/histograms/{phase}/{name}"));
-    let enough = of("accept_delay", "count").is_some_and(|count| count >= ENOUGH);
-    let tail = enough.then_some("p99_9");
-    let measured = ["p50", "p90", "p99", "max"].into_iter().chain(tail).fold(
-        loaded.outcome(),
-        |measured, name| {
-            // The wider the bracket around an accept, the longer its delay: like with like.
-            let [delay, resolution] = ["accept_delay", "diag_resolution"].map(|it| of(it, name));
-            measured.with_resolution(name, delay, resolution)
-        },
-    );
+    let accepted = loaded.of(Phase::AcceptDelay, |it| Some(it.count));
+    let enough = accepted.is_some_and(|count| count >= ENOUGH);
+    let shown = QUANTILES.iter().filter(|(name, _)| enough || *name != "p99_9");
+    let measured = shown.fold(loaded.outcome(), |measured, &(name, pick)| {
+        // The longer a delay, the wider the bracket around its accept: like with like.
+        let [delay, resolution] =
+            [Phase::AcceptDelay, Phase::DiagResolution].map(|phase| loaded.of(phase, pick));
+        measured.with_resolution(name, delay, resolution)
+    });
     Ok(measured
         .with("cores", loaded.cores)
-        .with("generator_lag_p99", of("generator_lag", "p99"))
-        .with("accepted", of("accept_delay", "count")))
+        .with("generator_lag_p99", loaded.of(Phase::GeneratorLag, |it| it.p99))
+        .with("accepted", accepted))
 }
 
 fn measure_beside(bench: &Bench, server: &Server, rate: u32, ms: u64) -> Result<Measured> {

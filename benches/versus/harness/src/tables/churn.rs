@@ -41,12 +41,10 @@ fn measure(bench: &Bench, server: &Server, load: &str, ms: u64) -> Result<Measur
     let args = format!("--concurrency {AT_ONCE} --duration {ms}ms {load}");
     let loaded = bench.loadgen(server, &args)?;
     let seconds = ms as f64 / 1000.0;
+    let cpu = loaded.cores.and_then(|cores| loaded.per_completed(cores * seconds * 1e9));
     Ok(loaded
         .outcome()
-        .with(
-            "cpu",
-            loaded.cores.and_then(|cores| loaded.per(cores * seconds * 1e9, "/outcomes/completed")),
-        )
-        .with("rate", loaded.number("/outcomes/completed").map(|count| count / seconds))
+        .with("cpu", cpu)
+        .with("rate", Some(loaded.completed() / seconds))
         .with("cores", loaded.cores))
 }

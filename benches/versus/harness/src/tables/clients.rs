@@ -40,15 +40,15 @@ fn measure(bench: &Bench, server: &Server, ms: u64) -> Result<Measured> {
     let seconds = ms as f64 / 1000.0;
     let args = format!("--concurrency {AT_ONCE} --messages 1 --observe none --duration {ms}ms");
     let loaded = bench.loadgen(server, &args)?;
-    let cpu = loaded.number("/generator/cpu/cpu_ns");
-    let loadgen_cpu = cpu.and_then(|cpu| loaded.per(cpu, "/outcomes/completed"));
+    let cpu = loaded.result.generator.cpu.map(|cpu| cpu.cpu_ns as f64);
+    let loadgen_cpu = cpu.and_then(|cpu| loaded.per_completed(cpu));
     let load = format!("--connections {AT_ONCE} --replace-after 1 --duration {ms}");
     let seen = bench.client(server, &load)?.finish()?;
     let count = seen.connections as f64;
     let own_cpu = (seen.connections > 0).then(|| seen.client_cpu_ns as f64 / count);
     let measured = loaded
         .outcome()
-        .with("loadgen_rate", loaded.number("/outcomes/completed").map(|count| count / seconds))
+        .with("loadgen_rate", Some(loaded.completed() / seconds))
         .with("own_rate", Some(count / (seen.elapsed_ns as f64 / 1e9)))
         .with("loadgen_per_core", loadgen_cpu.map(|cpu| 1e9 / cpu))
         .with("own_per_core", own_cpu.map(|cpu| 1e9 / cpu))

@@ -1,6 +1,7 @@
 //! One connection, one message at a time.
 
 use anyhow::Result;
+use loadgen::model::outcome::Phase;
 
 use super::{Cell, Effort, Metric, Table, Unit};
 use crate::bench::Bench;
@@ -46,8 +47,8 @@ fn measure(bench: &Bench, server: &Server, ms: u64) -> Result<Measured> {
     let cpu = seen.server_cpu_ns.filter(|_| seen.messages > 0);
     let measured = loaded
         .outcome()
-        .with("p50", loaded.number("/histograms/echo_rtt/p50"))
-        .with("p99", loaded.number("/histograms/echo_rtt/p99"))
+        .with("p50", loaded.of(Phase::EchoRtt, |it| it.p50))
+        .with("p99", loaded.of(Phase::EchoRtt, |it| it.p99))
         .with("own_p50", Some(seen.p50_ns as f64))
         .with("own_p99", Some(seen.p99_ns as f64))
         .with("cpu", cpu.map(|cpu| cpu as f64 / seen.messages as f64));

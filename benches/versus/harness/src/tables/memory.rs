@@ -2,10 +2,10 @@
 
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::{Cell, Effort, Metric, Table, Unit, millis};
-use crate::bench::Bench;
+use crate::bench::{Bench, GeneratorFailed};
 use crate::process;
 use crate::sample::Measured;
 use crate::server::{Server, Work};
@@ -42,21 +42,20 @@ fn measure(bench: &Bench, server: &Server, connections: u32) -> Result<Measured>
     thread::sleep(millis(SETTLING_MS));
     let fresh = process::resident_bytes(server.id())? as f64;
     let args = format!("--connections {connections} --duration 1s");
-    let held = bench.loadgen_command("hold", server, &args, millis(60_000))?;
-    let number = |pointer| held.pointer(pointer).and_then(serde_json::Value::as_f64);
-    let resident = number("/after/rss_kib").map(|kib| kib * 1024.0);
-    let opened = number("/opened").filter(|opened| *opened > 0.0);
+    let result = bench.loadgen_command("hold", server, &args, millis(60_000))?;
+    let held = result.hold.context("no part of hold").context(GeneratorFailed)?;
+    let resident = held.after.rss_kib.map(|kib| kib as f64 * 1024.0);
+    let opened = Some(f64::from(held.opened)).filter(|opened| *opened > 0.0);
     let grown = resident.zip(opened).map(|(all, opened)| (all - fresh).max(0.0) / opened);
-    let lost = number("/lost").unwrap_or(0.0);
-    let missing = f64::from(connections) - opened.unwrap_or(0.0);
-    let failure = (missing + lost > 0.0)
-        .then(|| format!("lost: {missing} not opened, {lost} closed by the server"));
-    let slab = number("/bytes_per_connection/kernel_slab");
+    let missing = connections - held.opened;
+    let failure = (missing + held.lost > 0)
+        .then(|| format!("lost: {missing} not opened, {} closed by the server", held.lost));
+    let slab = Some(held.bytes_per_connection.kernel_slab);
     let shrunk = slab.filter(|slab| *slab <= 0.0).map(|_| SHRUNK.to_owned());
     let measured = Measured::default()
         .with("grown", grown)
         .with("resident", resident)
         .with("slab", slab.filter(|slab| *slab > 0.0));
     let notes = shrunk.into_iter().collect();
-    Ok(Measured { lost: (missing + lost) as u64, server_failure: failure, notes, ..measured })
+    Ok(Measured { lost: (missing + held.lost).into(), server_failure: failure, notes, ..measured })
 }

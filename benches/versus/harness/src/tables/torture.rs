@@ -1,10 +1,10 @@
 //! Correctness: what breaks echo servers, tried on each.
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use loadgen::model::torture::{CaseResult, CaseStatus};
 
 use super::{Cell, Effort, Metric, Table, Unit, millis};
-use crate::bench::Bench;
+use crate::bench::{Bench, GeneratorFailed};
 use crate::sample::Measured;
 use crate::server::{Server, Work};
 
@@ -39,19 +39,17 @@ pub(super) fn table(effort: Effort) -> Table {
 fn measure(bench: &Bench, server: &Server, cases: &str) -> Result<Measured> {
     let args = format!("--quick --pid {} {cases}", server.id());
     let result = bench.loadgen_command("torture", server, &args, millis(TIMEOUT_MS))?;
-    let cases = result.pointer("/cases").and_then(Value::as_array).context("no cases")?;
-    let number = |name: &str| result.get(name).and_then(Value::as_f64);
+    let torture = result.torture.context("no part of torture").context(GeneratorFailed)?;
+    let count = |count: usize| Some(count as f64);
     let measured = Measured::default()
-        .with("passed", number("passed"))
-        .with("failed", number("failed"))
-        .with("skipped", number("skipped"));
-    Ok(Measured { notes: cases.iter().filter_map(failure).collect(), ..measured })
+        .with("passed", count(torture.passed))
+        .with("failed", count(torture.failed))
+        .with("skipped", count(torture.skipped));
+    Ok(Measured { notes: torture.cases.iter().filter_map(failure).collect(), ..measured })
 }
 
-fn failure(case: &Value) -> Option<String> {
-    let text = |name: &str| case.get(name).and_then(Value::as_str);
-    (text("verdict")? == "failed").then_some(())?;
-    Some(format!("{}: {}", text("name")?, text("words")?))
+fn failure(case: &CaseResult) -> Option<String> {
+    (case.status == CaseStatus::Failed).then(|| format!("{}: {}", case.name, case.message))
 }
 
 #[cfg(test)]
@@ -60,9 +58,13 @@ mod tests {
 
     #[test]
     fn failures_are_told_in_their_own_words() {
-        let case = serde_json::json!({"name": "burst", "verdict": "failed", "words": "2 lost"});
-        assert_eq!(failure(&case).as_deref(), Some("burst: 2 lost"));
-        let case = serde_json::json!({"name": "burst", "verdict": "passed", "words": "fine"});
-        assert_eq!(failure(&case), None);
+        let case = |status| CaseResult {
+            name: "burst".to_owned(),
+            status,
+            message: "2 lost".to_owned(),
+            took_ms: 1.0,
+        };
+        assert_eq!(failure(&case(CaseStatus::Failed)).as_deref(), Some("burst: 2 lost"));
+        assert_eq!(failure(&case(CaseStatus::Passed)), None);
     }
 }
