@@ -51,7 +51,7 @@ impl EchoServer {
     /// Connects from an address of the caller's choice; `None` leaves it to the kernel.
     ///
     /// # Errors
-    /// As [`Target::connect`].
+    /// As [`EchoServer::connect`].
     pub fn connect_from(&self, source: Option<IpAddr>) -> Result<EchoClient, EchoError> {
         self.begin_from(source, None)?.complete()
     }

@@ -29,7 +29,7 @@ use crate::sys::signals::StopFlag;
 /// The hidden subcommand under which this program holds a share.
 pub const HOLD: &str = "__hold";
 
-/// This program as a holder; `args` as [`Holders::start`] writes them.
+/// This program as a holder; `args` as its parent writes them.
 ///
 /// # Errors
 /// [`HoldError`]; connections that fail are no error but reported.

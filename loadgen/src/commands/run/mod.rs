@@ -1,8 +1,8 @@
 //! `loadgen run`: a whole run, from preflight to exit code.
 //!
-//! [`options`] resolves what was typed, [`target_server`] finds or starts the server, [`observing`]
-//! decides how its accepts are seen, [`collect`] gathers what the generator threads record, and
-//! [`assemble`] makes the result of it, which is printed before anything else can fail.
+//! [`options`] resolves what was typed, `target_server` finds or starts the server, `observing`
+//! decides how its accepts are seen, `collect` gathers what the generator threads record, and
+//! `assemble` makes the result of it, which is printed before anything else can fail.
 
 mod assemble;
 mod collect;
