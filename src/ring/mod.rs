@@ -11,6 +11,7 @@
 mod accepted;
 mod arguments;
 mod calls;
+mod diagnosis;
 mod error;
 mod operations;
 mod pool;
@@ -31,7 +32,8 @@ use io_uring::types::{CancelBuilder, Timespec};
 use rustix::io::Errno;
 
 pub use self::arguments::MAX_PIECES;
-pub use self::error::{Diagnosis, Environment, RingError};
+pub use self::diagnosis::{Diagnosis, Environment};
+pub use self::error::RingError;
 pub use self::operations::{Handle, Piece};
 pub(crate) use self::setup::retry_no_memory;
 pub use self::setup::{Features, Setup};
@@ -130,7 +132,12 @@ impl Ring {
             not_send: PhantomData,
         };
         if setup.buffers > 0 {
-            ring.features.limited_receive = ring.try_limited_receive()?;
+            let known = ring.try_limited_receive().map_err(|error| match error {
+                // A filter may allow the set-up and not this call.
+                RingError::Enter(error) => named("io_uring_enter")(error),
+                other => other,
+            })?;
+            ring.features.limited_receive = known;
         }
         Ok(ring)
     }
