@@ -11,7 +11,7 @@ use super::values::{
     parse_count, parse_count_u32, parse_duration, parse_duration_or_zero, parse_label,
     parse_messages, parse_rate, parse_size, parse_source,
 };
-use crate::model::load::{Arrivals, Close, Observe};
+use crate::model::load::{Arrivals, Close, Observe, TransportChoice};
 
 /// Arguments of `loadgen run`, as typed.
 #[derive(Debug, Clone, Args)]
@@ -90,11 +90,16 @@ pub struct RunArgs {
     #[arg(help_heading = "Connection")]
     pub observe: Observe,
 
-    /// Generator threads, one ring each
+    /// Generator threads
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     #[arg(help_heading = "Generator")]
     pub threads: u16,
+
+    /// What carries the connections: io_uring, or plain sockets and epoll where it is denied
+    #[arg(long, value_enum, default_value_t = TransportChoice::Auto)]
+    #[arg(help_heading = "Generator")]
+    pub transport: TransportChoice,
 
     /// CPUs for the generator, such as 0-3,5 [default: all; split with an embedded server]
     #[arg(long, value_name = "LIST", value_parser = cpu_list)]

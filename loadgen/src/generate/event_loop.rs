@@ -6,14 +6,12 @@ mod watching;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
-use rustix::net::getsockname;
 use uring_echo::clock::monotonic_ns;
-use uring_echo::ring::{Completion, Handle, Op, Ring, Token};
+use uring_echo::ring::Op;
 
 use self::watching::queued_from_ns;
 use super::GenerateError;
@@ -21,6 +19,7 @@ use super::errnos;
 use super::exchange::Exchange;
 use super::sockets::Sockets;
 use super::table::{Entry, SlotId, Table};
+use super::transport::{CallSpan, Completion, Transport};
 use crate::generate::attempt_recorder::{AttemptRecorder, Ending};
 use crate::generate::connection::{Connection, Context, Script, Step};
 use crate::model::outcome::Outcome;
@@ -30,13 +29,13 @@ use crate::plan::payload::Window;
 
 /// A generator thread's state. Made on its thread; everything it needs is allocated here.
 #[derive(Debug)]
-pub(super) struct EventLoop {
+pub(super) struct EventLoop<T> {
     target: SocketAddr,
     timeout_ns: u64,
     yields: bool,
     stop: Arc<AtomicBool>,
     script: Script,
-    ring: Ring,
+    transport: T,
     batch: Vec<Completion>,
     /// Completions not handled yet, and when they were there.
     completions: VecDeque<(Completion, u64)>,
@@ -55,7 +54,12 @@ pub(super) struct EventLoop {
     interrupted: bool,
 }
 
-impl EventLoop {
+impl<T: Transport> EventLoop<T> {
+    /// What the transport has to do without.
+    pub(super) fn degraded(&self) -> &[String] {
+        self.transport.degraded()
+    }
+
     /// Runs from `start_ns`, monotonic nanoseconds, until every attempt has its outcome.
     pub(super) fn run(mut self, start_ns: u64) -> Result<(), GenerateError> {
         self.recorder.begin(start_ns);
@@ -102,16 +106,11 @@ impl EventLoop {
             Ok(socket) => socket,
             Err(error) => return self.no_socket(intended_ns, error),
         };
-        // The CONNECT enters alone: what else is queued goes before the clock is read.
-        self.ring.poll()?;
-        self.ring.connect(socket.as_fd(), self.target, token(Op::Connect, id));
-        let called_ns = monotonic_ns();
-        self.ring.poll()?;
-        let returned_ns = monotonic_ns();
+        let CallSpan { called_ns, returned_ns } = self.transport.connect(id, socket)?;
         let times = self.recorder.called(intended_ns, called_ns);
         let connection = Connection::new(self.number, times);
         self.number += 1;
-        self.table.insert(Entry::connecting(socket, connection), called_ns);
+        self.table.insert(Entry::connecting(connection), called_ns);
         self.watch(id, queued_from_ns(called_ns, returned_ns));
         self.last_activity_ns = returned_ns;
         Ok(())
@@ -127,13 +126,13 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Takes what has completed, and the time. Since Linux 6.13 a poll brings 20 of many pending
-    /// completions, so it is repeated.
+    /// Takes what has completed, and the time. A poll may leave some of what is pending (a ring's
+    /// brings 20 at once since Linux 6.13), so it is repeated.
     fn collect(&mut self) -> Result<(), GenerateError> {
         loop {
-            self.ring.poll()?;
+            self.transport.poll()?;
             let now_ns = monotonic_ns();
-            self.ring.reap(&mut self.batch);
+            self.transport.reap(&mut self.batch);
             if self.batch.is_empty() {
                 return Ok(());
             }
@@ -149,14 +148,14 @@ impl EventLoop {
             let Some((done, at_ns)) = self.completions.pop_front() else { break };
             self.completed(done, at_ns);
         }
-        Ok(self.ring.poll()?)
+        self.transport.submit()
     }
 
     fn completed(&mut self, done: Completion, now_ns: u64) {
         let id = SlotId { index: done.token.index(), generation: done.token.generation() };
         let step = self.step_after(done, id, now_ns);
         if let Some(buffer) = done.buffer {
-            self.ring.release(buffer);
+            self.transport.release(buffer);
         }
         if let Some(step) = step {
             self.carry_out(step, id, now_ns);
@@ -185,7 +184,7 @@ impl EventLoop {
             (Op::Recv, Ok(0)) => connection.peer_finished(cx),
             (Op::Recv, Ok(len)) => {
                 let buffer = done.buffer.expect("bytes arrive in a buffer");
-                connection.received(self.ring.bytes(buffer, len), cx)
+                connection.received(self.transport.bytes(buffer, len), cx)
             }
             // All buffers were taken for a moment: ask again.
             (Op::Recv, Err(Errno::NOBUFS)) => Step::Wait,
@@ -199,11 +198,11 @@ impl EventLoop {
     }
 
     fn connected(&mut self, id: SlotId, now_ns: u64) -> Option<Step> {
-        let entry = self.table.get(id)?;
-        if local_addr(entry) == Some(self.target) {
+        if self.transport.local_addr(id) == Some(self.target) {
             // Without a listener a socket can meet itself: simultaneous open (RFC 9293 §3.5).
             return Some(Step::End(Outcome::Refused.into()));
         }
+        let entry = self.table.get(id)?;
         let cx = &mut Context { script: &self.script, recorder: &mut self.recorder, now_ns };
         Some(entry.connection.established(cx))
     }
@@ -221,17 +220,16 @@ impl EventLoop {
         let Some(entry) = self.table.get(id) else { return };
         if entry.connection.listens() && !entry.in_flight.receive {
             entry.in_flight.receive = true;
-            self.ring.receive_one(Handle::from(entry.socket()), token(Op::Recv, id));
+            self.transport.receive(id);
         }
     }
 
     fn send(&mut self, window: Window, id: SlotId, now_ns: u64) {
         let Some(entry) = self.table.get(id) else { return };
         entry.in_flight.sends += 1;
-        let size = self.script.payload.size();
-        let socket = Handle::from(entry.socket());
-        self.ring.send_staged(socket, window.offset(), size, token(Op::Send, id));
+        let start = window.offset();
         entry.connection.sends(monotonic_ns());
+        self.transport.send(id, start..start + self.script.payload.size() as usize);
         if entry.connection.has_echoes() {
             self.table.restart_clock(id, now_ns);
         }
@@ -243,7 +241,7 @@ impl EventLoop {
         self.recorder.ended(&entry.connection.times, ending, now_ns);
         entry.ended = true;
         if entry.in_flight.any() {
-            self.ring.cancel_all(Handle::from(entry.socket()), token(Op::Cancel, id));
+            self.transport.cancel(id);
         }
         self.table.stop_clock(id);
         if let Some(watch) = &mut self.watch {
@@ -255,7 +253,8 @@ impl EventLoop {
     fn vacate_if_quiet(&mut self, id: SlotId) {
         let quiet = self.table.get(id).is_some_and(|e| e.ended && !e.in_flight.any());
         if quiet {
-            drop(self.table.remove(id));
+            self.table.remove(id);
+            self.transport.close(id);
             self.arrivals.vacated(monotonic_ns());
         }
     }
@@ -281,14 +280,6 @@ impl EventLoop {
             self.vacate_if_quiet(id);
         }
     }
-}
-
-fn local_addr(entry: &Entry) -> Option<SocketAddr> {
-    SocketAddr::try_from(getsockname(entry.socket()).ok()?).ok()
-}
-
-fn token(op: Op, id: SlotId) -> Token {
-    Token::new(op, id.index, id.generation)
 }
 
 /// Completions handled between two looks at what is due, at most.

@@ -1,8 +1,8 @@
 //! The generator: threads that open connections as planned and follow each to its outcome.
 //!
-//! Each thread owns a ring, its share of the schedule, a connection table and a recorder; nothing
-//! is shared but the request to stop. [`GeneratorThreads`] starts them at one common instant and
-//! delivers what they record, second by second.
+//! Each thread owns a transport, its share of the schedule, a connection table and a recorder;
+//! nothing is shared but the request to stop. [`GeneratorThreads`] starts them at one common
+//! instant and delivers what they record, second by second.
 
 pub mod aggregation;
 pub mod attempt_recorder;
@@ -15,6 +15,7 @@ mod sockets;
 mod summary;
 mod table;
 mod threads;
+mod transport;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use uring_echo::stamp::ClockDomain;
 
 pub use self::sockets::PREPARED_MAX;
 pub use self::threads::{BorrowedRecording, Delivery, GeneratorThreads};
+pub use self::transport::TransportKind;
 
 use self::connection::Method;
 use crate::plan::config::RunConfig;
@@ -60,8 +62,19 @@ impl GeneratorPlan {
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
     /// io_uring is not to be had, or failed.
-    #[error(transparent)]
-    Ring(#[from] RingError),
+    #[error("{error}{}", instead(error))]
+    Ring {
+        /// Why.
+        error: RingError,
+    },
+    /// The epoll transport was refused a call that it needs.
+    #[error("{step}")]
+    System {
+        /// What was tried.
+        step: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Client sockets cannot be made at all.
     #[error("making a client socket; is every --source still an address of this machine?")]
     Socket(#[source] io::Error),
@@ -82,4 +95,18 @@ pub enum GenerateError {
         /// Its number.
         thread: u16,
     },
+}
+
+impl From<RingError> for GenerateError {
+    fn from(error: RingError) -> Self {
+        Self::Ring { error }
+    }
+}
+
+/// What runs where there is no ring.
+fn instead(error: &RingError) -> &'static str {
+    match error.unavailable() {
+        Some(_) => "\n  or: --transport epoll, which measures the same without io_uring",
+        None => "",
+    }
 }

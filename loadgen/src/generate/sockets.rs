@@ -35,6 +35,8 @@ pub(super) struct SocketSpec {
     pub(super) close: Close,
     /// Whether it will carry messages.
     pub(super) talks: bool,
+    /// Whether calls on it return at once, as its transport needs.
+    pub(super) nonblocking: bool,
     /// Where it comes from.
     pub(super) sources: Sources,
 }
@@ -79,8 +81,8 @@ impl Sockets {
 impl SocketSpec {
     fn make(&mut self) -> io::Result<OwnedFd> {
         let domain = Domain::for_address(self.target);
-        // Blocking on purpose: io_uring hands EAGAIN through on a non-blocking socket.
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        let kind = if self.nonblocking { Type::STREAM.nonblocking() } else { Type::STREAM };
+        let socket = Socket::new(domain, kind, Some(Protocol::TCP))?;
         if self.talks {
             socket.set_tcp_nodelay(true)?;
         }
@@ -114,6 +116,7 @@ mod tests {
             target: "127.0.0.1:7".parse().unwrap(),
             close,
             talks: true,
+            nonblocking: true,
             sources: Sources::expand(&networks),
         }
     }
@@ -134,7 +137,7 @@ mod tests {
         let mut sockets = Sockets::new(spec(&["127.0.0.9/32"], Close::Rst), 1, 1);
         let socket = sockets.take().unwrap();
         let socket = SockRef::from(&socket);
-        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.tcp_nodelay().unwrap() && socket.nonblocking().unwrap());
         assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));
         let local = socket.local_addr().unwrap().as_socket().unwrap();
         assert_eq!(local.to_string(), "127.0.0.9:0", "the port is left to connect");

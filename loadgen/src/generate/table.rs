@@ -1,7 +1,5 @@
 //! The connections of one thread: slots with generations, and whose time runs out first.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
 use crate::generate::connection::Connection;
 
 /// Names a slot and its present owner.
@@ -13,7 +11,7 @@ pub(super) struct SlotId {
     pub(super) generation: u32,
 }
 
-/// A connection with its socket and what the kernel still does for it.
+/// A connection and what its transport still does for it.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// Its state.
@@ -22,7 +20,6 @@ pub(super) struct Entry {
     pub(super) in_flight: InFlight,
     /// It has its outcome and only waits for its last completion.
     pub(super) ended: bool,
-    socket: OwnedFd,
 }
 
 /// Operations without their completion. A message can come back before the completion of its send
@@ -62,13 +59,9 @@ struct Clock {
 
 impl Entry {
     /// A connection whose connect is in flight.
-    pub(super) fn connecting(socket: OwnedFd, connection: Connection) -> Self {
+    pub(super) fn connecting(connection: Connection) -> Self {
         let in_flight = InFlight { connect: true, ..InFlight::default() };
-        Self { connection, in_flight, ended: false, socket }
-    }
-
-    pub(super) fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        Self { connection, in_flight, ended: false }
     }
 }
 
@@ -179,9 +172,8 @@ mod tests {
     use crate::generate::attempt_recorder::AttemptRecorder;
 
     fn entry() -> Entry {
-        let socket = std::fs::File::open("/dev/null").unwrap().into();
         let times = AttemptRecorder::new(std::time::Duration::ZERO, true).called(0, 0);
-        Entry::connecting(socket, Connection::new(0, times))
+        Entry::connecting(Connection::new(0, times))
     }
 
     #[test]

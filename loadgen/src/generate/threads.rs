@@ -14,13 +14,17 @@ use uring_echo::clock::monotonic_ns;
 use super::event_loop::EventLoop;
 use super::exchange::{Exchange, Filled, SPARES};
 use super::recorder::Recording;
+use super::transport::{EpollTransport, RingTransport, Transport, TransportKind};
 use super::{GenerateError, GeneratorPlan};
+use crate::model::load::TransportChoice;
 use crate::plan::schedule::ThreadShare;
 
 /// Running generator threads.
 #[derive(Debug)]
 pub struct GeneratorThreads {
     start_ns: u64,
+    transport: TransportKind,
+    degraded: Vec<String>,
     filled: Receiver<Filled>,
     spares: Vec<SyncSender<Recording>>,
     threads: Vec<JoinHandle<Result<(), GenerateError>>>,
@@ -45,12 +49,41 @@ pub struct BorrowedRecording {
 }
 
 impl GeneratorThreads {
-    /// Starts the threads; the first arrival is due a moment after all of them are ready. Setting
-    /// `stop` ends the run: no more arrivals, and what is open is unfinished.
+    /// Starts the threads over the transport that the plan names; the first arrival is due a moment
+    /// after all of them are ready. Setting `stop` ends the run: no more arrivals, and what is open
+    /// is unfinished.
     ///
     /// # Errors
     /// [`GenerateError`] of the first thread that could not set itself up; none is left running.
     pub fn start(plan: &Arc<GeneratorPlan>, stop: &Arc<AtomicBool>) -> Result<Self, GenerateError> {
+        match plan.config.transport {
+            TransportChoice::Auto => Self::start_over_the_best(plan, stop),
+            TransportChoice::Uring => Self::start_over(TransportKind::Uring, plan, stop),
+            TransportChoice::Epoll => Self::start_over(TransportKind::Epoll, plan, stop),
+        }
+    }
+
+    /// Rings; where one thread cannot have its own, epoll for all. Trying is the only test that
+    /// counts what the rings need together.
+    fn start_over_the_best(
+        plan: &Arc<GeneratorPlan>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Self, GenerateError> {
+        let error = match Self::start_over(TransportKind::Uring, plan, stop) {
+            Err(GenerateError::Ring { error }) => error,
+            other => return other,
+        };
+        let Some(reason) = error.unavailable() else { return Err(error.into()) };
+        let mut threads = Self::start_over(TransportKind::Epoll, plan, stop)?;
+        threads.degraded.insert(0, reason);
+        Ok(threads)
+    }
+
+    fn start_over(
+        transport: TransportKind,
+        plan: &Arc<GeneratorPlan>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Self, GenerateError> {
         let of = plan.threads();
         let (filled_in, filled) = mpsc::sync_channel(usize::from(of) * (SPARES + 2));
         let (ready_in, ready) = mpsc::channel();
@@ -61,7 +94,14 @@ impl GeneratorThreads {
             let (plan, begun) = (Arc::clone(plan), Arc::clone(&begin));
             let (stop, ready) = (Arc::clone(stop), ready_in.clone());
             let share = ThreadShare { index, of };
-            let body = move || generate(&plan, share, exchange, stop, ready, &begun);
+            let body = move || match transport {
+                TransportKind::Uring => {
+                    generate::<RingTransport>(&plan, share, exchange, stop, ready, &begun)
+                }
+                TransportKind::Epoll => {
+                    generate::<EpollTransport>(&plan, share, exchange, stop, ready, &begun)
+                }
+            };
             let spawned = thread::Builder::new().name(format!("generate-{index}")).spawn(body);
             match spawned {
                 Ok(thread) => threads.push(thread),
@@ -73,11 +113,27 @@ impl GeneratorThreads {
             spares.push(spare);
         }
         drop((filled_in, ready_in));
-        let all_ready = ready.iter().take(of.into()).count() == usize::from(of);
+        let lacking: Vec<Vec<String>> = ready.iter().take(of.into()).collect();
+        let all_ready = lacking.len() == usize::from(of);
         let start_ns = all_ready.then(|| monotonic_ns() + HEAD_START_NS);
         begin.set(start_ns).expect("only this thread sets it");
-        let threads = Self { start_ns: start_ns.unwrap_or_default(), filled, spares, threads };
+        let start_ns = start_ns.unwrap_or_default();
+        // The threads run on one kernel: what one lacks, all lack.
+        let degraded = lacking.into_iter().next().unwrap_or_default();
+        let threads = Self { start_ns, transport, degraded, filled, spares, threads };
         if all_ready { Ok(threads) } else { Err(threads.join().expect_err("one was not ready")) }
+    }
+
+    /// What carries their connections.
+    #[must_use]
+    pub fn transport(&self) -> TransportKind {
+        self.transport
+    }
+
+    /// What they have to do without.
+    #[must_use]
+    pub fn degraded(&self) -> &[String] {
+        &self.degraded
     }
 
     /// When the run starts, monotonic nanoseconds.
@@ -142,22 +198,22 @@ fn exchange(thread: u16, filled: SyncSender<Filled>) -> (Exchange, SyncSender<Re
 }
 
 /// The life of one thread. If it fails, the others are stopped.
-fn generate(
+fn generate<T: Transport>(
     plan: &GeneratorPlan,
     share: ThreadShare,
     exchange: Exchange,
     stop: Arc<AtomicBool>,
-    ready: mpsc::Sender<()>,
+    ready: mpsc::Sender<Vec<String>>,
     begin: &OnceLock<Option<u64>>,
 ) -> Result<(), GenerateError> {
     let failed = |source| GenerateError::Thread { thread: share.index, source };
     pin(plan, share.index).map_err(failed)?;
-    let dispatcher = EventLoop::new(plan, share, exchange, Arc::clone(&stop))?;
-    ready.send(()).map_err(io::Error::other).map_err(failed)?;
+    let event_loop = EventLoop::<T>::new(plan, share, exchange, Arc::clone(&stop))?;
+    ready.send(event_loop.degraded().to_vec()).map_err(io::Error::other).map_err(failed)?;
     // Who waits for all to be ready learns from the last of these that one never will be.
     drop(ready);
     let Some(start_ns) = *begin.wait() else { return Ok(()) };
-    dispatcher.run(start_ns).inspect_err(|_| stop.store(true, Ordering::Relaxed))
+    event_loop.run(start_ns).inspect_err(|_| stop.store(true, Ordering::Relaxed))
 }
 
 fn pin(plan: &GeneratorPlan, index: u16) -> io::Result<()> {

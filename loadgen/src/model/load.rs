@@ -75,3 +75,15 @@ pub enum Observe {
     #[default]
     None,
 }
+
+/// What carries the generator's connections. The result names what did, never `auto`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum TransportChoice {
+    /// uring if every generator thread can have a ring, else epoll
+    #[default]
+    Auto,
+    /// io_uring, or an error
+    Uring,
+    /// Non-blocking sockets and epoll
+    Epoll,
+}

@@ -155,6 +155,9 @@ pub struct Generator {
     pub threads: u16,
     /// What carried the connections: `uring` or `epoll`.
     pub transport: Option<String>,
+    /// What the generator had to do without.
+    #[serde(default)]
+    pub degraded: Vec<String>,
     /// Planned connects per second of an open loop.
     pub target_rate: Option<f64>,
     /// Connects per second that were called.

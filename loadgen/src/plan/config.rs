@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::live::RunLength;
-use crate::model::load::{Arrivals, Close, Load, Observe};
+use crate::model::load::{Arrivals, Close, Load, Observe, TransportChoice};
 use crate::sys::time::nanos;
 
 /// Everything a run needs to know, decided before it starts.
@@ -41,6 +41,8 @@ pub struct RunConfig {
     pub seed: u64,
     /// How the instant of accept is learned.
     pub observe: Observe,
+    /// What carries the connections.
+    pub transport: TransportChoice,
     /// Arguments for the embedded server; empty with a target.
     pub server_args: Vec<String>,
 }

@@ -1,4 +1,5 @@
-//! Every outcome of an attempt, brought about by a server that deserves it, over real sockets.
+//! Every outcome of an attempt, brought about by a server that deserves it, over real sockets and
+//! each transport.
 
 mod server;
 
@@ -15,6 +16,7 @@ use loadgen::generate::aggregation::Aggregate;
 use loadgen::generate::connection::Method;
 use loadgen::generate::recorder::Recording;
 use loadgen::generate::{Delivery, GenerateError, GeneratorPlan, GeneratorThreads};
+use loadgen::model::load::TransportChoice;
 use loadgen::model::outcome::{Outcome, Phase};
 use loadgen::observe::ListenerQueue;
 use uring_echo::stamp::ClockDomain;
@@ -37,21 +39,18 @@ fn plan(target: SocketAddr, method: Method, messages: u32, args: &str) -> Genera
     }
 }
 
-/// Runs a plan to its end.
-fn run(plan: GeneratorPlan, stop_when: impl Fn() -> bool) -> Option<Recording> {
-    let all = try_to_run(plan, stop_when)?.unwrap();
-    assert_eq!(all.counts().attempted, all.counts().finished(), "an attempt without outcome");
-    Some(all)
-}
+const TRANSPORTS: [TransportChoice; 2] = [TransportChoice::Uring, TransportChoice::Epoll];
 
-/// Runs a plan to its end or until it fails; `None`, loudly, where there is no io_uring.
+/// Runs a plan to its end or until it fails; `None`, loudly, where there is no io_uring for it.
 fn try_to_run(
-    plan: GeneratorPlan,
+    mut plan: GeneratorPlan,
+    transport: TransportChoice,
     stop_when: impl Fn() -> bool,
 ) -> Option<Result<Recording, GenerateError>> {
+    plan.config.transport = transport;
     let (plan, stop) = (Arc::new(plan), Arc::new(AtomicBool::new(false)));
     let threads = match GeneratorThreads::start(&plan, &stop) {
-        Err(GenerateError::Ring(error)) if std::env::var_os("REQUIRE_URING").is_none() => {
+        Err(GenerateError::Ring { error }) if std::env::var_os("REQUIRE_URING").is_none() => {
             eprintln!("SKIPPED, io_uring is not available: {error}");
             return None;
         }
@@ -76,16 +75,22 @@ fn outcomes(all: &Recording) -> Vec<(Outcome, u64)> {
     counted.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
+/// Runs a plan to its end over each transport that there is.
 fn check(
     target: SocketAddr,
     method: Method,
     messages: u32,
     args: &str,
     expected: &[(Outcome, u64)],
-) -> Option<Recording> {
-    let all = run(plan(target, method, messages, args), || false)?;
-    assert_eq!(outcomes(&all), expected, "{args}");
-    Some(all)
+) -> Vec<Recording> {
+    let plan = plan(target, method, messages, args);
+    let run = |transport| Some(try_to_run(plan.clone(), transport, || false)?.unwrap());
+    let runs: Vec<Recording> = TRANSPORTS.into_iter().filter_map(run).collect();
+    for all in &runs {
+        assert_eq!(all.counts().attempted, all.counts().finished(), "an attempt without outcome");
+        assert_eq!(outcomes(all), expected, "{args}");
+    }
+    runs
 }
 
 fn samples(all: &Recording, phase: Phase) -> u64 {
@@ -98,17 +103,18 @@ fn stamped_connections_complete_with_exact_delays() {
     let (addr, completed) = (server.addr(), Outcome::Completed);
     for messages in [0, 1, 3] {
         let args = "--rate 500 --connections 60";
-        let Some(all) = check(addr, Method::Stamp, messages, args, &[(completed, 60)]) else {
-            return;
-        };
-        for phase in [Phase::AcceptDelay, Phase::AcceptResponse, Phase::Connect, Phase::FirstByte] {
-            assert_eq!(samples(&all, phase), 60);
+        for all in check(addr, Method::Stamp, messages, args, &[(completed, 60)]) {
+            for phase in
+                [Phase::AcceptDelay, Phase::AcceptResponse, Phase::Connect, Phase::FirstByte]
+            {
+                assert_eq!(samples(&all, phase), 60);
+            }
+            assert_eq!(samples(&all, Phase::EchoRtt), u64::from(60 * messages));
+            assert_eq!(all.counts().bytes_sent, u64::from(60 * 64 * messages));
+            assert_eq!(all.counts().bytes_received, u64::from(60 * 64 * messages));
+            let after = samples(&all, Phase::PostConnectWait);
+            assert_eq!(after + all.counts().accepted_before_return, 60);
         }
-        assert_eq!(samples(&all, Phase::EchoRtt), u64::from(60 * messages));
-        assert_eq!(all.counts().bytes_sent, u64::from(60 * 64 * messages));
-        assert_eq!(all.counts().bytes_received, u64::from(60 * 64 * messages));
-        let after = samples(&all, Phase::PostConnectWait);
-        assert_eq!(after + all.counts().accepted_before_return, 60);
     }
 }
 
@@ -119,11 +125,10 @@ fn connections_seen_in_the_socket_table_complete_with_brackets() {
         for messages in [0, 2] {
             let args = "--rate 500 --connections 40 --arrivals poisson";
             let expected = [(Outcome::Completed, 40)];
-            let Some(all) = check(server.addr(), Method::Diag, messages, args, &expected) else {
-                return;
-            };
-            assert_eq!(samples(&all, Phase::AcceptDelay), 40);
-            assert_eq!(samples(&all, Phase::DiagResolution), 40);
+            for all in check(server.addr(), Method::Diag, messages, args, &expected) {
+                assert_eq!(samples(&all, Phase::AcceptDelay), 40);
+                assert_eq!(samples(&all, Phase::DiagResolution), 40);
+            }
         }
     }
 }
@@ -132,32 +137,36 @@ fn connections_seen_in_the_socket_table_complete_with_brackets() {
 fn a_server_that_accepts_and_closes_at_once_is_seen_to_have_accepted() {
     let server = Server::closing("127.0.0.1:0");
     let expected = [(Outcome::Completed, 30)];
-    let all = check(server.addr(), Method::Diag, 0, "--rate 500 --connections 30", &expected);
-    assert!(all.is_none_or(|all| samples(&all, Phase::AcceptDelay) == 30));
+    for all in check(server.addr(), Method::Diag, 0, "--rate 500 --connections 30", &expected) {
+        assert_eq!(samples(&all, Phase::AcceptDelay), 30);
+    }
 }
 
 #[test]
 fn large_messages_come_back_whole_in_any_pieces() {
     let server = Server::stamping("127.0.0.1:0");
     let args = "--concurrency 4 --connections 8 --size 1m --close fin";
-    let all = check(server.addr(), Method::Stamp, 2, args, &[(Outcome::Completed, 8)]);
-    assert!(all.is_none_or(|all| all.counts().bytes_received == 16 << 20));
+    for all in check(server.addr(), Method::Stamp, 2, args, &[(Outcome::Completed, 8)]) {
+        assert_eq!(all.counts().bytes_received, 16 << 20);
+    }
 }
 
 #[test]
 fn threads_and_sources_share_a_closed_loop() {
     let server = Server::echoing("127.0.0.1:0");
     let args = "--concurrency 10 --connections 200 --threads 3 --source 127.8.0.0/28";
-    let all = check(server.addr(), Method::Diag, 1, args, &[(Outcome::Completed, 200)]);
-    assert!(all.is_none_or(|all| samples(&all, Phase::EchoRtt) == 200));
+    for all in check(server.addr(), Method::Diag, 1, args, &[(Outcome::Completed, 200)]) {
+        assert_eq!(samples(&all, Phase::EchoRtt), 200);
+    }
 }
 
 #[test]
 fn the_warm_up_is_attempted_and_excluded() {
     let server = Server::stamping("127.0.0.1:0");
     let args = "--rate 500 --connections 50 --warmup 100ms";
-    let all = check(server.addr(), Method::Stamp, 1, args, &[(Outcome::Completed, 50)]);
-    assert!(all.is_none_or(|all| all.counts().warmup_excluded == 50));
+    for all in check(server.addr(), Method::Stamp, 1, args, &[(Outcome::Completed, 50)]) {
+        assert_eq!(all.counts().warmup_excluded, 50);
+    }
 }
 
 #[test]
@@ -165,11 +174,10 @@ fn nobody_listening_is_refused_with_its_errno() {
     let nobody = refusing();
     for method in [Method::Stamp, Method::Diag, Method::None] {
         let args = "--rate 500 --connections 20";
-        let Some(all) = check(nobody.addr, method, 1, args, &[(Outcome::Refused, 20)]) else {
-            return;
-        };
-        let refused = rustix::io::Errno::CONNREFUSED.raw_os_error();
-        assert_eq!(all.errnos().iter().collect::<Vec<_>>(), [(Outcome::Refused, refused, 20)]);
+        for all in check(nobody.addr, method, 1, args, &[(Outcome::Refused, 20)]) {
+            let refused = rustix::io::Errno::CONNREFUSED.raw_os_error();
+            assert_eq!(all.errnos().iter().collect::<Vec<_>>(), [(Outcome::Refused, refused, 20)]);
+        }
     }
 }
 
@@ -178,11 +186,10 @@ fn a_full_queue_is_a_connect_timeout_and_the_waits_are_censored() {
     let full = deaf();
     for method in [Method::Stamp, Method::Diag] {
         let args = "--burst 5 --timeout 300ms";
-        let Some(all) = check(full.addr, method, 1, args, &[(Outcome::ConnectTimeout, 5)]) else {
-            return;
-        };
-        assert_eq!((all.counts().censored, samples(&all, Phase::AcceptResponse)), (5, 5));
-        assert!(all.histogram(Phase::AcceptResponse).min() >= 299_000_000);
+        for all in check(full.addr, method, 1, args, &[(Outcome::ConnectTimeout, 5)]) {
+            assert_eq!((all.counts().censored, samples(&all, Phase::AcceptResponse)), (5, 5));
+            assert!(all.histogram(Phase::AcceptResponse).min() >= 299_000_000);
+        }
     }
 }
 
@@ -190,9 +197,10 @@ fn a_full_queue_is_a_connect_timeout_and_the_waits_are_censored() {
 fn a_broadcast_address_is_unreachable() {
     let nowhere = "255.255.255.255:9".parse().unwrap();
     let args = "--rate 500 --connections 5";
-    let all = check(nowhere, Method::None, 1, args, &[(Outcome::Unreachable, 5)]);
     let errno = rustix::io::Errno::NETUNREACH.raw_os_error();
-    assert!(all.is_none_or(|all| all.errnos().iter().eq([(Outcome::Unreachable, errno, 5)])));
+    for all in check(nowhere, Method::None, 1, args, &[(Outcome::Unreachable, 5)]) {
+        assert_eq!(all.errnos().iter().collect::<Vec<_>>(), [(Outcome::Unreachable, errno, 5)]);
+    }
 }
 
 #[test]
@@ -201,9 +209,7 @@ fn a_server_that_resets_is_told_from_one_that_answers() {
     for (method, messages) in [(Method::None, 1), (Method::Stamp, 1)] {
         let args = "--rate 300 --connections 20";
         let expected = [(Outcome::ResetAfterConnect, 20)];
-        if check(server.addr(), method, messages, args, &expected).is_none() {
-            return;
-        }
+        check(server.addr(), method, messages, args, &expected);
     }
 }
 
@@ -213,8 +219,9 @@ fn a_server_that_never_accepts_is_found_out() {
     for (method, messages) in [(Method::Stamp, 1), (Method::Diag, 0), (Method::Diag, 1)] {
         let expected = [(Outcome::NeverAccepted, 5)];
         let args = "--burst 5 --timeout 200ms";
-        let Some(all) = check(idle.addr, method, messages, args, &expected) else { return };
-        assert_eq!((all.counts().censored, samples(&all, Phase::Connect)), (5, 5));
+        for all in check(idle.addr, method, messages, args, &expected) {
+            assert_eq!((all.counts().censored, samples(&all, Phase::Connect)), (5, 5));
+        }
     }
 }
 
@@ -229,8 +236,9 @@ fn an_echo_is_no_stamp() {
 fn a_stamp_from_before_the_connect_is_a_clock_error() {
     let server = Server::backdating("127.0.0.1:0");
     let args = "--rate 500 --connections 20";
-    let all = check(server.addr(), Method::Stamp, 1, args, &[(Outcome::ClockError, 20)]);
-    assert!(all.is_none_or(|all| samples(&all, Phase::AcceptDelay) == 0));
+    for all in check(server.addr(), Method::Stamp, 1, args, &[(Outcome::ClockError, 20)]) {
+        assert_eq!(samples(&all, Phase::AcceptDelay), 0);
+    }
 }
 
 #[test]
@@ -249,9 +257,10 @@ fn a_server_that_only_reads_is_an_echo_timeout() {
     for method in [Method::None, Method::Diag] {
         let args = "--burst 5 --timeout 1s";
         let expected = [(Outcome::EchoTimeout, 5)];
-        let Some(all) = check(server.addr(), method, 1, args, &expected) else { return };
-        let seen = if method == Method::Diag { 5 } else { 0 };
-        assert_eq!((all.counts().censored, samples(&all, Phase::AcceptDelay)), (0, seen));
+        for all in check(server.addr(), method, 1, args, &expected) {
+            let seen = if method == Method::Diag { 5 } else { 0 };
+            assert_eq!((all.counts().censored, samples(&all, Phase::AcceptDelay)), (0, seen));
+        }
     }
 }
 
@@ -260,10 +269,12 @@ fn a_source_that_is_not_ours_is_no_want_of_ports_and_ends_the_run() {
     let server = Server::echoing("127.0.0.1:0");
     let args = "--rate 500 --connections 20 --source 192.0.2.1";
     let plan = plan(server.addr(), Method::None, 0, args);
-    let Some(ended) = try_to_run(plan, || false) else { return };
-    let error = ended.unwrap_err();
-    assert!(matches!(error, GenerateError::Socket(_)), "{error:?}");
-    assert!(error.to_string().contains("--source"), "{error}");
+    for transport in TRANSPORTS {
+        let Some(ended) = try_to_run(plan.clone(), transport, || false) else { continue };
+        let error = ended.unwrap_err();
+        assert!(matches!(error, GenerateError::Socket(_)), "{error:?}");
+        assert!(error.to_string().contains("--source"), "{error}");
+    }
 }
 
 #[test]
@@ -276,11 +287,14 @@ fn arrivals_over_the_cap_are_shed() {
 
 #[test]
 fn what_is_open_when_the_run_is_stopped_is_unfinished() {
-    let idle = idle(100);
-    let plan = plan(idle.addr, Method::Diag, 1, "--burst 5 --timeout 60s");
-    let queue = RefCell::new(ListenerQueue::open(idle.addr).unwrap());
-    let all_wait = || queue.borrow_mut().sample().unwrap().is_some_and(|depth| depth.queued == 5);
-    let Some(all) = run(plan, all_wait) else { return };
-    assert_eq!(outcomes(&all), [(Outcome::Unfinished, 5)]);
-    assert_eq!(all.counts().censored, 5);
+    for transport in TRANSPORTS {
+        let idle = idle(100);
+        let plan = plan(idle.addr, Method::Diag, 1, "--burst 5 --timeout 60s");
+        let queue = RefCell::new(ListenerQueue::open(idle.addr).unwrap());
+        let all_wait = || queue.borrow_mut().sample().unwrap().is_some_and(|q| q.queued == 5);
+        let Some(all) = try_to_run(plan, transport, all_wait) else { continue };
+        let all = all.unwrap();
+        assert_eq!(outcomes(&all), [(Outcome::Unfinished, 5)]);
+        assert_eq!(all.counts().censored, 5);
+    }
 }

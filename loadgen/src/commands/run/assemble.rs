@@ -12,7 +12,7 @@ use super::target_server::TargetServer;
 use crate::analyse::pace::Pace;
 use crate::analyse::{retransmission, verdict};
 use crate::commands::envelope::{envelope, labels};
-use crate::generate::GeneratorPlan;
+use crate::generate::{GeneratorPlan, TransportKind};
 use crate::model::evidence::Evidence;
 use crate::model::result::{Kind, RunResult, Times};
 use crate::model::verdict::{Reason, Verdict};
@@ -26,6 +26,9 @@ pub(super) struct Measured {
     pub(super) plan: Arc<GeneratorPlan>,
     pub(super) server: TargetServer,
     pub(super) observing: Observing,
+    pub(super) transport: TransportKind,
+    /// What the generator had to do without.
+    pub(super) degraded: Vec<String>,
     pub(super) load_began: SystemTime,
     pub(super) load_ended: SystemTime,
     pub(super) collected: Collected,
@@ -44,7 +47,8 @@ impl Measured {
         result.load = Some(self.plan.config.load(self.plan.messages));
         result.interrupted = self.interrupted;
         result.generator.threads = self.plan.threads();
-        result.generator.transport = Some(TRANSPORT.into());
+        result.generator.transport = Some(self.transport.name().into());
+        result.generator.degraded = self.degraded;
         result.evidence = evidence(self.evidence, &mut result.problems);
         self.collected.aggregate.write_into(&mut result);
         let span = (unix_ns(self.load_began), unix_ns(self.load_ended));
@@ -111,9 +115,6 @@ pub(super) fn realtime_of(monotonic: u64) -> SystemTime {
     let ahead = monotonic.saturating_sub(monotonic_ns());
     SystemTime::now() + Duration::from_nanos(ahead)
 }
-
-/// What carries the generator's connections.
-const TRANSPORT: &str = "uring";
 
 #[cfg(test)]
 mod tests {

@@ -116,6 +116,10 @@ fn measure(
     let plan = Arc::new(plan(config, &server, &observing)?);
     let sampler = start_sampler(&plan, &server)?;
     let threads = GeneratorThreads::start(&plan, &stop.shared())?;
+    let (transport, degraded) = (threads.transport(), threads.degraded().to_vec());
+    for reason in &degraded {
+        progress.note(&format!("transport {}: {reason}", transport.name()));
+    }
     let load_began = assemble::realtime_of(threads.start_ns());
     give_way(&plan)?;
     let collected = collect::until_the_end(threads, &plan, &mut server, stop, progress);
@@ -126,6 +130,8 @@ fn measure(
         plan,
         server,
         observing,
+        transport,
+        degraded,
         load_began,
         load_ended,
         collected,

@@ -72,6 +72,7 @@ pub fn resolve(args: &RunArgs) -> Result<RunConfig, ConfigError> {
         timeout: args.timeout,
         seed: args.seed,
         observe: args.observe,
+        transport: args.transport,
         server_args: args.server_args.clone(),
     })
 }

@@ -4,10 +4,10 @@ use std::hint;
 use std::thread;
 use std::time::Duration;
 
-use super::{EventLoop, GenerateError};
+use super::{EventLoop, GenerateError, Transport};
 use crate::observe::DiagWatch;
 
-impl EventLoop {
+impl<T: Transport> EventLoop<T> {
     /// Spends the time until something is due: prepares a socket, spins, or sleeps.
     pub(super) fn use_slack(&mut self, now_ns: u64) -> Result<(), GenerateError> {
         let next_ns = self.arrivals.next_ns().unwrap_or(u64::MAX);
@@ -25,7 +25,7 @@ impl EventLoop {
         }
         let until_ns = (next_ns - WAKE_EARLY_NS.min(next_ns)).min(self.next_chore_ns());
         let limit_ns = until_ns.saturating_sub(now_ns).clamp(1, SLEEP_MAX_NS);
-        Ok(self.ring.wait(Some(Duration::from_nanos(limit_ns)))?)
+        self.transport.wait(Duration::from_nanos(limit_ns))
     }
 
     fn spin(&mut self, gap_ns: u64) -> Result<(), GenerateError> {

@@ -4,14 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use uring_echo::ring::{Ring, Setup};
-
 use super::super::exchange::Exchange;
 use super::super::sockets::{PREPARED_MAX, SocketSpec, Sockets};
 use super::super::table::Table;
+use super::super::transport::TransportSpec;
 use super::super::{GenerateError, GeneratorPlan};
 use super::watching::SAMPLES_PER_TURN;
-use super::{BATCH, EventLoop};
+use super::{BATCH, EventLoop, Transport};
 use crate::generate::attempt_recorder::AttemptRecorder;
 use crate::generate::connection::{Method, Script};
 use crate::observe::DiagWatch;
@@ -22,7 +21,7 @@ use crate::plan::schedule::ThreadShare;
 use crate::plan::sources::Sources;
 use crate::sys::time::nanos;
 
-impl EventLoop {
+impl<T: Transport> EventLoop<T> {
     /// For the thread `share` of `plan`, on the thread that will run it.
     pub(in crate::generate) fn new(
         plan: &GeneratorPlan,
@@ -33,8 +32,12 @@ impl EventLoop {
         let config = &plan.config;
         let slots = slots(plan, share);
         let payload = Payload::new(config.size, config.seed);
-        let mut ring = Ring::new(&setup(slots, &payload))?;
-        ring.stage(0, payload.block());
+        let transport = T::new(&TransportSpec {
+            target: plan.target,
+            slots,
+            payload: payload.block(),
+            message: payload.size(),
+        })?;
         let watch = match plan.method {
             Method::Diag => Some(DiagWatch::open(slots).map_err(GenerateError::Diag)?),
             Method::Stamp | Method::None => None,
@@ -43,6 +46,7 @@ impl EventLoop {
             target: plan.target,
             close: config.close,
             talks: plan.messages > 0,
+            nonblocking: T::NONBLOCKING,
             sources: Sources::expand(&config.sources).starting_at(share.index.into()),
         };
         let mut sockets = Sockets::new(spec, slots, stock(plan, share));
@@ -54,7 +58,7 @@ impl EventLoop {
             yields: plan.yields,
             stop,
             script: Script { payload, messages, method, clock_domain },
-            ring,
+            transport,
             batch: Vec::with_capacity(BATCH),
             completions: VecDeque::with_capacity(slots as usize * COMPLETIONS_EACH),
             watch,
@@ -87,29 +91,9 @@ fn stock(plan: &GeneratorPlan, share: ThreadShare) -> u32 {
     u32::try_from(burst).unwrap_or(u32::MAX).max(PREPARED_MAX)
 }
 
-fn setup(slots: u32, payload: &Payload) -> Setup {
-    let message = payload.size().saturating_add(STAMP_ROOM);
-    Setup {
-        submissions: 256,
-        completions: slots.saturating_mul(2).clamp(1024, 16_384),
-        buffers: 512,
-        buffer_size: message
-            .checked_next_power_of_two()
-            .unwrap_or(BUFFER_MAX)
-            .clamp(4096, BUFFER_MAX),
-        direct: 0,
-        staging: payload.block().len(),
-        listeners: 0,
-        restricted: false,
-    }
-}
-
 /// Connects of a burst before anything else is done. At a rate it is one: if there is more to do
 /// than there is time for, lateness shows it, and not connections that are never attended to.
 const BURST_PER_TURN: u32 = 1024;
 /// Completions one connection may have outstanding: connect, then a receive, two sends and a
 /// cancellation.
 const COMPLETIONS_EACH: usize = 4;
-/// A small message and the stamp before it fit one buffer.
-const STAMP_ROOM: u32 = 64;
-const BUFFER_MAX: u32 = 64 * 1024;

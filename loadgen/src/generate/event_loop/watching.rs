@@ -4,16 +4,16 @@ use std::mem;
 
 use uring_echo::clock::monotonic_ns;
 
-use super::{EventLoop, GenerateError, SlotId, local_addr};
+use super::{EventLoop, GenerateError, SlotId, Transport};
 use crate::generate::connection::Context;
 use crate::observe::{Observation, ObservationKind};
 
-impl EventLoop {
+impl<T: Transport> EventLoop<T> {
     /// Begins to look at the server's end of a connection. By the time the call of connect is over
     /// the client has its address; over loopback the server may have accepted already.
     pub(super) fn watch(&mut self, id: SlotId, since_ns: u64) {
-        let (Some(watch), Some(entry)) = (&mut self.watch, self.table.get(id)) else { return };
-        if let Some(local) = local_addr(entry) {
+        let Some(watch) = &mut self.watch else { return };
+        if let Some(local) = self.transport.local_addr(id) {
             watch.add(id.index, self.target, local, since_ns);
         }
     }

@@ -1,0 +1,114 @@
+//! io_uring: operations are submitted, the kernel carries them out.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use uring_echo::clock::monotonic_ns;
+use uring_echo::ring::{Completion, Handle, Op, Ring, Setup};
+
+use super::{BUFFERS, CallSpan, Transport, TransportSpec, local_addr, token};
+use crate::generate::GenerateError;
+use crate::generate::table::SlotId;
+
+/// A ring and the sockets it works on.
+#[derive(Debug)]
+pub(in crate::generate) struct RingTransport {
+    ring: Ring,
+    target: SocketAddr,
+    /// By slot.
+    sockets: Box<[Option<OwnedFd>]>,
+}
+
+impl RingTransport {
+    fn handle(&self, id: SlotId) -> Handle {
+        let socket = self.sockets[id.index as usize].as_ref().expect("a connection has a socket");
+        Handle::from(socket.as_fd())
+    }
+}
+
+impl Transport for RingTransport {
+    /// A ring passes EAGAIN on where a socket is non-blocking, instead of waiting.
+    const NONBLOCKING: bool = false;
+
+    fn new(spec: &TransportSpec<'_>) -> Result<Self, GenerateError> {
+        let mut ring = Ring::new(&setup(spec))?;
+        ring.stage(0, spec.payload);
+        let sockets = (0..spec.slots).map(|_| None).collect();
+        Ok(Self { ring, target: spec.target, sockets })
+    }
+
+    fn degraded(&self) -> &[String] {
+        self.ring.degraded()
+    }
+
+    /// Whatever else is queued enters before the clock is read.
+    fn connect(&mut self, id: SlotId, socket: OwnedFd) -> Result<CallSpan, GenerateError> {
+        self.ring.poll()?;
+        self.ring.connect(socket.as_fd(), self.target, token(Op::Connect, id));
+        let called_ns = monotonic_ns();
+        self.ring.poll()?;
+        let returned_ns = monotonic_ns();
+        self.sockets[id.index as usize] = Some(socket);
+        Ok(CallSpan { called_ns, returned_ns })
+    }
+
+    fn receive(&mut self, id: SlotId) {
+        self.ring.receive_one(self.handle(id), token(Op::Recv, id));
+    }
+
+    fn send(&mut self, id: SlotId, bytes: Range<usize>) {
+        let len = u32::try_from(bytes.len()).expect("a message is shorter than 4 GiB");
+        self.ring.send_staged(self.handle(id), bytes.start, len, token(Op::Send, id));
+    }
+
+    fn cancel(&mut self, id: SlotId) {
+        self.ring.cancel_all(self.handle(id), token(Op::Cancel, id));
+    }
+
+    fn close(&mut self, id: SlotId) {
+        self.sockets[id.index as usize] = None;
+    }
+
+    fn local_addr(&self, id: SlotId) -> Option<SocketAddr> {
+        local_addr(self.sockets[id.index as usize].as_ref()?)
+    }
+
+    fn submit(&mut self) -> Result<(), GenerateError> {
+        Ok(self.ring.poll()?)
+    }
+
+    fn poll(&mut self) -> Result<(), GenerateError> {
+        Ok(self.ring.poll()?)
+    }
+
+    fn reap(&mut self, batch: &mut Vec<Completion>) {
+        self.ring.reap(batch);
+    }
+
+    fn wait(&mut self, limit: Duration) -> Result<(), GenerateError> {
+        Ok(self.ring.wait(Some(limit))?)
+    }
+
+    fn bytes(&self, buffer: u16, len: u32) -> &[u8] {
+        self.ring.bytes(buffer, len)
+    }
+
+    fn release(&mut self, buffer: u16) {
+        self.ring.release(buffer);
+    }
+}
+
+fn setup(spec: &TransportSpec<'_>) -> Setup {
+    Setup {
+        submissions: 256,
+        completions: spec.slots.saturating_mul(2).clamp(1024, 16_384),
+        buffers: BUFFERS,
+        buffer_size: spec.buffer_size(),
+        direct: 0,
+        staging: spec.payload.len(),
+        listeners: 0,
+        restricted: false,
+    }
+}
