@@ -33,7 +33,7 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Send one message to an echo server and wait for its echo: exit 0 if it came back.
     Ping(PingArgs),
-    /// Look at what this machine gives a server: exit 0 if it would run.
+    /// Examine what this machine offers a server: exit 0 if it would run with this engine.
     Doctor(DoctorArgs),
 }
 
@@ -132,16 +132,39 @@ struct DoctorArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// The engine that the server is to run with.
+    #[arg(long, value_enum, env = "URING_ECHO_ENGINE", default_value = "uring")]
+    engine: EngineArg,
+    /// Print a seccomp profile for container engines, which allows what the two programs need,
+    /// io_uring included.
+    #[arg(long)]
+    seccomp_profile: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum EngineArg {
+    /// uring where it is available, else epoll.
+    Auto,
     /// Completions: io_uring, by a loop of this project's own.
     Uring,
     /// Readiness: epoll, with everything else the same.
     Epoll,
     /// A task per connection on the crate tokio-uring, to compare with.
     TokioUring,
+}
+
+impl EngineArg {
+    fn engine(self) -> Engine {
+        match self {
+            Self::Auto | Self::Uring => Engine::Uring,
+            Self::Epoll => Engine::Epoll,
+            Self::TokioUring => Engine::TokioUring,
+        }
+    }
+
+    fn falls_back(self) -> bool {
+        matches!(self, Self::Auto)
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -218,7 +241,12 @@ fn ping_once(args: &PingArgs) -> Result<()> {
 }
 
 fn examine(args: &DoctorArgs) -> Result<()> {
-    let findings = doctor::examine();
+    if args.seccomp_profile {
+        print!("{}", doctor::SECCOMP_PROFILE);
+        return Ok(());
+    }
+    let (engine, fall_back_to_epoll) = (args.engine.engine(), args.engine.falls_back());
+    let findings = doctor::examine(&Config { engine, fall_back_to_epoll, ..Config::default() });
     if args.json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {
@@ -263,11 +291,8 @@ impl ServeArgs {
         let config = Config {
             listen,
             cpus: self.cpus.as_ref().map(|list| list.0.clone()),
-            engine: match self.engine {
-                EngineArg::Uring => Engine::Uring,
-                EngineArg::Epoll => Engine::Epoll,
-                EngineArg::TokioUring => Engine::TokioUring,
-            },
+            engine: self.engine.engine(),
+            fall_back_to_epoll: self.engine.falls_back(),
             accept: match self.accept {
                 AcceptArg::Reuseport => AcceptMode::Reuseport,
                 AcceptArg::Shared => AcceptMode::Shared,

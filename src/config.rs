@@ -18,6 +18,8 @@ pub struct Config {
     pub cpus: Option<Vec<usize>>,
     /// What drives a worker.
     pub engine: Engine,
+    /// Let epoll drive the workers where io_uring is not available (`--engine auto`).
+    pub fall_back_to_epoll: bool,
     /// How workers share an address.
     pub accept: AcceptMode,
     /// Given to listen(2) unchanged; the kernel caps it at `net.core.somaxconn`.
@@ -53,6 +55,14 @@ pub struct Config {
     pub log_peers: bool,
 }
 
+impl Config {
+    /// Whether the server cannot run without io_uring.
+    #[must_use]
+    pub fn needs_uring(&self) -> bool {
+        self.engine != Engine::Epoll && !self.fall_back_to_epoll
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -60,6 +70,7 @@ impl Default for Config {
             workers: allowed_cpus(),
             cpus: None,
             engine: Engine::Uring,
+            fall_back_to_epoll: false,
             accept: AcceptMode::Reuseport,
             backlog: 4096,
             busy_poll: BusyPoll::Auto,

@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use crate::config::{Config, SandboxMode};
 use crate::engine::limits::WorkerLimits;
-use crate::ring::{Environment, Ring};
+use crate::engine::{EngineError, try_rings};
+use crate::ring::{Environment, RingError};
 use crate::sandbox::Sandbox;
 use crate::sys::{conntrack, descriptors};
 
@@ -38,13 +39,21 @@ impl Finding {
     }
 }
 
-/// Examines everything. It applies the sandbox to this process to find out whether it can, so it
-/// is the last thing that a process does.
+/// A seccomp profile for container engines: what the two programs need, io_uring included.
+pub const SECCOMP_PROFILE: &str = include_str!("../docker/seccomp.json");
+
+/// Examines everything that a server of this configuration needs. It applies the sandbox to this
+/// process to find out whether it can, so it is the last thing that a process does.
 #[must_use]
-pub fn examine() -> Vec<Finding> {
+pub fn examine(config: &Config) -> Vec<Finding> {
     let environment = Environment::read();
     let mut findings = vec![Finding::new("kernel", Standing::Fine, &environment.kernel_release)];
-    findings.extend(limits_and_ring());
+    let limit = descriptors::raise_limit().unwrap_or_else(|_| descriptors::limit());
+    let nofile = limit.enforced();
+    findings.push(limits(config, nofile));
+    let rings = try_rings(config, nofile);
+    findings.push(engines(rings.is_ok()));
+    findings.push(io_uring(config, rings));
     findings.push(memlock(&environment));
     findings.push(queue_limit());
     findings.extend(connection_tracking());
@@ -52,24 +61,36 @@ pub fn examine() -> Vec<Finding> {
     findings
 }
 
-fn limits_and_ring() -> Vec<Finding> {
-    let limit = descriptors::raise_limit().unwrap_or_else(|_| descriptors::limit());
-    let nofile = limit.enforced();
-    let limits = match WorkerLimits::resolve(&Config::default(), nofile, 0) {
-        Ok(limits) => limits,
-        Err(error) => return vec![Finding::new("limits", Standing::Broken, error.to_string())],
-    };
-    let files = format!("RLIMIT_NOFILE {nofile}: {limits} per worker");
-    vec![Finding::new("limits", Standing::Fine, files), io_uring(&limits)]
+fn limits(config: &Config, nofile: u32) -> Finding {
+    match WorkerLimits::resolve(config, nofile, 0) {
+        Err(error) => Finding::new("limits", Standing::Broken, error.to_string()),
+        Ok(limits) => {
+            let files = format!("RLIMIT_NOFILE {nofile}: {limits} per worker");
+            Finding::new("limits", Standing::Fine, files)
+        }
+    }
 }
 
-fn io_uring(limits: &WorkerLimits) -> Finding {
-    match Ring::new(&limits.ring) {
-        Err(error) => Finding::new("io_uring", Standing::Broken, error.to_string()),
-        Ok(ring) if ring.degraded().is_empty() => {
+fn engines(has_rings: bool) -> Finding {
+    let (standing, all, best) = match has_rings {
+        true => (Standing::Fine, "uring and epoll run", "uring"),
+        false => (Standing::Less, "only epoll runs", "epoll"),
+    };
+    let found =
+        format!("{all}; serve --engine auto and loadgen's --transport auto take {best} here");
+    Finding::new("engines", standing, found)
+}
+
+fn io_uring(config: &Config, rings: Result<Vec<String>, RingError>) -> Finding {
+    match rings {
+        Err(error) if config.needs_uring() => {
+            Finding::new("io_uring", Standing::Broken, EngineError::from(error).to_string())
+        }
+        Err(error) => Finding::new("io_uring", Standing::Less, error.to_string()),
+        Ok(missing) if missing.is_empty() => {
             Finding::new("io_uring", Standing::Fine, "everything the server knows how to use")
         }
-        Ok(ring) => Finding::new("io_uring", Standing::Less, ring.degraded().join("; ")),
+        Ok(missing) => Finding::new("io_uring", Standing::Less, missing.join("; ")),
     }
 }
 

@@ -102,9 +102,9 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; nothing is left running.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
-        let (config, without) = engine::adapt(config)?;
-        let config = &config;
         let nofile = raise_descriptor_limit();
+        let (config, without) = engine::adapt(config, nofile)?;
+        let config = &config;
         grow_descriptor_table(config);
         let limits = |index| WorkerLimits::resolve(config, nofile, index);
         info!(limits = %limits(0)?, "sizes of one worker");

@@ -8,8 +8,11 @@ use crate::ring::RingError;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The ring could not be set up or failed for good.
-    #[error(transparent)]
-    Ring(#[from] RingError),
+    #[error("{error}{}", alternative(error))]
+    Ring {
+        /// Why.
+        error: RingError,
+    },
     /// The worker could not be pinned to its CPU.
     #[error("pinning to CPU {cpu}: {source}; is it in this process's cpuset (taskset -p, --cpus)?")]
     Pin {
@@ -42,4 +45,20 @@ pub struct Unsupported {
     pub engine: &'static str,
     /// What it does not support, and what to use instead.
     pub reason: String,
+}
+
+impl From<RingError> for EngineError {
+    fn from(error: RingError) -> Self {
+        Self::Ring { error }
+    }
+}
+
+/// What runs where there is no ring.
+fn alternative(error: &RingError) -> &'static str {
+    match error.unavailable() {
+        Some(_) => {
+            "\n  or: --engine epoll, which --engine auto takes where io_uring is not available"
+        }
+        None => "",
+    }
 }

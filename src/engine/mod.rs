@@ -11,28 +11,32 @@ pub mod limits;
 mod stamper;
 #[cfg(feature = "tokio-uring")]
 mod tokio_uring;
+mod trial;
 mod uring;
 mod worker;
 
 use std::sync::{Arc, mpsc};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
+use tracing::warn;
 
 pub(crate) use self::accepted::PEER_LOG;
 pub(crate) use self::context::WorkerContext;
 pub use self::error::{EngineError, Unsupported};
+pub use self::trial::try_rings;
 use crate::config::Config;
 pub use crate::echo::Stats;
 use crate::shutdown::{Control, Phase};
 use crate::stamp::Engine;
 
-/// Replaces settings that `config` leaves to the engine by those that it supports. Returns one line
-/// for the log for each feature that the engine lacks.
+/// Replaces settings that `config` leaves to the engine, or to this machine, by those that are
+/// supported. Returns one line for the log for each feature that is missing.
 ///
 /// # Errors
 /// [`Unsupported`] if a setting was asked for explicitly and the engine does not support it.
-pub(crate) fn adapt(config: &Config) -> Result<(Config, Vec<String>), Unsupported> {
+pub(crate) fn adapt(config: &Config, nofile: u32) -> Result<(Config, Vec<String>), Unsupported> {
     match config.engine {
+        Engine::Uring if config.fall_back_to_epoll => Ok(uring_or_epoll(config, nofile)),
         Engine::Uring | Engine::Epoll => Ok((config.clone(), Vec::new())),
         #[cfg(feature = "tokio-uring")]
         Engine::TokioUring => tokio_uring::adapt(config),
@@ -42,6 +46,15 @@ pub(crate) fn adapt(config: &Config) -> Result<(Config, Vec<String>), Unsupporte
             Err(Unsupported { engine: config.engine.name(), reason })
         }
     }
+}
+
+/// An error that does not rule io_uring out is left to the workers.
+fn uring_or_epoll(config: &Config, nofile: u32) -> (Config, Vec<String>) {
+    let Err(Some(reason)) = try_rings(config, nofile).map_err(|error| error.unavailable()) else {
+        return (config.clone(), Vec::new());
+    };
+    warn!("engine epoll: {reason}");
+    (Config { engine: Engine::Epoll, ..config.clone() }, vec![reason])
 }
 
 /// Runs a worker on the calling thread until it is told to stop; reports on `ready` once it
