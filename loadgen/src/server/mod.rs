@@ -47,8 +47,8 @@ pub struct EmbeddedServer {
 
 impl EmbeddedServer {
     /// Starts the server with the user's `args` and returns when it listens. What the user did not
-    /// say is added: a port of its own choice on 127.0.0.1, the CPUs `cpus` (a list such as
-    /// `0-3,8`), and `stamp`.
+    /// say is added: a port of its own choice on 127.0.0.1, `--engine auto`, the CPUs `cpus` (a
+    /// list such as `0-3,8`), and `stamp`.
     ///
     /// Call this from a thread that lives as long as the server is to: the kernel ends the server
     /// when the thread that started it ends (PR_SET_PDEATHSIG(2const)).
@@ -256,6 +256,7 @@ pub fn die_with_parent() -> Result<(), EmbeddedError> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Given {
     listen: bool,
+    engine: bool,
     cpus: bool,
     stamp: bool,
 }
@@ -264,6 +265,7 @@ impl Given {
     fn of(args: &[OsString], in_env: impl Fn(&str) -> bool) -> Self {
         Self {
             listen: has_option(args, "--listen") || in_env("URING_ECHO_LISTEN"),
+            engine: has_option(args, "--engine") || in_env("URING_ECHO_ENGINE"),
             cpus: has_option(args, "--cpus") || in_env("URING_ECHO_CPUS"),
             stamp: has_option(args, "--stamp"),
         }
@@ -277,6 +279,9 @@ impl Given {
         }
         if !self.listen {
             rest.extend(["--listen", "127.0.0.1:0"]);
+        }
+        if !self.engine {
+            rest.extend(["--engine", "auto"]);
         }
         if let Some(cpus) = cpus.filter(|_| !self.cpus) {
             rest.extend(["--cpus", cpus]);
@@ -425,17 +430,18 @@ mod tests {
     #[test]
     fn adds_what_the_user_did_not_say() {
         let given = Given::of(&args(&["--stall", "1ms/1s"]), |_| false);
-        let expected = ["--log", "json", "--stamp", "--listen", "127.0.0.1:0", "--cpus", "0,1"];
+        let expected = "--log json --stamp --listen 127.0.0.1:0 --engine auto --cpus 0,1";
+        let expected: Vec<_> = expected.split(' ').collect();
         assert_eq!(given.complete(Some("0,1"), true), args(&expected));
     }
 
     #[test]
     fn leaves_what_the_user_said() {
-        let said = args(&["--listen=[::1]:0", "--cpus", "3", "--stamp"]);
+        let said = args(&["--listen=[::1]:0", "--engine=uring", "--cpus", "3", "--stamp"]);
         let given = Given::of(&said, |_| false);
         assert_eq!(given.complete(Some("0"), true), args(&["--log", "json"]));
         let in_env = Given::of(&[], |name| name == "URING_ECHO_CPUS");
-        assert_eq!(in_env, Given { listen: false, cpus: true, stamp: false });
+        assert_eq!(in_env, Given { listen: false, engine: false, cpus: true, stamp: false });
         assert!(!has_option(&args(&["--listener"]), "--listen"));
     }
 }

@@ -1,6 +1,6 @@
 //! The report of connections that were held.
 
-use super::{Style, entry, paragraph};
+use super::{Style, entry, paragraph, transport};
 use crate::model::hold::Hold;
 use crate::model::result::RunResult;
 use crate::render::units;
@@ -8,7 +8,9 @@ use crate::render::units;
 pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
     let Some(hold) = &result.hold else { return Vec::new() };
     let title = format!("loadgen {} hold → {}", result.tool.version, result.target.addr);
-    let mut lines = vec![style.bold(&title), String::new()];
+    let mut lines = vec![style.bold(&title)];
+    lines.extend(transport::transport_and_engine(result));
+    lines.push(String::new());
     lines.extend(entry("connections", connections(hold)));
     if result.interrupted {
         lines.extend(entry("interrupted", vec!["the report is partial".into()]));

@@ -3,6 +3,7 @@
 mod hold;
 mod run;
 mod torture;
+mod transport;
 
 pub use torture::{case_row, torture_counts};
 

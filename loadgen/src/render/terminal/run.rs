@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{NAMES, Style, WIDTH, entry, wrap};
+use super::{NAMES, Style, WIDTH, entry, transport, wrap};
 use crate::model::evidence::{CpuUse, Evidence};
 use crate::model::load::{Arrivals, Close, Load, Observe};
 use crate::model::outcome::Phase;
@@ -35,9 +35,11 @@ fn head(result: &RunResult, style: Style) -> Vec<String> {
         seen += &format!(", to within {p50} (p50) and {p99} (p99)");
     }
     let mut lines = vec![style.bold(&title)];
+    lines.extend(transport::transport_and_engine(result));
     lines.extend(result.load.as_ref().map(load));
     lines.push(seen);
     lines.extend(server(result));
+    lines.extend(transport::degraded(result));
     lines
 }
 
@@ -87,7 +89,6 @@ fn server(result: &RunResult) -> Vec<String> {
     let server = &result.server;
     let workers = server.workers.map(|n| units::plural(n, "worker"));
     let known = [
-        server.engine.as_ref().map(|engine| format!("engine {engine}")),
         workers,
         server.accept.as_ref().map(|accept| format!("accept {accept}")),
         server.backlog_effective.map(|n| format!("backlog {}", units::count(n))),
@@ -98,7 +99,6 @@ fn server(result: &RunResult) -> Vec<String> {
     if !known.is_empty() {
         lines.push(format!("server: {}", known.join(", ")));
     }
-    lines.extend(server.degraded.iter().map(|what| format!("server degraded: {what}")));
     lines
 }
 
