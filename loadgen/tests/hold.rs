@@ -8,27 +8,23 @@ use std::thread;
 use loadgen::model::result::{Kind, RunResult};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Runs it where a process may have 1,000 descriptors; `None`, loudly, where there is no io_uring.
-fn hold(args: &str) -> Option<(Output, RunResult)> {
+/// Runs it where a process may have 1,000 descriptors.
+fn hold(args: &str) -> (Output, RunResult) {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 1000; exec \"$0\" hold --json - \"$@\""]);
     command.arg(env!("CARGO_BIN_EXE_loadgen")).args(args.split_whitespace());
     let output = command.stdin(Stdio::null()).output().expect("started");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    if stderr.contains("io_uring_setup failed") && std::env::var_os("REQUIRE_URING").is_none() {
-        eprintln!("SKIPPED, io_uring is not available: {stderr}");
-        return None;
-    }
     let result = RunResult::parse(&output.stdout);
     let result = result.unwrap_or_else(|error| panic!("{error}: {stderr}"));
     assert_eq!(result.kind, Kind::Hold);
-    Some((output, result))
+    (output, result)
 }
 
 #[test]
 fn two_thousand_are_held_by_several_processes_and_measured() {
     let args = "--connections 2000 --probe-rate 100 --duration 300ms -- --workers 4";
-    let Some((output, result)) = hold(args) else { return };
+    let (output, result) = hold(args);
     assert_eq!(output.status.code(), Some(0), "{result:#?}");
     let hold = result.hold.as_ref().expect("the part of hold");
     let counts = (hold.wanted, hold.opened, hold.echoed, hold.lost);
@@ -68,9 +64,7 @@ fn forgetful_server() -> SocketAddr {
 #[test]
 fn connections_that_the_server_gives_up_are_lost_and_a_failure() {
     let addr = forgetful_server();
-    let Some((output, result)) = hold(&format!("{addr} --connections 50 --duration 1s")) else {
-        return;
-    };
+    let (output, result) = hold(&format!("{addr} --connections 50 --duration 1s"));
     assert_eq!(output.status.code(), Some(1), "{result:#?}");
     let hold = result.hold.as_ref().expect("the part of hold");
     assert_eq!((hold.echoed, hold.lost), (50, 50), "{hold:#?}");

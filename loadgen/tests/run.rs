@@ -17,15 +17,8 @@ fn loadgen(args: &str) -> Command {
     command
 }
 
-/// What it did; `None`, loudly, where there is no io_uring.
-fn run(args: &str) -> Option<Output> {
-    let output = loadgen(args).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    if stderr.contains("io_uring_setup failed") && std::env::var_os("REQUIRE_URING").is_none() {
-        eprintln!("SKIPPED, io_uring is not available: {stderr}");
-        return None;
-    }
-    Some(output)
+fn run(args: &str) -> Output {
+    loadgen(args).output().unwrap()
 }
 
 fn json(output: &Output) -> Value {
@@ -42,25 +35,40 @@ fn assert_reported(output: &Output) {
 fn the_embedded_server_accepts_every_connection() {
     for observe in ["stamp", "diag", "none"] {
         let args = format!("--rate 400 --connections 200 --observe {observe} --json - --quiet");
-        let Some(output) = run(&args) else { return };
+        let output = run(&args);
         assert_reported(&output);
         let result = json(&output);
         assert_eq!(result["outcomes"]["attempted"], 200);
         assert_eq!(result["outcomes"]["completed"], 200, "{:#}", result["outcomes"]);
         assert_eq!(result["target"]["observe"], observe);
-        assert_eq!(result["server"]["engine"], "uring");
+        let carried = [&result["generator"]["transport"], &result["server"]["engine"]];
+        assert!(carried == ["uring", "uring"] || std::env::var_os("REQUIRE_URING").is_none());
         let accepts = if observe == "none" { 0 } else { 200 };
         assert_eq!(result["histograms"]["accept_delay"]["count"], accepts);
         assert_eq!(result["histograms"]["echo_rtt"]["count"], 200);
-        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        let silent = output.stderr.is_empty() || carried != ["uring", "uring"];
+        assert!(silent, "{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+#[test]
+fn epoll_on_either_side_is_what_was_asked_for_and_no_degradation() {
+    let output = run("--burst 150 --transport epoll --json - --quiet -- --engine epoll");
+    assert_reported(&output);
+    let result = json(&output);
+    assert_eq!(result["outcomes"]["completed"], 150, "{:#}", result["outcomes"]);
+    for side in [&result["generator"], &result["server"]] {
+        assert_eq!(side["degraded"], serde_json::json!([]), "{side:#}");
+    }
+    assert_eq!(result["generator"]["transport"], "epoll");
+    assert_eq!(result["server"]["engine"], "epoll");
 }
 
 #[test]
 fn the_text_report_and_the_files_are_there() {
     let folder = tempfile::tempdir().unwrap();
     let args = format!("--burst 150 --out {}", folder.path().display());
-    let Some(output) = run(&args) else { return };
+    let output = run(&args);
     assert_reported(&output);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("150 attempted: 150 completed"), "{text}");
@@ -77,9 +85,7 @@ fn a_server_that_was_there_before_is_observed_by_itself() {
     let addr = listener.local_addr().unwrap();
     // The thread lives as long as the process of this test.
     std::thread::spawn(move || listener.incoming().for_each(drop));
-    let Some(output) = run(&format!("{addr} --rate 300 --connections 150 --json -")) else {
-        return;
-    };
+    let output = run(&format!("{addr} --rate 300 --connections 150 --json -"));
     assert_reported(&output);
     let result = json(&output);
     assert_eq!(result["target"]["observe"], "diag");
@@ -92,7 +98,7 @@ fn nobody_listening_is_an_outcome_and_no_error() {
     let bound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     bound.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let addr = bound.local_addr().unwrap().as_socket().unwrap();
-    let Some(output) = run(&format!("{addr} --rate 100 --connections 10 --json -")) else { return };
+    let output = run(&format!("{addr} --rate 100 --connections 10 --json -"));
     assert_eq!(output.status.code(), Some(4), "{output:?}");
     let result = json(&output);
     assert_eq!(result["outcomes"]["refused"], 10);
@@ -107,7 +113,7 @@ fn usage_and_runtime_errors_are_told_apart() {
     let impossible = loadgen("--burst 500 --max-in-flight 10").output().unwrap();
     assert_eq!(impossible.status.code(), Some(1), "{impossible:?}");
     assert!(String::from_utf8_lossy(&impossible.stderr).contains("--max-in-flight"));
-    let Some(failed) = run("-- --no-such-option") else { return };
+    let failed = run("-- --no-such-option");
     assert_eq!(failed.status.code(), Some(1), "{failed:?}");
     assert!(String::from_utf8_lossy(&failed.stderr).contains("--no-such-option"));
 }
@@ -126,18 +132,13 @@ fn a_source_of_somebody_else_is_refused_before_anything_is_started() {
 }
 
 /// Starts a long run and reads stderr until it goes.
-fn going(args: &str) -> Option<Child> {
+fn going(args: &str) -> Child {
     let mut child = loadgen(args).spawn().unwrap();
     let stderr = BufReader::new(child.stderr.as_mut().unwrap());
     for line in stderr.lines() {
         let line = line.unwrap();
         if line.starts_with("t=") {
-            return Some(child);
-        }
-        if line.contains("io_uring_setup failed") && std::env::var_os("REQUIRE_URING").is_none() {
-            eprintln!("SKIPPED, io_uring is not available: {line}");
-            child.wait().unwrap();
-            return None;
+            return child;
         }
     }
     panic!("it ended before it went: {:?}", child.wait());
@@ -145,7 +146,7 @@ fn going(args: &str) -> Option<Child> {
 
 #[test]
 fn an_interrupted_run_reports_what_it_has() {
-    let Some(mut child) = going("--rate 100 --duration 10m --json -") else { return };
+    let mut child = going("--rate 100 --duration 10m --json -");
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let mut stdout = String::new();
     child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
@@ -163,7 +164,7 @@ fn an_interrupted_run_reports_what_it_has() {
 fn a_hangup_reports_too() {
     let folder = tempfile::tempdir().unwrap();
     let args = format!("--rate 100 --duration 10m --out {}", folder.path().display());
-    let Some(child) = going(&args) else { return };
+    let child = going(&args);
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{output:?}");
@@ -173,7 +174,7 @@ fn a_hangup_reports_too() {
 
 #[test]
 fn a_server_that_dies_ends_the_run_and_what_was_measured_is_reported() {
-    let Some(child) = going("--rate 100 --duration 10m") else { return };
+    let child = going("--rate 100 --duration 10m");
     let children = format!("/proc/{0}/task/{0}/children", child.id());
     let server: i32 = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
     kill_process(Pid::from_raw(server).unwrap(), Signal::KILL).unwrap();
@@ -187,7 +188,7 @@ fn a_server_that_dies_ends_the_run_and_what_was_measured_is_reported() {
 
 #[test]
 fn a_server_that_drains_for_long_costs_neither_report_nor_status() {
-    let Some(output) = run("--rate 300 --duration 500ms -- --drain-delay 60s") else { return };
+    let output = run("--rate 300 --duration 500ms -- --drain-delay 60s");
     assert_reported(&output);
     assert!(String::from_utf8_lossy(&output.stdout).contains("150 completed"), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("still draining"), "{output:?}");
@@ -207,7 +208,7 @@ fn files_that_cannot_be_written_are_noticed_before_the_run() {
 
 #[test]
 fn a_full_disk_costs_the_file_and_not_the_report() {
-    let Some(output) = run("--burst 150 --json /dev/full") else { return };
+    let output = run("--burst 150 --json /dev/full");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report = String::from_utf8_lossy(&output.stdout);
     assert!(report.contains("150 attempted: 150 completed"), "{report}");
@@ -218,10 +219,10 @@ fn a_full_disk_costs_the_file_and_not_the_report() {
 fn an_older_result_is_replaced_and_that_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let args = format!("--burst 150 --out {}", folder.path().display());
-    let Some(first) = run(&args) else { return };
+    let first = run(&args);
     assert!(!String::from_utf8_lossy(&first.stderr).contains("replaced"));
     let before = RunResult::load(folder.path()).unwrap();
-    let second = run(&args).unwrap();
+    let second = run(&args);
     assert!(String::from_utf8_lossy(&second.stderr).contains("result.json is there already"));
     assert_ne!(RunResult::load(folder.path()).unwrap().run_id, before.run_id);
 }
@@ -230,7 +231,7 @@ fn an_older_result_is_replaced_and_that_is_said() {
 fn a_file_gives_the_report_that_the_run_gave() {
     let folder = tempfile::tempdir().unwrap();
     let args = format!("--rate 300 --duration 1s --observe diag --out {}", folder.path().display());
-    let Some(ran) = run(&args) else { return };
+    let ran = run(&args);
     let printed = String::from_utf8(ran.stdout).unwrap();
     let mut report = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     let again = report.arg("report").arg(folder.path()).output().unwrap().stdout;
@@ -269,17 +270,16 @@ fn a_log_tells_what_the_server_is() {
         std::thread::sleep(std::time::Duration::from_millis(50));
         ready(std::fs::read_to_string(&log).unwrap())
     });
-    let result = addr.and_then(|addr| {
-        run(&format!("{addr} --burst 150 --json - --server-log {}", log.display()))
-    });
+    let result = addr
+        .map(|addr| run(&format!("{addr} --burst 150 --json - --server-log {}", log.display())));
     server.kill().unwrap();
     server.wait().unwrap();
-    let Some(output) = result else { return };
+    let output = result.expect("the server listens");
     let result = json(&output);
     assert_eq!(result["server"]["backlog_effective"], 77, "{:#}", result["server"]);
     let argv = result["server"]["argv"].as_array().unwrap();
     assert!(argv.contains(&"1ms/1h".into()), "{argv:?}");
-    let elsewhere = run(&format!("127.0.0.1:1 --burst 1 --server-log {}", log.display())).unwrap();
+    let elsewhere = run(&format!("127.0.0.1:1 --burst 1 --server-log {}", log.display()));
     assert_eq!(elsewhere.status.code(), Some(1), "{elsewhere:?}");
 }
 
@@ -303,7 +303,7 @@ fn a_stamp_tells_what_the_server_is() {
         }
     });
     let args = format!("{addr} --burst 150 --messages 0 --json -");
-    let Some(output) = run(&args) else { return };
+    let output = run(&args);
     let server = &json(&output)["server"];
     assert_eq!((&server["engine"], &server["accept"]), (&"epoll".into(), &"shared".into()));
 }

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::Output;
 use std::thread;
 
-use crate::support::{on_each_engine, program};
+use crate::support::{Server, on_each_engine, program};
 
 fn run(args: &[&str]) -> Output {
     program().args(args).output().expect("the program runs")
@@ -104,5 +104,14 @@ fn the_doctor_agrees_with_whether_the_server_starts() {
     let subjects: Vec<_> =
         findings.as_array().expect("a list").iter().map(|f| f["subject"].clone()).collect();
     assert!(subjects.contains(&"io_uring".into()) && subjects.contains(&"sandbox".into()));
-    on_each_engine(&[], |_| assert!(!broken, "{findings}"));
+    assert_eq!(Server::start("uring", &[]).is_none(), broken, "{findings}");
+    assert!(Server::start("auto", &[]).is_some(), "{findings}");
+}
+
+#[test]
+fn the_doctor_prints_a_profile_that_allows_io_uring() {
+    let output = run(&["doctor", "--seccomp-profile"]);
+    let profile: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+    assert!(profile.to_string().contains("io_uring_setup"));
 }

@@ -8,11 +8,13 @@
 //! - `stop`: nothing accepted or queued is lost when the server is told to end
 //! - `torture`: resets, floods and signals while connections are in use
 //! - `soak`: clients of several kinds at once, for as long as asked for
+//! - `denied`: what is left of it where io_uring is denied
 //! - `cli`: messages and exit codes
 //! - `walls`: which module may use which; `paths` reads the sources for it
 //! - `tidy`: house rules about lines and functions
 
 mod cli;
+mod denied;
 mod echo;
 mod limits;
 mod paths;

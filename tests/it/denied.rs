@@ -1,0 +1,61 @@
+//! The server where io_uring is denied.
+
+#[path = "../support/denied.rs"]
+mod launcher;
+
+use serde_json::Value;
+
+use launcher::Denial;
+
+use crate::support::{Server, connect, round_trip};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_uring-echo");
+const FILTERS: [Denial; 2] = [Denial::Eperm, Denial::Enosys];
+
+#[test]
+fn auto_serves_by_epoll_and_says_why() {
+    for denial in FILTERS {
+        let args = ["serve", "--engine", "auto", "--log", "json", "--listen", "127.0.0.1:0"];
+        let server = Server::spawn(denial.command(PROGRAM, &args)).expect("epoll is everywhere");
+        let ready = server.fields("listening");
+        assert_eq!(ready["engine"], "epoll", "{ready}");
+        let degraded = ready["degraded"].as_str().expect("a text");
+        assert!(degraded.starts_with("io_uring: denied by"), "{degraded}");
+        round_trip(&mut connect(server.addr()), b"by other means");
+        assert!(server.end().success());
+    }
+}
+
+#[test]
+fn uring_is_strict_and_names_cause_remedy_and_epoll() {
+    for denial in FILTERS {
+        let output = denial.run(PROGRAM, &["serve"]).expect("anybody may install a filter");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        for said in
+            ["io_uring_setup failed", "likely cause: denied by", "remedy: ", "--engine epoll"]
+        {
+            assert!(text.contains(said), "{denial:?}: {said}: {text}");
+        }
+    }
+}
+
+#[test]
+fn the_doctor_says_which_engines_run() {
+    for (engine, standing) in [("uring", "broken"), ("auto", "less"), ("epoll", "less")] {
+        let output = Denial::Eperm.run(PROGRAM, &["doctor", "--json", "--engine", engine]);
+        let output = output.expect("anybody may install a filter");
+        let findings: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let about = |subject: &str| {
+            let mut all = findings.as_array().expect("a list").iter();
+            all.find(|finding| finding["subject"] == subject).expect("a finding").clone()
+        };
+        assert_eq!(about("io_uring")["standing"], standing, "{engine}: {findings}");
+        let engines = about("engines")["found"].to_string();
+        assert!(
+            engines.contains("only epoll runs") && engines.contains("--transport"),
+            "{engines}"
+        );
+        assert_eq!(output.status.code(), Some(i32::from(standing == "broken")), "{output:?}");
+    }
+}
