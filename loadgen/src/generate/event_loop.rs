@@ -152,7 +152,7 @@ impl<T: Transport> EventLoop<T> {
     }
 
     fn completed(&mut self, done: Completion, now_ns: u64) {
-        let id = SlotId { index: done.token.index(), generation: done.token.generation() };
+        let id = SlotId::new(done.token.index(), done.token.generation());
         let step = self.step_after(done, id, now_ns);
         if let Some(buffer) = done.buffer {
             self.transport.release(buffer);
@@ -245,7 +245,7 @@ impl<T: Transport> EventLoop<T> {
         }
         self.table.stop_clock(id);
         if let Some(watch) = &mut self.watch {
-            watch.remove(id.index);
+            watch.remove(id.index());
         }
     }
 

@@ -1,15 +1,10 @@
-//! The connections of one thread: slots with generations, and whose time runs out first.
+//! The connections of one thread, and whose time runs out first.
+
+use uring_echo::slots::{Link, Linked, List, Slots};
+
+pub(super) use uring_echo::slots::SlotId;
 
 use crate::generate::connection::Connection;
-
-/// Names a slot and its present owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SlotId {
-    /// Which slot.
-    pub(super) index: u32,
-    /// Which of its owners, one after the other.
-    pub(super) generation: u32,
-}
 
 /// A connection and what its transport still does for it.
 #[derive(Debug)]
@@ -20,6 +15,8 @@ pub(super) struct Entry {
     pub(super) in_flight: InFlight,
     /// It has its outcome and only waits for its last completion.
     pub(super) ended: bool,
+    clock: Link,
+    clock_since_ns: u64,
 }
 
 /// Operations without their completion. A message can come back before the completion of its send
@@ -34,34 +31,30 @@ pub(super) struct InFlight {
 /// A fixed number of slots. Nothing here allocates after [`Table::new`].
 #[derive(Debug)]
 pub(super) struct Table {
-    slots: Box<[Slot]>,
-    free: Vec<u32>,
-    /// The connection whose clock was started longest ago.
-    oldest: Option<u32>,
-    newest: Option<u32>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    generation: u32,
-    entry: Option<Entry>,
-    clock: Option<Clock>,
-}
-
-/// A place in the row of running clocks. All run equally long, so the row is in order of both
-/// their starts and their ends.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    since_ns: u64,
-    older: Option<u32>,
-    newer: Option<u32>,
+    slots: Slots<Entry>,
+    /// Connections whose clock runs. All clocks run equally long, so the list is in the order of
+    /// both their starts and their ends.
+    clocks: List<Entry>,
 }
 
 impl Entry {
     /// A connection whose connect is in flight.
     pub(super) fn connecting(connection: Connection) -> Self {
         let in_flight = InFlight { connect: true, ..InFlight::default() };
-        Self { connection, in_flight, ended: false }
+        let clock = Link::UNLINKED;
+        Self { connection, in_flight, ended: false, clock, clock_since_ns: 0 }
+    }
+}
+
+impl Linked for Entry {
+    type List = ();
+
+    fn link(&self, (): ()) -> &Link {
+        &self.clock
+    }
+
+    fn link_mut(&mut self, (): ()) -> &mut Link {
+        &mut self.clock
     }
 }
 
@@ -74,91 +67,64 @@ impl InFlight {
 impl Table {
     /// With `capacity` free slots.
     pub(super) fn new(capacity: u32) -> Self {
-        let slot = |_| Slot { generation: 0, entry: None, clock: None };
-        Self {
-            slots: (0..capacity).map(slot).collect(),
-            free: (0..capacity).rev().collect(),
-            oldest: None,
-            newest: None,
-        }
+        Self { slots: Slots::new(capacity), clocks: List::new(()) }
     }
 
     /// How many slots are taken.
     pub(super) fn taken(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slots.used() as usize
     }
 
-    /// The slot that the next [`Self::insert`] takes; `None` if all are taken.
+    /// The id that the next [`Self::insert`] gives; `None` if all slots are taken.
     pub(super) fn vacant(&self) -> Option<SlotId> {
-        let &index = self.free.last()?;
-        Some(SlotId { index, generation: self.slots[index as usize].generation })
+        self.slots.next_id()
     }
 
     /// Takes the vacant slot and starts its clock.
     pub(super) fn insert(&mut self, entry: Entry, now_ns: u64) {
-        let index = self.free.pop().expect("the caller saw a vacant slot");
-        self.slots[index as usize].entry = Some(entry);
-        self.start_clock(index, now_ns);
+        let id = self.slots.insert(entry).expect("the caller saw a vacant slot");
+        self.start_clock(id, now_ns);
     }
 
-    /// The present owner; `None` if that is another by now.
+    /// The connection of this id; `None` if the slot is another's by now.
     pub(super) fn get(&mut self, id: SlotId) -> Option<&mut Entry> {
-        let slot = &mut self.slots[id.index as usize];
-        slot.entry.as_mut().filter(|_| slot.generation == id.generation)
+        self.slots.get_mut(id)
     }
 
     /// Who has slot `index` now.
-    pub(super) fn owner(&self, index: u32) -> SlotId {
-        SlotId { index, generation: self.slots[index as usize].generation }
+    pub(super) fn owner(&self, index: u32) -> Option<SlotId> {
+        self.slots.id_at(index)
     }
 
-    /// Vacates the slot; its next owner has another generation.
+    /// Vacates the slot; its next owner has another id.
     pub(super) fn remove(&mut self, id: SlotId) -> Option<Entry> {
-        self.get(id)?;
         self.stop_clock(id);
-        let slot = &mut self.slots[id.index as usize];
-        slot.generation = slot.generation.wrapping_add(1) % uring_echo::ring::Token::GENERATIONS;
-        self.free.push(id.index);
-        slot.entry.take()
+        self.slots.remove(id)
     }
 
     /// Gives it the full time again.
     pub(super) fn restart_clock(&mut self, id: SlotId, now_ns: u64) {
         self.stop_clock(id);
-        self.start_clock(id.index, now_ns);
+        self.start_clock(id, now_ns);
     }
 
     /// It has all the time in the world.
     pub(super) fn stop_clock(&mut self, id: SlotId) {
-        let Some(clock) = self.slots[id.index as usize].clock.take() else { return };
-        match clock.older {
-            Some(older) => self.clock_of(older).newer = clock.newer,
-            None => self.oldest = clock.newer,
-        }
-        match clock.newer {
-            Some(newer) => self.clock_of(newer).older = clock.older,
-            None => self.newest = clock.older,
+        if self.slots.get(id).is_some() {
+            self.clocks.remove(&mut self.slots, id.index());
         }
     }
 
     /// The connection whose clock has run longest, and since when.
     pub(super) fn oldest(&self) -> Option<(SlotId, u64)> {
-        let index = self.oldest?;
-        let clock = self.slots[index as usize].clock?;
-        Some((self.owner(index), clock.since_ns))
+        let index = self.clocks.front()?;
+        Some((self.slots.id_at(index)?, self.slots.at(index).clock_since_ns))
     }
 
-    fn start_clock(&mut self, index: u32, now_ns: u64) {
-        let older = self.newest.replace(index);
-        self.slots[index as usize].clock = Some(Clock { since_ns: now_ns, older, newer: None });
-        match older {
-            Some(older) => self.clock_of(older).newer = Some(index),
-            None => self.oldest = Some(index),
-        }
-    }
-
-    fn clock_of(&mut self, index: u32) -> &mut Clock {
-        self.slots[index as usize].clock.as_mut().expect("neighbours in the row have clocks")
+    fn start_clock(&mut self, id: SlotId, now_ns: u64) {
+        let Some(entry) = self.slots.get_mut(id) else { return };
+        entry.clock_since_ns = now_ns;
+        self.clocks.push_back(&mut self.slots, id.index());
     }
 }
 

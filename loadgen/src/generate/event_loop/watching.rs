@@ -14,7 +14,7 @@ impl<T: Transport> EventLoop<T> {
     pub(super) fn watch(&mut self, id: SlotId, since_ns: u64) {
         let Some(watch) = &mut self.watch else { return };
         if let Some(local) = self.transport.local_addr(id) {
-            watch.add(id.index, self.target, local, since_ns);
+            watch.add(id.index(), self.target, local, since_ns);
         }
     }
 
@@ -34,7 +34,8 @@ impl<T: Transport> EventLoop<T> {
 
     fn observed(&mut self, observation: Observation) {
         let Observation { key, since_ns, bracket, kind } = observation;
-        let (id, now_ns) = (self.table.owner(key), bracket.first_with_ns);
+        let now_ns = bracket.first_with_ns;
+        let Some(id) = self.table.owner(key) else { return };
         let Some(entry) = self.table.get(id) else { return };
         let cx = &mut Context { script: &self.script, recorder: &mut self.recorder, now_ns };
         let step = match kind {

@@ -92,7 +92,7 @@ impl Transport for EpollTransport {
         let called_ns = monotonic_ns();
         let called = connect(&fd, &self.target);
         let returned_ns = monotonic_ns();
-        self.sockets[id.index as usize] = Some(Socket::connecting(fd, id.generation));
+        self.sockets[id.index() as usize] = Some(Socket::connecting(fd, id.generation()));
         self.unwatched = Some(id);
         match called {
             Err(Errno::INPROGRESS) => self.called = Some(id),
@@ -130,18 +130,18 @@ impl Transport for EpollTransport {
 
     /// epoll forgets a socket that is closed.
     fn close(&mut self, id: SlotId) {
-        self.sockets[id.index as usize] = None;
+        self.sockets[id.index() as usize] = None;
     }
 
     fn local_addr(&self, id: SlotId) -> Option<SocketAddr> {
-        local_addr(&self.sockets[id.index as usize].as_ref()?.fd)
+        local_addr(&self.sockets[id.index() as usize].as_ref()?.fd)
     }
 
     /// Sends have been carried out; only epoll may not know of the last socket yet.
     fn submit(&mut self) -> Result<(), GenerateError> {
         let Some(id) = self.unwatched.take() else { return Ok(()) };
-        let socket = self.sockets[id.index as usize].as_ref();
-        match socket.filter(|socket| socket.generation == id.generation) {
+        let socket = self.sockets[id.index() as usize].as_ref();
+        match socket.filter(|socket| socket.generation == id.generation()) {
             Some(socket) => self.readiness.watch(socket.fd.as_fd(), id),
             None => Ok(()),
         }
@@ -190,8 +190,8 @@ impl Transport for EpollTransport {
 
 impl EpollTransport {
     fn socket(&mut self, id: SlotId) -> Option<&mut Socket> {
-        let socket = self.sockets[id.index as usize].as_mut();
-        socket.filter(|socket| socket.generation == id.generation)
+        let socket = self.sockets[id.index() as usize].as_mut();
+        socket.filter(|socket| socket.generation == id.generation())
     }
 
     /// The next connection with something to do. Receives without a new event come last, and only
@@ -234,7 +234,7 @@ impl EpollTransport {
     }
 
     fn go_on_sending(&mut self, id: SlotId) {
-        let Some(socket) = self.sockets[id.index as usize].as_mut() else { return };
+        let Some(socket) = self.sockets[id.index() as usize].as_mut() else { return };
         let Some(sending) = &mut socket.sending else { return };
         let outcome = loop {
             let rest = &self.payload[sending.rest.clone()];
@@ -250,7 +250,7 @@ impl EpollTransport {
     }
 
     fn try_to_receive(&mut self, id: SlotId) {
-        let Some(socket) = self.sockets[id.index as usize].as_mut() else { return };
+        let Some(socket) = self.sockets[id.index() as usize].as_mut() else { return };
         if !socket.receiving || !socket.readable {
             return;
         }

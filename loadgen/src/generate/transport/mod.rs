@@ -127,7 +127,7 @@ impl TransportSpec<'_> {
 }
 
 fn token(op: Op, id: SlotId) -> Token {
-    Token::new(op, id.index, id.generation)
+    Token::new(op, id.index(), id.generation())
 }
 
 fn local_addr(socket: impl AsFd) -> Option<SocketAddr> {

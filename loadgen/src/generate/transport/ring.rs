@@ -23,7 +23,7 @@ pub(in crate::generate) struct RingTransport {
 
 impl RingTransport {
     fn handle(&self, id: SlotId) -> Handle {
-        let socket = self.sockets[id.index as usize].as_ref().expect("a connection has a socket");
+        let socket = self.sockets[id.index() as usize].as_ref().expect("a connection has a socket");
         Handle::from(socket.as_fd())
     }
 }
@@ -50,7 +50,7 @@ impl Transport for RingTransport {
         let called_ns = monotonic_ns();
         self.ring.poll()?;
         let returned_ns = monotonic_ns();
-        self.sockets[id.index as usize] = Some(socket);
+        self.sockets[id.index() as usize] = Some(socket);
         Ok(CallSpan { called_ns, returned_ns })
     }
 
@@ -68,11 +68,11 @@ impl Transport for RingTransport {
     }
 
     fn close(&mut self, id: SlotId) {
-        self.sockets[id.index as usize] = None;
+        self.sockets[id.index() as usize] = None;
     }
 
     fn local_addr(&self, id: SlotId) -> Option<SocketAddr> {
-        local_addr(self.sockets[id.index as usize].as_ref()?)
+        local_addr(self.sockets[id.index() as usize].as_ref()?)
     }
 
     fn submit(&mut self) -> Result<(), GenerateError> {

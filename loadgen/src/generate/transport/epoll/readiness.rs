@@ -35,7 +35,7 @@ impl Readiness {
 
     /// Reports on `socket` as `id` from now on, also what there is already; until it is closed.
     pub(super) fn watch(&self, socket: BorrowedFd<'_>, id: SlotId) -> Result<(), GenerateError> {
-        let name = u64::from(id.generation) << 32 | u64::from(id.index);
+        let name = u64::from(id.generation()) << 32 | u64::from(id.index());
         let added = epoll::add(&self.epoll, socket, EventData::new_u64(name), WATCHED);
         added.map_err(failed("epoll_ctl (fs.epoll.max_user_watches limits how many)"))
     }
@@ -63,7 +63,7 @@ impl Readiness {
         let &Event { flags, data } = self.events.get(self.next)?;
         self.next += 1;
         let name = data.u64();
-        Some((SlotId { index: name as u32, generation: (name >> 32) as u32 }, flags))
+        Some((SlotId::new(name as u32, (name >> 32) as u32), flags))
     }
 
     /// Sleeps until there is something to fetch, for `limit` at most. By ppoll(2), which counts in
