@@ -2,8 +2,8 @@
 
 use crate::model::evidence::KernelCounters;
 
-/// Reads the two tables; `None` when one of them is not what the kernel writes. A counter that
-/// this kernel does not have is zero.
+/// Parses the two tables; `None` when one of them has another format. A counter that this kernel
+/// does not have is zero.
 pub(super) fn parse(netstat: &str, snmp: &str) -> Option<KernelCounters> {
     let ext = Table::parse(netstat, "TcpExt:")?;
     let tcp = Table::parse(snmp, "Tcp:")?;
@@ -21,15 +21,15 @@ pub(super) fn parse(netstat: &str, snmp: &str) -> Option<KernelCounters> {
     })
 }
 
-/// A line of names and a line of values, both beginning with the same word.
+/// A line of names and a line of values, both beginning with the same prefix.
 struct Table<'a> {
     names: &'a str,
     values: &'a str,
 }
 
 impl<'a> Table<'a> {
-    fn parse(text: &'a str, head: &str) -> Option<Self> {
-        let mut lines = text.lines().filter_map(|line| line.strip_prefix(head));
+    fn parse(text: &'a str, prefix: &str) -> Option<Self> {
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(prefix));
         Some(Self { names: lines.next()?, values: lines.next()? })
     }
 
@@ -59,7 +59,7 @@ Tcp: 1 200 120000 -1 84 5 212
 ";
 
     #[test]
-    fn values_are_found_by_name() {
+    fn counters_are_read_by_name() {
         let counters = parse(NETSTAT, SNMP).unwrap();
         assert_eq!(counters.listen_overflows, 197);
         assert_eq!(counters.listen_drops, 198);
@@ -69,7 +69,7 @@ Tcp: 1 200 120000 -1 84 5 212
     }
 
     #[test]
-    fn differences_do_not_wrap() {
+    fn a_counter_that_decreased_counts_as_unchanged() {
         let later = parse(NETSTAT, SNMP).unwrap();
         let earlier = KernelCounters { listen_overflows: 190, listen_drops: 999, ..later };
         assert_eq!(later.since(&earlier).listen_overflows, 7);
@@ -77,7 +77,7 @@ Tcp: 1 200 120000 -1 84 5 212
     }
 
     #[test]
-    fn other_text_is_refused_and_missing_counters_are_zero() {
+    fn another_format_is_refused_and_missing_counters_are_zero() {
         assert_eq!(parse("", SNMP), None);
         assert_eq!(parse(NETSTAT, "Tcp: A\n"), None);
         let old = parse("TcpExt: A\nTcpExt: 1\n", "Tcp: B\nTcp: 2\n").unwrap();
@@ -85,7 +85,7 @@ Tcp: 1 200 120000 -1 84 5 212
     }
 
     #[test]
-    fn this_kernel_is_understood() {
+    fn the_tables_of_this_kernel_are_parsed() {
         let netstat = std::fs::read_to_string("/proc/net/netstat").unwrap();
         let snmp = std::fs::read_to_string("/proc/net/snmp").unwrap();
         assert!(parse(&netstat, &snmp).is_some());

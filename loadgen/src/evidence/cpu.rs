@@ -1,11 +1,12 @@
-//! CPU time of a process from its threads' `schedstat`: nanoseconds, where `stat` counts ticks.
+//! CPU time of a process from its threads' `schedstat`, in nanoseconds (`stat` counts ticks).
 
 use std::collections::BTreeMap;
 use std::{fs, io};
 
 use crate::model::evidence::CpuUse;
 
-/// Follows the threads of one process. A thread that ends keeps the last time it was seen with.
+/// Adds up the CPU time of the threads of one process. A thread that has ended keeps its last
+/// reading.
 #[derive(Debug)]
 pub(crate) struct CpuMeter {
     pid: u32,
@@ -19,29 +20,29 @@ struct ThreadTime {
 }
 
 impl CpuMeter {
-    /// Starts from the times that the threads have now.
+    /// Takes the first reading; later ones count from it.
     pub(crate) fn start(pid: u32) -> io::Result<Self> {
         let mut meter = Self { pid, threads: BTreeMap::new() };
         meter.sample()?;
         Ok(meter)
     }
 
-    /// Reads the times again. Threads that began after the start count from zero.
+    /// Takes another reading. Threads that began after the first one count from zero.
     pub(crate) fn sample(&mut self) -> io::Result<()> {
-        let first_look = self.threads.is_empty();
+        let first_sample = self.threads.is_empty();
         for entry in fs::read_dir(format!("/proc/{}/task", self.pid))? {
             let name = entry?.file_name();
             let Some(tid) = name.to_str().and_then(|n| n.parse().ok()) else { continue };
-            // A thread may end between the listing and the reading: its last time stands.
+            // A thread may end between the listing and this read: its last reading is kept.
             let Some(now_ns) = self.thread_time(tid) else { continue };
-            let first_ns = if first_look { now_ns } else { 0 };
+            let first_ns = if first_sample { now_ns } else { 0 };
             let time = self.threads.entry(tid).or_insert(ThreadTime { first_ns, last_ns: 0 });
             time.last_ns = now_ns;
         }
         Ok(())
     }
 
-    /// CPU time since the start, over `elapsed_ns` of time.
+    /// CPU time since the first reading, as a total and as a share of `elapsed_ns`.
     pub(crate) fn total(&self, elapsed_ns: u64) -> CpuUse {
         let times = || self.threads.values().map(|t| t.last_ns.saturating_sub(t.first_ns));
         let cpu_ns = times().sum();
@@ -59,7 +60,7 @@ impl CpuMeter {
     }
 }
 
-/// Time on a CPU, the first of three numbers (Documentation/scheduler/sched-stats.rst).
+/// Nanoseconds on a CPU, the first of three numbers (Documentation/scheduler/sched-stats.rst).
 fn parse_schedstat(text: &str) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
 }
@@ -81,16 +82,16 @@ mod tests {
 
     #[test]
     fn threads_that_ended_keep_their_time() {
-        let gone = ThreadTime { first_ns: 100, last_ns: 400 };
-        let young = ThreadTime { first_ns: 0, last_ns: 700 };
-        let meter = CpuMeter { pid: 1, threads: BTreeMap::from([(7, gone), (8, young)]) };
+        let ended = ThreadTime { first_ns: 100, last_ns: 400 };
+        let new = ThreadTime { first_ns: 0, last_ns: 700 };
+        let meter = CpuMeter { pid: 1, threads: BTreeMap::from([(7, ended), (8, new)]) };
         let total = meter.total(2000);
         assert_eq!((total.cpu_ns, total.threads), (1000, 2));
         assert_eq!((total.cores, total.busiest_thread_cores), (0.5, 0.35));
     }
 
     #[test]
-    fn this_process_has_threads() {
+    fn the_threads_of_this_process_are_read() {
         let mut meter = CpuMeter::start(std::process::id()).unwrap();
         meter.sample().unwrap();
         assert!(meter.total(1_000_000_000).threads >= 1);

@@ -1,4 +1,4 @@
-//! Where a run happened, as far as this process may look.
+//! The machine and limits of a run, as far as this process may read them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use uring_echo::sys::procfs::{self, field};
 use crate::model::environment::{Environment, Limit};
 use rustix::process::{Resource, getrlimit};
 
-/// Reads it from /proc and /sys.
+/// Reads the environment from /proc and /sys.
 pub fn read() -> Environment {
     let status = text("/proc/self/status").unwrap_or_default();
     Environment {
@@ -63,7 +63,7 @@ fn mitigations(folder: &Path) -> Option<BTreeMap<String, String>> {
     Some(known.collect())
 }
 
-/// Engines leave a file at the root, or their name in the control group's path.
+/// Container engines create a marker file at the root, or their name is in the cgroup path.
 fn container() -> Option<String> {
     let by_file = [("/.dockerenv", "docker"), ("/run/.containerenv", "podman")];
     if let Some((_, engine)) = by_file.into_iter().find(|(path, _)| Path::new(path).exists()) {
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modes_and_engines_have_names() {
+    fn seccomp_modes_and_container_engines_are_named() {
         assert_eq!(seccomp(2), Some("filter".into()));
         assert_eq!(seccomp(9), None);
         assert_eq!(engine_of_cgroup("0::/system.slice/docker-a1.scope"), Some("docker"));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_a_kernel() {
+    fn the_environment_of_this_machine_is_read() {
         let environment = read();
         assert!(environment.kernel.is_some());
         assert!(environment.cpus_used.is_some());

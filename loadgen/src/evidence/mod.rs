@@ -1,4 +1,4 @@
-//! What the kernel counted while the run went on, read beside the generator and never by it.
+//! What the kernel counted during the run, read by a thread of its own and not by the generator.
 
 mod counters;
 mod cpu;
@@ -11,11 +11,11 @@ use std::io;
 pub use sampler::{Sampler, SamplerOptions};
 
 /// Samples the server's listening sockets.
-pub trait ListenerProbe {
+pub trait ListenerSampler {
     /// The state of the accept queues now.
     ///
     /// # Errors
-    /// When the kernel cannot be asked, or no listener is there.
+    /// When the kernel does not answer, or there is no listener.
     fn sample(&mut self) -> io::Result<QueueDepth>;
 }
 
@@ -24,11 +24,11 @@ pub trait ListenerProbe {
 pub struct QueueDepth {
     /// How many listeners share the address.
     pub listeners: u32,
-    /// Connections that wait, all queues together.
+    /// Connections waiting in all queues together.
     pub queued: u32,
-    /// Connections that wait in the longest queue.
+    /// Connections waiting in the longest queue.
     pub queued_max: u32,
     /// The limit of each queue: the smaller of `listen`'s backlog and `net.core.somaxconn`
-    /// (listen(2)). Linux queues one more than this. The smallest, where listeners differ.
+    /// (listen(2)). Linux queues one connection more. The smallest limit, where listeners differ.
     pub limit: u32,
 }

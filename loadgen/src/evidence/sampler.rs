@@ -1,4 +1,4 @@
-//! The thread that reads the evidence: low priority, a few looks per second at most things.
+//! The thread that samples the evidence: lowest priority, a few samples per second of most sources.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use super::cpu::CpuMeter;
-use super::{ListenerProbe, counters, settings};
+use super::{ListenerSampler, counters, settings};
 use uring_echo::sys::conntrack::{self, Losses};
 
 use crate::model::evidence::{Conntrack, Evidence, KernelCounters, QueueEvidence};
 
-/// What a [`Sampler`] looks at.
+/// What a [`Sampler`] samples.
 pub struct SamplerOptions {
-    /// The server's process, where it is known and visible.
+    /// The server's process id, where it is known and visible.
     pub server_pid: Option<u32>,
-    /// CPUs to stay on; `None` leaves it to the scheduler.
+    /// CPUs of the evidence thread; `None` leaves the choice to the scheduler.
     pub cpus: Option<Vec<usize>>,
     /// The accept queue, where the listener is in this network namespace.
-    pub listener: Option<Box<dyn ListenerProbe + Send>>,
-    /// Distance of looks at the accept queue.
+    pub listener: Option<Box<dyn ListenerSampler + Send>>,
+    /// Interval between two samples of the accept queue.
     pub period: Duration,
 }
 
@@ -47,13 +47,13 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Takes the first readings, on the thread it starts.
+    /// Starts the thread and waits until it has taken the first readings.
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(options: SamplerOptions) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
-        // Readings before the run must not come after its first connections.
+        // The first readings must be taken before the run's first connections.
         let (ready, is_ready) = mpsc::channel();
         let thread = thread::Builder::new().name("evidence".into()).spawn(move || {
             let mut run = Readings::begin(options);
@@ -66,18 +66,19 @@ impl Sampler {
         Ok(Self { stop, thread })
     }
 
-    /// Takes the last readings.
+    /// Takes the last readings and ends the thread.
     ///
     /// # Errors
-    /// When the evidence thread failed.
+    /// When the evidence thread panicked.
     pub fn finish(self) -> io::Result<Evidence> {
-        // Dropping the sender is the signal; it also works when nobody listens any more.
+        // Dropping the sender disconnects the channel, which ends the thread's loop; unlike a send
+        // it cannot fail when the thread has ended already.
         drop(self.stop);
         self.thread.join().map_err(|_| io::Error::other("the evidence thread panicked"))
     }
 }
 
-/// Looks at the accept queue between two looks at everything slower.
+/// Samples of the accept queue per sample of the slower sources (conntrack, CPU time).
 const SLOW_EVERY: u32 = 10;
 
 struct Readings {
@@ -95,12 +96,13 @@ struct Readings {
 impl Readings {
     fn begin(options: SamplerOptions) -> Self {
         let mut unreadable = Vec::new();
-        settle(options.cpus.as_deref(), &mut unreadable);
-        let generator = note(CpuMeter::start(std::process::id()), "own CPU time", &mut unreadable);
-        let server = options
-            .server_pid
-            .and_then(|pid| note(CpuMeter::start(pid), "CPU time of the server", &mut unreadable));
-        let counters = note(read_counters(), "TCP counters", &mut unreadable);
+        yield_to_generator(options.cpus.as_deref(), &mut unreadable);
+        let own = CpuMeter::start(std::process::id());
+        let generator = or_unreadable(own, "own CPU time", &mut unreadable);
+        let server = options.server_pid.and_then(|pid| {
+            or_unreadable(CpuMeter::start(pid), "CPU time of the server", &mut unreadable)
+        });
+        let counters = or_unreadable(read_counters(), "TCP counters", &mut unreadable);
         Self {
             began: Instant::now(),
             period: options.period,
@@ -133,7 +135,7 @@ impl Readings {
             table.count_end = now.count;
         }
         for meter in [&mut self.generator, &mut self.server].into_iter().flatten() {
-            // A process that ended keeps the times it was last seen with.
+            // A process that has ended keeps its last readings.
             if let Err(error) = meter.sample()
                 && error.kind() != io::ErrorKind::NotFound
             {
@@ -146,7 +148,7 @@ impl Readings {
         self.sample_slow();
         let elapsed = self.began.elapsed();
         let elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-        let after = note(read_counters(), "TCP counters", &mut self.unreadable);
+        let after = or_unreadable(read_counters(), "TCP counters", &mut self.unreadable);
         let accept_queue = self.queue.and_then(|queue| queue.finish(&mut self.unreadable));
         self.unreadable.dedup();
         Evidence {
@@ -165,31 +167,31 @@ impl Readings {
 }
 
 struct QueueMeter {
-    probe: Box<dyn ListenerProbe + Send>,
-    seen: QueueEvidence,
+    listener: Box<dyn ListenerSampler + Send>,
+    evidence: QueueEvidence,
     depth_sum: u64,
     first_error: Option<io::Error>,
 }
 
 impl QueueMeter {
-    fn new(probe: Box<dyn ListenerProbe + Send>) -> Self {
-        let mut meter =
-            Self { probe, seen: QueueEvidence::default(), depth_sum: 0, first_error: None };
+    fn new(listener: Box<dyn ListenerSampler + Send>) -> Self {
+        let evidence = QueueEvidence::default();
+        let mut meter = Self { listener, evidence, depth_sum: 0, first_error: None };
         meter.sample();
         meter
     }
 
     fn sample(&mut self) {
-        match self.probe.sample() {
+        match self.listener.sample() {
             Ok(depth) => {
-                self.seen.samples += 1;
-                self.seen.listeners = self.seen.listeners.max(depth.listeners);
-                self.seen.limit = self.seen.limit.max(depth.limit);
-                self.seen.depth_max = self.seen.depth_max.max(depth.queued_max);
+                self.evidence.samples += 1;
+                self.evidence.listeners = self.evidence.listeners.max(depth.listeners);
+                self.evidence.limit = self.evidence.limit.max(depth.limit);
+                self.evidence.depth_max = self.evidence.depth_max.max(depth.queued_max);
                 self.depth_sum += u64::from(depth.queued);
             }
             Err(error) => {
-                self.seen.samples_failed += 1;
+                self.evidence.samples_failed += 1;
                 self.first_error.get_or_insert(error);
             }
         }
@@ -200,13 +202,14 @@ impl QueueMeter {
             unreadable.push(format!("accept queue: {error}"));
         }
         #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 53 bits")]
-        let mean = self.depth_sum as f64 / self.seen.samples as f64;
-        (self.seen.samples > 0).then_some(QueueEvidence { depth_mean: mean, ..self.seen })
+        let mean = self.depth_sum as f64 / self.evidence.samples as f64;
+        (self.evidence.samples > 0).then_some(QueueEvidence { depth_mean: mean, ..self.evidence })
     }
 }
 
-/// Out of the generator's way: lowest priority, on the CPUs given.
-fn settle(cpus: Option<&[usize]>, unreadable: &mut Vec<String>) {
+/// Sets the lowest priority and the given CPUs, so that this thread takes no CPU time that the
+/// generator threads need.
+fn yield_to_generator(cpus: Option<&[usize]>, unreadable: &mut Vec<String>) {
     // On Linux a thread's nice value is its own (setpriority(2), "C library/kernel differences").
     if let Err(error) = rustix::process::nice(19) {
         unreadable.push(format!("priority of the evidence thread: {error}"));
@@ -219,7 +222,8 @@ fn settle(cpus: Option<&[usize]>, unreadable: &mut Vec<String>) {
     }
 }
 
-fn note<T>(read: io::Result<T>, what: &str, unreadable: &mut Vec<String>) -> Option<T> {
+/// The value; an error is appended to `unreadable`, with `what` was read.
+fn or_unreadable<T>(read: io::Result<T>, what: &str, unreadable: &mut Vec<String>) -> Option<T> {
     read.map_err(|error| unreadable.push(format!("{what}: {error}"))).ok()
 }
 
@@ -256,9 +260,9 @@ mod tests {
     use super::*;
     use crate::evidence::QueueDepth;
 
-    struct Script(Vec<io::Result<QueueDepth>>);
+    struct FakeListener(Vec<io::Result<QueueDepth>>);
 
-    impl ListenerProbe for Script {
+    impl ListenerSampler for FakeListener {
         fn sample(&mut self) -> io::Result<QueueDepth> {
             self.0.pop().unwrap_or_else(|| Err(io::Error::other("over")))
         }
@@ -270,30 +274,31 @@ mod tests {
 
     #[test]
     fn depth_is_averaged_over_the_samples_that_succeeded() {
-        let script = Script(vec![depth(9), Err(io::Error::other("once")), depth(3)]);
-        let mut meter = QueueMeter::new(Box::new(script));
+        let listener = FakeListener(vec![depth(9), Err(io::Error::other("once")), depth(3)]);
+        let mut meter = QueueMeter::new(Box::new(listener));
         meter.sample();
         meter.sample();
         let mut unreadable = Vec::new();
-        let seen = meter.finish(&mut unreadable).unwrap();
-        assert_eq!((seen.depth_max, seen.depth_mean), (8, 6.0));
-        assert_eq!((seen.samples, seen.samples_failed, seen.limit), (2, 1, 128));
+        let evidence = meter.finish(&mut unreadable).unwrap();
+        assert_eq!((evidence.depth_max, evidence.depth_mean), (8, 6.0));
+        assert_eq!((evidence.samples, evidence.samples_failed, evidence.limit), (2, 1, 128));
         assert_eq!(unreadable, ["accept queue: once"]);
     }
 
     #[test]
-    fn a_probe_that_never_answers_leaves_a_note_instead_of_numbers() {
+    fn a_queue_whose_samples_all_fail_is_unreadable() {
         let mut unreadable = Vec::new();
-        assert_eq!(QueueMeter::new(Box::new(Script(vec![]))).finish(&mut unreadable), None);
+        let meter = QueueMeter::new(Box::new(FakeListener(vec![])));
+        assert_eq!(meter.finish(&mut unreadable), None);
         assert_eq!(unreadable, ["accept queue: over"]);
     }
 
     #[test]
-    fn a_sampler_starts_and_stops() {
-        let probe = Script(vec![depth(2)]);
+    fn a_sampler_returns_its_evidence_when_it_is_finished() {
+        let listener = FakeListener(vec![depth(2)]);
         let options = SamplerOptions {
             server_pid: Some(std::process::id()),
-            listener: Some(Box::new(probe)),
+            listener: Some(Box::new(listener)),
             ..SamplerOptions::default()
         };
         let evidence = Sampler::start(options).unwrap().finish().unwrap();

@@ -5,7 +5,7 @@ use uring_echo::sys::procfs::sysctl_number;
 use crate::model::evidence::Settings;
 use crate::sys::ports;
 
-/// Reads them all.
+/// Reads the settings.
 pub(super) fn read() -> Settings {
     let number = |name: &str| sysctl_number(&format!("net/{name}"));
     Settings {

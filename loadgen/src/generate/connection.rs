@@ -297,7 +297,7 @@ impl Connection {
 }
 
 fn accept_within(bracket: Bracket) -> Accept {
-    let width_ns = bracket.first_with_ns.saturating_sub(bracket.last_without_ns);
+    let width_ns = bracket.latest_ns.saturating_sub(bracket.earliest_ns);
     Accept { at_ns: bracket.middle_ns(), bracket_ns: Some(width_ns) }
 }
 

@@ -1,8 +1,8 @@
-//! Looking at the server's end of a connection from outside of the server.
+//! Samples the server's end of a connection from outside the server process.
 //!
 //! A connection that waits in the accept queue has no `struct socket` yet, so the kernel reports
 //! inode 0 for it; `accept` gives it one. An exact-tuple `SOCK_DIAG_BY_FAMILY` request
-//! (sock_diag(7), linux/inet_diag.h) is one hash look-up, works without privilege, and shows every
+//! (sock_diag(7), linux/inet_diag.h) is one hash lookup, works without privilege, and shows every
 //! connection that ends in the caller's network namespace.
 
 use std::io;
@@ -10,25 +10,25 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::netlink::{HEADER_LEN, NLM_F_DUMP, NetlinkSocket, header, u32_at};
 
-/// What one look at the server's end of a connection shows.
+/// What one sample of the server's end of a connection shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketSample {
-    /// The kernel has not finished the handshake (`SYN_RECV`). The client may be connected all the
-    /// same: the last ACK is dropped while the accept queue is full.
+    /// The kernel has not finished the handshake (`SYN_RECV`). The client may be connected
+    /// nevertheless: the kernel drops the last ACK while the accept queue is full.
     Handshake,
-    /// It waits in the accept queue.
+    /// The connection waits in the accept queue.
     Queued,
-    /// A process holds it.
+    /// A process holds the connection.
     Accepted {
         /// The socket in that process.
         inode: Inode,
     },
-    /// A process held it and has closed it (`FIN_WAIT`, `TIME_WAIT` and their kin): the kernel
-    /// sends no FIN of its own for a connection that nobody accepted.
+    /// A process held the connection and has closed it (`FIN_WAIT`, `TIME_WAIT` and the other
+    /// closing states): the kernel sends no FIN for a connection that was not accepted.
     Ended,
-    /// There is no such connection here.
+    /// There is no such connection in this network namespace.
     Absent {
-        /// Whether a listener here would take a connection to that address.
+        /// Whether a listener in this network namespace covers the server's address.
         listener: bool,
     },
 }
@@ -45,7 +45,7 @@ impl SocketSample {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Inode(pub u32);
 
-/// Looks at connections: two system calls each, one to four microseconds by machine.
+/// Samples connections: two system calls each, 1 to 4 µs depending on the machine.
 #[derive(Debug)]
 pub struct DiagSocket {
     netlink: NetlinkSocket,
@@ -53,33 +53,34 @@ pub struct DiagSocket {
 }
 
 impl DiagSocket {
-    /// Opens the socket to ask through.
+    /// Opens the netlink socket.
     ///
     /// # Errors
-    /// What socket(2) fails with where a kernel or a sandbox has no sock_diag.
+    /// The error of socket(2) where the kernel has no sock_diag or a sandbox denies it.
     pub fn open() -> io::Result<Self> {
         Ok(Self { netlink: NetlinkSocket::open()?, request: Request::exact() })
     }
 
-    /// Looks at the server's end of the connection between these two addresses, both as the client
-    /// sees them (`getpeername` and `getsockname`, so no wildcard).
+    /// Samples the server's end of the connection between these two addresses, both as the client
+    /// sees them (`getpeername` and `getsockname`, so neither is a wildcard).
     ///
-    /// IPv4 is asked about as IPv4 even if one side calls it `::ffff:a.b.c.d`: the kernel keeps a
+    /// An IPv4-mapped address (`::ffff:a.b.c.d`) is looked up as IPv4: the kernel keeps a
     /// connection under its IPv4 addresses, also one that a listener on `[::]` accepted.
     ///
     /// # Errors
-    /// What the kernel answered, or `EAGAIN` when it did not. That there is no such connection is
+    /// The kernel's error, or `EAGAIN` when it did not answer. A connection that does not exist is
     /// not an error.
-    pub fn look(&mut self, server: SocketAddr, client: SocketAddr) -> io::Result<SocketSample> {
-        self.request.aim(server, client);
-        let found = self.netlink.ask(&mut self.request.0, SocketState::parse)?;
-        Ok(found.map_or(SocketSample::Absent { listener: false }, SocketState::look))
+    pub fn sample(&mut self, server: SocketAddr, client: SocketAddr) -> io::Result<SocketSample> {
+        self.request.set_addresses(server, client);
+        let found = self.netlink.query(&mut self.request.0, SocketState::parse)?;
+        Ok(found.map_or(SocketSample::Absent { listener: false }, SocketState::classify))
     }
 
-    /// When the last look was over, monotonic nanoseconds: fetching its answer came after that.
+    /// When the kernel had taken the last sample, monotonic nanoseconds; reading its answer came
+    /// after this instant.
     #[must_use]
     pub fn sampled_ns(&self) -> u64 {
-        self.netlink.asked_ns()
+        self.netlink.processed_ns()
     }
 }
 
@@ -88,16 +89,16 @@ impl DiagSocket {
 pub(super) struct Request(pub(super) [u8; REQUEST_LEN]);
 
 impl Request {
-    /// For one connection, to be aimed.
+    /// For one connection; [`set_addresses`](Self::set_addresses) says which.
     fn exact() -> Self {
         let mut request = Self::new(0);
         request.0[STATES_AT..STATES_AT + 4].fill(0xff);
-        // INET_DIAG_NOCOOKIE: whichever socket has these addresses.
+        // INET_DIAG_NOCOOKIE: any socket with these addresses matches.
         request.0[COOKIE_AT..COOKIE_AT + 8].fill(0xff);
         request
     }
 
-    /// For all sockets of the family of `address` that listen on its port.
+    /// For all sockets of the address family `family` that listen on `port`.
     pub(super) fn listeners(family: u8, port: u16) -> Self {
         let mut request = Self::new(NLM_F_DUMP);
         request.0[FAMILY_AT] = family;
@@ -114,13 +115,13 @@ impl Request {
         Self(bytes)
     }
 
-    /// Source is the server, destination the client: the server's end is what we look for.
-    fn aim(&mut self, server: SocketAddr, client: SocketAddr) {
+    /// Source is the server, destination the client: the request names the server's end.
+    fn set_addresses(&mut self, server: SocketAddr, client: SocketAddr) {
         let id = &mut self.0[ID_AT..];
         id[0..2].copy_from_slice(&server.port().to_be_bytes());
         id[2..4].copy_from_slice(&client.port().to_be_bytes());
         id[4..36].fill(0);
-        id[36..40].copy_from_slice(&scope(server).to_ne_bytes());
+        id[36..40].copy_from_slice(&scope_id(server).to_ne_bytes());
         match (server.ip().to_canonical(), client.ip().to_canonical()) {
             (IpAddr::V4(server), IpAddr::V4(client)) => {
                 id[4..8].copy_from_slice(&server.octets());
@@ -128,27 +129,27 @@ impl Request {
                 self.0[FAMILY_AT] = AF_INET;
             }
             (server, client) => {
-                id[4..20].copy_from_slice(&wide(server).octets());
-                id[20..36].copy_from_slice(&wide(client).octets());
+                id[4..20].copy_from_slice(&to_ipv6(server).octets());
+                id[20..36].copy_from_slice(&to_ipv6(client).octets());
                 self.0[FAMILY_AT] = AF_INET6;
             }
         }
     }
 }
 
-/// An answer: the part of `struct inet_diag_msg` that says something here.
+/// An answer: the fields of `struct inet_diag_msg` that are used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SocketState {
     /// The socket's own address.
     pub(super) local: IpAddr,
     /// `TCP_ESTABLISHED` and so on.
     state: u8,
-    /// For a listener: how many connections wait.
+    /// For a listener: how many connections wait in its accept queue.
     pub(super) receive_queue: u32,
-    /// For a listener: how many may wait before more are turned away.
+    /// For a listener: the effective backlog; the kernel drops connections beyond it.
     pub(super) write_queue: u32,
     inode: u32,
-    /// Whether an IPv6 listener takes no IPv4 (`INET_DIAG_SKV6ONLY`).
+    /// Whether an IPv6 listener accepts no IPv4 connections (`INET_DIAG_SKV6ONLY`).
     pub(super) only_v6: bool,
 }
 
@@ -170,16 +171,16 @@ impl SocketState {
         })
     }
 
-    fn look(self) -> SocketSample {
+    fn classify(self) -> SocketSample {
         match (self.state, self.inode) {
-            // The kernel's look-up falls back to the listener when no connection matches.
+            // The kernel's lookup falls back to the listener when no connection matches.
             (TCP_LISTEN, _) => SocketSample::Absent { listener: true },
             (TCP_ESTABLISHED | TCP_CLOSE_WAIT, 0) => SocketSample::Queued,
             (TCP_SYN_RECV | TCP_NEW_SYN_RECV, 0) => SocketSample::Handshake,
             (TCP_FIN_WAIT1 | TCP_FIN_WAIT2 | TCP_TIME_WAIT | TCP_LAST_ACK | TCP_CLOSING, 0) => {
                 SocketSample::Ended
             }
-            // Closed and on its way out of the table.
+            // Closed; the kernel is about to remove it from the table.
             (_, 0) => SocketSample::Absent { listener: false },
             (_, inode) => SocketSample::Accepted { inode: Inode(inode) },
         }
@@ -202,15 +203,15 @@ fn u16_ne(bytes: &[u8], at: usize) -> Option<u16> {
     super::netlink::u16_at(bytes, at)
 }
 
-fn wide(address: IpAddr) -> Ipv6Addr {
+fn to_ipv6(address: IpAddr) -> Ipv6Addr {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => address,
     }
 }
 
-/// A link-local address means something only together with its interface.
-fn scope(address: SocketAddr) -> u32 {
+/// The interface index, which a link-local address needs to be unambiguous; else 0.
+fn scope_id(address: SocketAddr) -> u32 {
     match address {
         SocketAddr::V6(address) => address.scope_id(),
         SocketAddr::V4(_) => 0,
@@ -254,75 +255,76 @@ mod tests {
 
     use super::*;
 
-    fn look(diag: &mut DiagSocket, client: &TcpStream) -> SocketSample {
-        diag.look(client.peer_addr().unwrap(), client.local_addr().unwrap()).unwrap()
+    fn sample(diag: &mut DiagSocket, client: &TcpStream) -> SocketSample {
+        diag.sample(client.peer_addr().unwrap(), client.local_addr().unwrap()).unwrap()
     }
 
-    /// A connection's life as seen from outside, for a listener on `listen` reached by `connect`.
-    fn check_life(listen: &str, connect: &str) {
+    /// Samples a connection to a listener on `listen`, made to `connect`, in each of its states.
+    fn check_states(listen: &str, connect: &str) {
         let listener = TcpListener::bind((listen, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let client = TcpStream::connect((connect, port)).unwrap();
         let mut diag = DiagSocket::open().unwrap();
-        assert_eq!(look(&mut diag, &client), SocketSample::Queued);
+        assert_eq!(sample(&mut diag, &client), SocketSample::Queued);
         let (server, _) = listener.accept().unwrap();
-        assert!(matches!(look(&mut diag, &client), SocketSample::Accepted { inode: Inode(1..) }));
+        let accepted = sample(&mut diag, &client);
+        assert!(matches!(accepted, SocketSample::Accepted { inode: Inode(1..) }));
         drop(server);
-        assert_eq!(look(&mut diag, &client), SocketSample::Ended);
+        assert_eq!(sample(&mut diag, &client), SocketSample::Ended);
     }
 
     #[test]
     fn ipv4_is_queued_then_accepted_then_ended() {
-        check_life("127.0.0.1", "127.0.0.1");
+        check_states("127.0.0.1", "127.0.0.1");
     }
 
     #[test]
     fn ipv6_is_queued_then_accepted_then_ended() {
-        check_life("::1", "::1");
+        check_states("::1", "::1");
     }
 
     #[test]
-    fn ipv4_to_a_dual_stack_listener() {
-        check_life("::", "127.0.0.1");
+    fn ipv4_to_a_dual_stack_listener_is_sampled() {
+        check_states("::", "127.0.0.1");
     }
 
     #[test]
-    fn a_mapped_client_to_a_dual_stack_listener() {
-        check_life("::", "::ffff:127.0.0.1");
+    fn a_mapped_client_of_a_dual_stack_listener_is_sampled() {
+        check_states("::", "::ffff:127.0.0.1");
     }
 
     #[test]
-    fn a_mapped_client_to_an_ipv4_listener() {
-        check_life("127.0.0.1", "::ffff:127.0.0.1");
+    fn a_mapped_client_of_an_ipv4_listener_is_sampled() {
+        check_states("127.0.0.1", "::ffff:127.0.0.1");
     }
 
     #[test]
-    fn queued_stays_queued_after_the_client_says_goodbye() {
+    fn a_queued_connection_stays_queued_after_the_clients_fin() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
-        assert_eq!(look(&mut DiagSocket::open().unwrap(), &client), SocketSample::Queued);
+        assert_eq!(sample(&mut DiagSocket::open().unwrap(), &client), SocketSample::Queued);
     }
 
     #[test]
-    fn absence_says_whether_anybody_listens() {
+    fn an_absent_connection_is_reported_with_or_without_a_listener() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap();
-        let stranger = "127.0.0.9:9".parse().unwrap();
+        let client = "127.0.0.9:9".parse().unwrap();
         let mut diag = DiagSocket::open().unwrap();
-        assert_eq!(diag.look(server, stranger).unwrap(), SocketSample::Absent { listener: true });
+        assert_eq!(diag.sample(server, client).unwrap(), SocketSample::Absent { listener: true });
         drop(listener);
-        assert_eq!(diag.look(server, stranger).unwrap(), SocketSample::Absent { listener: false });
+        assert_eq!(diag.sample(server, client).unwrap(), SocketSample::Absent { listener: false });
     }
 
     #[test]
-    fn an_orderly_server_that_shut_down_but_holds_on_has_accepted() {
+    fn a_server_that_has_shut_down_but_not_closed_counts_as_accepted() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
         server.shutdown(std::net::Shutdown::Write).unwrap();
         let mut diag = DiagSocket::open().unwrap();
-        assert!(matches!(look(&mut diag, &client), SocketSample::Accepted { .. }));
+        assert!(matches!(sample(&mut diag, &client), SocketSample::Accepted { .. }));
     }
 
     proptest! {
@@ -332,7 +334,7 @@ mod tests {
         }
 
         #[test]
-        fn attributes_are_found_or_not(bytes: Vec<u8>, wanted: u16) {
+        fn arbitrary_attributes_never_panic(bytes: Vec<u8>, wanted: u16) {
             let found = attribute(&bytes, wanted);
             prop_assert!(found.is_none() || bytes.len() > 4);
         }

@@ -1,15 +1,15 @@
-//! How full the accept queues of a listening address are.
+//! The lengths of the accept queues of a listening address.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use super::diag::{AF_INET, AF_INET6, Request, SocketState};
 use super::netlink::NetlinkSocket;
-use crate::evidence::{ListenerProbe, QueueDepth};
+use crate::evidence::{ListenerSampler, QueueDepth};
 
 /// Samples the accept queues behind one address: one, or one per listener of an `SO_REUSEPORT`
-/// group. A sample walks the kernel's table of listeners (tens of microseconds): not for a hot
-/// thread.
+/// group. A sample walks the kernel's table of listeners and takes tens of microseconds, too long
+/// for a generator thread.
 #[derive(Debug)]
 pub struct ListenerQueue {
     netlink: NetlinkSocket,
@@ -18,7 +18,7 @@ pub struct ListenerQueue {
 }
 
 impl ListenerQueue {
-    /// Opens the socket to ask through.
+    /// Opens the netlink socket.
     ///
     /// # Errors
     /// As [`DiagSocket::open`](super::DiagSocket::open).
@@ -31,20 +31,20 @@ impl ListenerQueue {
         })
     }
 
-    /// The queues as they are now; `None` when no socket in this network namespace listens there.
+    /// The queues now; `None` when no socket in this network namespace listens on the address.
     ///
     /// # Errors
-    /// What the kernel answered.
+    /// The kernel's error.
     pub fn sample(&mut self) -> io::Result<Option<QueueDepth>> {
         let (mut best, mut depth) = (Match::Mapped, None::<QueueDepth>);
         for request in &mut self.requests {
             self.netlink.dump(&mut request.0, |data| {
                 let Some(socket) = SocketState::parse(data) else { return };
-                let Some(how) = Match::of(&socket, self.server) else { return };
-                if how > best {
-                    (best, depth) = (how, None);
+                let Some(specificity) = Match::of(&socket, self.server) else { return };
+                if specificity > best {
+                    (best, depth) = (specificity, None);
                 }
-                if how == best {
+                if specificity == best {
                     add(depth.get_or_insert_default(), &socket);
                 }
             })?;
@@ -53,7 +53,7 @@ impl ListenerQueue {
     }
 }
 
-impl ListenerProbe for ListenerQueue {
+impl ListenerSampler for ListenerQueue {
     fn sample(&mut self) -> io::Result<QueueDepth> {
         let depth = Self::sample(self)?;
         depth
@@ -70,15 +70,15 @@ fn add(depth: &mut QueueDepth, listener: &SocketState) {
     depth.queued_max = depth.queued_max.max(listener.receive_queue);
 }
 
-/// How a listener comes to serve an address. The kernel prefers the closest, so sockets that match
-/// less closely get nothing.
+/// How a listener matches an address, from least to most specific. The kernel gives a connection
+/// to the most specific match; less specific listeners get none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Match {
-    /// Bound to `[::]` and taking IPv4 as well.
+    /// Bound to `[::]` and accepting IPv4 as well.
     Mapped,
-    /// Bound to any address of the same family.
+    /// Bound to the wildcard address of the same family.
     Wildcard,
-    /// Bound to this very address.
+    /// Bound to the address itself.
     Exact,
 }
 
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_what_waits_and_the_limit() {
+    fn queued_connections_and_the_backlog_are_reported() {
         let (_listener, server) = listen("127.0.0.1:0", 7, false);
         let _waiting = [TcpStream::connect(server).unwrap(), TcpStream::connect(server).unwrap()];
         let expected = QueueDepth { listeners: 1, queued: 2, queued_max: 2, limit: 7 };
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn adds_up_a_reuseport_group() {
+    fn the_queues_of_a_reuseport_group_are_added() {
         let (_first, server) = listen("[::1]:0", 9, true);
         let (_second, _) = listen(&server.to_string(), 5, true);
         let _waiting: Vec<_> = (0..6).map(|_| TcpStream::connect(server).unwrap()).collect();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_wildcards_and_prefers_the_closest() {
+    fn wildcard_listeners_are_found_and_the_most_specific_is_preferred() {
         let (_dual, bound) = listen("[::]:0", 3, false);
         let server = SocketAddr::from(([127, 0, 0, 1], bound.port()));
         assert_eq!(sample(server).map(|depth| depth.limit), Some(3));
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_listening_is_told_apart() {
+    fn an_address_without_a_listener_gives_none() {
         let (only_v6, bound) = listen("[::]:0", 3, true);
         assert_eq!(sample(SocketAddr::from(([127, 0, 0, 1], bound.port()))), None);
         drop(only_v6);

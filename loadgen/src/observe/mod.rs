@@ -1,11 +1,11 @@
-//! When was a connection accepted? Two ways to know, and one to choose between them.
+//! When a connection was accepted: two methods, and a probe that chooses between them.
 //!
-//! - [`StampReader`]: the server says so itself, first on every connection.
-//! - [`DiagWatch`]: the kernel shows it, for any server in this network namespace, by looking at
-//!   its end of each waiting connection ([`DiagSocket`]).
+//! - [`StampReader`]: the server sends the instant as the first bytes of every connection.
+//! - [`DiagWatch`]: the kernel shows it, for any server in this network namespace, in samples of
+//!   the server's end of each waiting connection ([`DiagSocket`]).
 //! - [`probe()`]: which of the two a given server allows.
 //!
-//! [`ListenerQueue`] tells how many connections wait, for the evidence beside the delays.
+//! [`ListenerQueue`] counts the connections in the accept queues, for the evidence.
 
 mod diag;
 mod listener;
@@ -18,6 +18,6 @@ mod watch;
 pub use diag::{DiagSocket, Inode, SocketSample};
 pub use listener::ListenerQueue;
 pub use observation::{Bracket, Observation, ObservationKind, VANISHED_AFTER_NS};
-pub use probe::{CONNECT_WITHIN, Found, ProbeError, STAMP_WITHIN, probe};
+pub use probe::{CONNECT_TIMEOUT, Observability, ProbeError, STAMP_TIMEOUT, probe};
 pub use stamp::{StampReader, StampReading};
 pub use watch::{DiagWatch, SocketSampler};

@@ -1,7 +1,7 @@
-//! A netlink socket for asking the kernel about sockets (netlink(7), sock_diag(7)).
+//! A netlink socket that queries the kernel's socket tables (netlink(7), sock_diag(7)).
 //!
-//! The kernel works on a request inside `send` and leaves the answer in the receive queue, so one
-//! question costs two system calls and nothing ever waits.
+//! The kernel processes a request inside `send` and leaves the answer in the receive queue, so one
+//! query costs two system calls and never blocks.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,15 +20,15 @@ pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// Flag of every request.
 pub(super) const NLM_F_REQUEST: u16 = 0x1;
 
-/// Flag of a request for all there is (`NLM_F_ROOT | NLM_F_MATCH`).
+/// Flag of a request for every matching entry (`NLM_F_ROOT | NLM_F_MATCH`).
 pub(super) const NLM_F_DUMP: u16 = 0x300;
 
-/// A socket that asks the kernel. Needs no privilege.
+/// A `NETLINK_SOCK_DIAG` socket. Needs no privilege.
 #[derive(Debug)]
 pub(super) struct NetlinkSocket {
     fd: OwnedFd,
     sequence: u32,
-    asked_ns: u64,
+    processed_ns: u64,
     answer: Box<[u8]>,
 }
 
@@ -36,25 +36,25 @@ impl NetlinkSocket {
     /// Opens the socket.
     ///
     /// # Errors
-    /// `EAFNOSUPPORT` or `EPROTONOSUPPORT` where the kernel or a sandbox has no sock_diag.
+    /// `EAFNOSUPPORT` or `EPROTONOSUPPORT` where the kernel lacks sock_diag or a sandbox denies it.
     pub(super) fn open() -> io::Result<Self> {
         let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
         let fd = socket_with(family, kind, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG))?;
         let answer = vec![0; ANSWER_LEN].into_boxed_slice();
-        Ok(Self { fd, sequence: 0, asked_ns: 0, answer })
+        Ok(Self { fd, sequence: 0, processed_ns: 0, answer })
     }
 
-    /// When the kernel had worked on the last request, monotonic nanoseconds.
-    pub(super) fn asked_ns(&self) -> u64 {
-        self.asked_ns
+    /// When the kernel had processed the last request, monotonic nanoseconds.
+    pub(super) fn processed_ns(&self) -> u64 {
+        self.processed_ns
     }
 
-    /// Asks a question that has one answer and hands it to `read`; `None` where the kernel found
-    /// nothing (`ENOENT`). Writes the sequence number into `request`.
+    /// Sends a request that has one answer and passes the answer to `read`; `None` where the kernel
+    /// found no entry (`ENOENT`). Writes the sequence number into `request`.
     ///
     /// # Errors
-    /// What `send` or `recv` failed with, or what the kernel answered other than `ENOENT`.
-    pub(super) fn ask<T>(
+    /// The error of `send` or `recv`, or an error other than `ENOENT` in the kernel's answer.
+    pub(super) fn query<T>(
         &mut self,
         request: &mut [u8],
         read: impl FnOnce(&[u8]) -> Option<T>,
@@ -62,11 +62,11 @@ impl NetlinkSocket {
         let sequence = self.send(request)?;
         loop {
             let len = self.receive()?;
-            // What an earlier question left behind is passed over.
+            // Answers to earlier requests are skipped.
             let ours = messages(&self.answer[..len]).find(|message| message.sequence == sequence);
             match ours.map(|message| message.body) {
                 None => {}
-                Some(Body::Data(data)) => return read(data).map(Some).ok_or_else(not_understood),
+                Some(Body::Data(data)) => return read(data).map(Some).ok_or_else(malformed_answer),
                 Some(Body::Done(0)) => return Ok(None),
                 Some(Body::Done(errno)) if errno == NOT_FOUND => return Ok(None),
                 Some(Body::Done(errno)) => return Err(io::Error::from_raw_os_error(errno)),
@@ -74,10 +74,10 @@ impl NetlinkSocket {
         }
     }
 
-    /// Asks for everything that matches and hands each answer to `each`.
+    /// Requests every matching entry and passes each to `each`.
     ///
     /// # Errors
-    /// As [`ask`](Self::ask).
+    /// As [`query`](Self::query).
     pub(super) fn dump(
         &mut self,
         request: &mut [u8],
@@ -102,7 +102,7 @@ impl NetlinkSocket {
         self.sequence = self.sequence.wrapping_add(1);
         request[SEQUENCE_AT..SEQUENCE_AT + 4].copy_from_slice(&self.sequence.to_ne_bytes());
         rustix::io::retry_on_intr(|| send(&self.fd, request, SendFlags::empty()))?;
-        self.asked_ns = monotonic_ns();
+        self.processed_ns = monotonic_ns();
         Ok(self.sequence)
     }
 
@@ -111,13 +111,13 @@ impl NetlinkSocket {
         let (len, whole) =
             rustix::io::retry_on_intr(|| recv(&self.fd, &mut *answer, RecvFlags::DONTWAIT))?;
         if whole > len {
-            return Err(not_understood());
+            return Err(malformed_answer());
         }
         Ok(len)
     }
 }
 
-/// The header of a request of `len` bytes in all; the sequence number comes when it is sent.
+/// The header of a request of `len` bytes in total; sending it sets the sequence number.
 pub(super) fn header(len: usize, flags: u16) -> [u8; HEADER_LEN] {
     let mut header = [0; HEADER_LEN];
     let len = u32::try_from(len).expect("a request is a few dozen bytes");
@@ -136,7 +136,7 @@ struct Message<'a> {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Body<'a> {
-    /// One thing asked for.
+    /// One entry.
     Data(&'a [u8]),
     /// The end, with an errno or 0.
     Done(i32),
@@ -158,26 +158,26 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     })
 }
 
-/// The kernel writes errors as negative numbers; a DONE without one means none.
+/// The kernel writes errors as negative numbers; a DONE message without one means success.
 fn errno_at(data: &[u8]) -> i32 {
     data.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes).wrapping_neg())
 }
 
-/// The native-endian number at `at`, where there is one.
+/// The native-endian number at offset `at`; `None` past the end of `bytes`.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// The native-endian number at `at`, where there is one.
+/// The native-endian number at offset `at`; `None` past the end of `bytes`.
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn not_understood() -> io::Error {
+fn malformed_answer() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the kernel's sock_diag answer makes no sense")
 }
 
-/// A dump comes in pieces of at most this size (`NLMSG_GOODSIZE` limits, 32 KiB since 4.6).
+/// A dump arrives in parts of at most this size (`NLMSG_GOODSIZE` limits, 32 KiB since 4.6).
 const ANSWER_LEN: usize = 32 * 1024;
 const SEQUENCE_AT: usize = 8;
 const NLMSG_ERROR: u16 = 2;
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_taken_apart_in_order() {
+    fn the_messages_of_an_answer_are_parsed_in_order() {
         let mut answer = message(20, 7, b"abcde");
         answer.extend(message(NLMSG_DONE, 7, &0_i32.to_ne_bytes()));
         answer.extend(message(NLMSG_ERROR, 8, &(-2_i32).to_ne_bytes()));
@@ -216,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_cut_short_is_not_read() {
+    fn a_truncated_message_is_not_parsed() {
         let answer = message(20, 7, b"abcdefgh");
         assert_eq!(messages(&answer[..answer.len() - 1]).count(), 0);
     }
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_end(bytes: Vec<u8>) {
+        fn parsing_arbitrary_bytes_terminates(bytes: Vec<u8>) {
             prop_assert!(messages(&bytes).count() <= bytes.len() / HEADER_LEN);
         }
     }

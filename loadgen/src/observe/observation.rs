@@ -1,17 +1,17 @@
-//! What looks at a connection tell about its accept.
+//! What the samples of a connection show about its accept.
 
 use super::diag::SocketSample;
 
 /// The end of one connection's wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// The key it was added under.
+    /// The key under which the connection was added.
     pub key: u32,
-    /// As it was added: it had not been accepted at this instant, monotonic nanoseconds.
+    /// The instant it was added with, at which it was not accepted yet, monotonic nanoseconds.
     pub since_ns: u64,
-    /// The two looks around its end.
+    /// The two samples around the end of the wait.
     pub bracket: Bracket,
-    /// How it ended.
+    /// How the wait ended.
     pub kind: ObservationKind,
 }
 
@@ -20,70 +20,75 @@ pub struct Observation {
 pub enum ObservationKind {
     /// A process holds the connection.
     Accepted,
-    /// It was accepted and closed between two looks: the accept lies in the bracket. A server that
-    /// died or stopped listening looks the same, but then the client is reset.
+    /// It was accepted and closed between two samples: the accept lies in the bracket. The samples
+    /// of a server that died or stopped listening are the same, but then the client is reset.
     EndedUnseen,
-    /// It was never seen waiting and stayed away for [`VANISHED_AFTER_NS`]: reset, or not here.
+    /// No sample showed it waiting, and it was absent for [`VANISHED_AFTER_NS`]: it was reset, or
+    /// the server's end is not in this network namespace.
     Vanished,
 }
 
-/// Between which two looks something happened, monotonic nanoseconds.
+/// The two samples between which a wait ended, monotonic nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bracket {
-    /// Before the last look that showed the connection waiting, or the instant it was added with.
-    pub last_without_ns: u64,
-    /// After the first look that did not.
-    pub first_with_ns: u64,
+    /// Lower bound: before the last sample that showed the connection waiting, or the instant it
+    /// was added with.
+    pub earliest_ns: u64,
+    /// Upper bound: after the first sample that did not.
+    pub latest_ns: u64,
 }
 
 impl Bracket {
-    /// The best guess: its middle.
+    /// The estimate: the middle of the bracket.
     #[must_use]
     pub const fn middle_ns(self) -> u64 {
-        self.last_without_ns.midpoint(self.first_with_ns)
+        self.earliest_ns.midpoint(self.latest_ns)
     }
 
-    /// How far the guess may be off either way.
+    /// The largest error of the estimate in either direction.
     #[must_use]
     pub const fn half_width_ns(self) -> u64 {
-        self.first_with_ns.saturating_sub(self.last_without_ns).div_ceil(2)
+        self.latest_ns.saturating_sub(self.earliest_ns).div_ceil(2)
     }
 }
 
-/// How long a connection that was never seen has to be absent before it counts as vanished,
-/// nanoseconds. A server that answers with SYN cookies knows nothing of a connection until an ACK
-/// gets through, and the client repeats its data after 200, 600 ms and so on.
+/// How long a connection that no sample has shown must be absent before it counts as vanished,
+/// nanoseconds. A server that answers with SYN cookies keeps no state of a connection until an ACK
+/// arrives, and the client retransmits its data after 200 ms, 600 ms and so on.
 pub const VANISHED_AFTER_NS: u64 = 1_000_000_000;
 
-/// What the looks at a connection have shown so far.
+/// What the samples of a waiting connection have shown so far.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
-    /// It had not been accepted at this instant.
-    without_ns: u64,
+pub(super) struct WaitHistory {
+    /// The latest instant at which it was known to be not accepted.
+    waiting_ns: u64,
+    /// Whether a sample showed it in the accept queue.
     queued: bool,
-    /// Since when every look found nothing.
+    /// After the first of the consecutive samples that found it absent, up to now.
     absent_since_ns: Option<u64>,
-    /// Before the last look that found nothing. If something comes later, there was no accept yet.
+    /// Before the last sample that found it absent. If a later sample finds it, it was not accepted
+    /// at this instant.
     absent_ns: u64,
 }
 
-impl Seen {
+impl WaitHistory {
     /// Of a connection that was not accepted yet at `since_ns`.
     pub(super) fn new(since_ns: u64) -> Self {
-        Self { without_ns: since_ns, queued: false, absent_since_ns: None, absent_ns: since_ns }
+        Self { waiting_ns: since_ns, queued: false, absent_since_ns: None, absent_ns: since_ns }
     }
 
-    /// What follows from a look that began after `before_ns` and was over at `after_ns`.
-    pub(super) fn judge(
+    /// Adds a sample that was taken between `before_ns` and `after_ns`. Returns how the wait ended
+    /// and between which instants; `None` while it goes on.
+    pub(super) fn classify(
         &mut self,
-        look: SocketSample,
+        sample: SocketSample,
         before_ns: u64,
         after_ns: u64,
     ) -> Option<(ObservationKind, Bracket)> {
-        let (kind, first_with_ns) = match look {
+        let (kind, latest_ns) = match sample {
             SocketSample::Handshake | SocketSample::Queued => {
-                self.without_ns = self.without_ns.max(before_ns);
-                self.queued |= look == SocketSample::Queued;
+                self.waiting_ns = self.waiting_ns.max(before_ns);
+                self.queued |= sample == SocketSample::Queued;
                 self.absent_since_ns = None;
                 return None;
             }
@@ -91,8 +96,8 @@ impl Seen {
             SocketSample::Ended => (ObservationKind::EndedUnseen, after_ns),
             SocketSample::Absent { .. } if self.queued => (ObservationKind::EndedUnseen, after_ns),
             SocketSample::Absent { .. } => {
-                // A look can also miss a connection for an instant, while the kernel exchanges the
-                // entry of the handshake for that of the connection.
+                // A sample also misses a connection for the instant in which the kernel replaces
+                // the handshake's entry in the table with the connection's.
                 self.absent_ns = self.absent_ns.max(before_ns);
                 let since_ns = *self.absent_since_ns.get_or_insert(after_ns);
                 if after_ns - since_ns < VANISHED_AFTER_NS {
@@ -102,7 +107,7 @@ impl Seen {
             }
         };
         let absent_ns = if kind == ObservationKind::Vanished { 0 } else { self.absent_ns };
-        let last_without_ns = self.without_ns.max(absent_ns);
-        Some((kind, Bracket { last_without_ns, first_with_ns }))
+        let earliest_ns = self.waiting_ns.max(absent_ns);
+        Some((kind, Bracket { earliest_ns, latest_ns }))
     }
 }

@@ -1,4 +1,4 @@
-//! Which way of observing a server allows: one connection, and what comes of it.
+//! Which method of observing accepts a server allows, found out with one connection.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -9,74 +9,75 @@ use uring_echo::stamp::{FRAME_LEN, Stamp, StampError};
 use super::diag::{DiagSocket, SocketSample};
 use super::stamp::{StampReader, StampReading};
 
-/// How a server can be observed.
+/// How a server's accepts can be observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// It says when it accepted: exact, for every connection.
+pub enum Observability {
+    /// The server sends when it accepted: exact, for every connection.
     Stamp(Stamp),
-    /// Its end of the connection is visible here.
+    /// The server's end of a connection is visible in this network namespace.
     Diag,
     /// Neither.
-    Nothing {
-        /// Why, for the person who asked.
+    Unavailable {
+        /// Why, for the user.
         reason: String,
     },
 }
 
 /// Connects to `server` once and finds out how its accepts can be observed. Takes at most
-/// [`CONNECT_WITHIN`] and [`STAMP_WITHIN`] together.
+/// [`CONNECT_TIMEOUT`] plus [`STAMP_TIMEOUT`].
 ///
 /// # Errors
-/// [`ProbeError`] where there was no connection to judge by, or its stamp cannot be read.
-pub fn probe(server: SocketAddr) -> Result<Found, ProbeError> {
+/// [`ProbeError`] where no connection was made, or its stamp cannot be decoded.
+pub fn probe(server: SocketAddr) -> Result<Observability, ProbeError> {
     let stream = connect(server)?;
-    let seen_early = look(&stream);
+    let first_sample = sample(&stream);
     if let Some(stamp) = await_stamp(&stream, server)? {
-        return Ok(Found::Stamp(stamp));
+        return Ok(Observability::Stamp(stamp));
     }
-    // A connection that a full queue kept out at first may be here by now.
-    let seen = match seen_early {
-        Ok(SocketSample::Absent { .. }) => look(&stream),
-        seen => seen,
+    // A connection that a full accept queue kept out of the table may have entered it meanwhile.
+    let sampled = match first_sample {
+        Ok(SocketSample::Absent { .. }) => sample(&stream),
+        first_sample => first_sample,
     };
-    Ok(match seen {
-        Ok(look) if look.is_visible() => Found::Diag,
-        Ok(SocketSample::Absent { listener: true }) => Found::Nothing { reason: ELSEWHERE.into() },
-        Ok(_) => Found::Nothing { reason: NOT_HERE.into() },
-        Err(error) => Found::Nothing { reason: format!("sock_diag cannot be used: {error}") },
-    })
+    let reason = match sampled {
+        Ok(sample) if sample.is_visible() => return Ok(Observability::Diag),
+        Ok(SocketSample::Absent { listener: true }) => ADDRESS_TRANSLATED.into(),
+        Ok(_) => OTHER_NAMESPACE.into(),
+        Err(error) => format!("sock_diag cannot be used: {error}"),
+    };
+    Ok(Observability::Unavailable { reason })
 }
 
-/// How long the probe waits to be connected.
-pub const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// How long the probe waits for connect to complete.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long the probe waits for a stamp.
-pub const STAMP_WITHIN: Duration = Duration::from_millis(300);
+pub const STAMP_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Why a server could not be probed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// Nobody listens there.
+    /// Nothing listens on the address.
     #[error("{server} refused the connection: nobody listens there")]
     Refused {
         /// The address tried.
         server: SocketAddr,
     },
-    /// No answer: a filter, a full accept queue, or no such host.
-    #[error("{server} did not answer within {CONNECT_WITHIN:?}")]
+    /// No answer: a packet filter, a full accept queue, or no such host.
+    #[error("{server} did not answer within {CONNECT_TIMEOUT:?}")]
     TimedOut {
         /// The address tried.
         server: SocketAddr,
     },
-    /// There is no way to that address from here.
+    /// There is no route to the address.
     #[error("{server} cannot be reached")]
     Unreachable {
         /// The address tried.
         server: SocketAddr,
-        /// What connect(2) said.
+        /// The error of connect(2).
         source: io::Error,
     },
-    /// Another failure of this side.
+    /// Another failure on the client's side.
     #[error("connecting to {server} to find out how to observe it")]
     Io {
         /// The address tried.
@@ -84,12 +85,12 @@ pub enum ProbeError {
         /// What failed.
         source: io::Error,
     },
-    /// It stamps, but not so that this program understands it.
+    /// The server sends a stamp that this program cannot decode.
     #[error("{server} sends a stamp that cannot be read")]
     InvalidStamp {
         /// The address tried.
         server: SocketAddr,
-        /// What is wrong with it.
+        /// What is wrong with the stamp.
         source: StampError,
     },
 }
@@ -103,22 +104,22 @@ fn connect(server: SocketAddr) -> Result<TcpStream, ProbeError> {
         }
         _ => ProbeError::Io { server, source },
     };
-    let stream = TcpStream::connect_timeout(&server, CONNECT_WITHIN).map_err(failed)?;
+    let stream = TcpStream::connect_timeout(&server, CONNECT_TIMEOUT).map_err(failed)?;
     let addresses = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
-    // Without a listener a socket can meet itself: simultaneous open (RFC 9293 §3.5).
+    // Without a listener a socket can connect to itself: simultaneous open (RFC 9293 §3.5).
     match addresses {
         Ok((local, peer)) if local == peer => Err(ProbeError::Refused { server }),
         _ => Ok(stream),
     }
 }
 
-fn look(stream: &TcpStream) -> io::Result<SocketSample> {
-    DiagSocket::open()?.look(stream.peer_addr()?, stream.local_addr()?)
+fn sample(stream: &TcpStream) -> io::Result<SocketSample> {
+    DiagSocket::open()?.sample(stream.peer_addr()?, stream.local_addr()?)
 }
 
-/// The stamp, if the first bytes are one and come in time.
+/// The stamp, if the first bytes are one and arrive within [`STAMP_TIMEOUT`].
 fn await_stamp(mut stream: &TcpStream, server: SocketAddr) -> Result<Option<Stamp>, ProbeError> {
-    let deadline = Instant::now() + STAMP_WITHIN;
+    let deadline = Instant::now() + STAMP_TIMEOUT;
     let mut reader = StampReader::new();
     let mut chunk = [0; FRAME_LEN];
     loop {
@@ -129,7 +130,7 @@ fn await_stamp(mut stream: &TcpStream, server: SocketAddr) -> Result<Option<Stam
         let io_failed = |source| ProbeError::Io { server, source };
         stream.set_read_timeout(Some(left)).map_err(io_failed)?;
         let len = match stream.read(&mut chunk) {
-            // It closed, reset or said nothing: no stamp.
+            // The server closed, reset, or sent nothing in time: no stamp.
             Ok(0) | Err(_) => return Ok(None),
             Ok(len) => len,
         };
@@ -144,9 +145,10 @@ fn await_stamp(mut stream: &TcpStream, server: SocketAddr) -> Result<Option<Stam
     }
 }
 
-const NOT_HERE: &str = "the server sends no stamp and is not in this network namespace";
-const ELSEWHERE: &str = "the server sends no stamp, and its end of the connection is not in this \
-    network namespace although somebody listens on that address here (address translation?)";
+const OTHER_NAMESPACE: &str = "the server sends no stamp and is not in this network namespace";
+const ADDRESS_TRANSLATED: &str = "the server sends no stamp, and its end of the connection is not \
+    in this network namespace although somebody listens on that address here (address \
+    translation?)";
 
 #[cfg(test)]
 mod tests {
@@ -170,8 +172,8 @@ mod tests {
         }
     }
 
-    /// Probes a server that says `greeting` to one connection and stays until that one closes.
-    fn probe_greeted(greeting: &[u8]) -> Result<Found, ProbeError> {
+    /// Probes a server that sends `greeting` on one connection and waits for the client to close.
+    fn probe_server(greeting: &[u8]) -> Result<Observability, ProbeError> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap();
         thread::scope(|scope| {
@@ -185,31 +187,31 @@ mod tests {
     }
 
     #[test]
-    fn a_stamping_server_is_found() {
-        assert_eq!(probe_greeted(&stamp().encode()).unwrap(), Found::Stamp(stamp()));
+    fn a_stamping_server_is_observable_by_stamp() {
+        assert_eq!(probe_server(&stamp().encode()).unwrap(), Observability::Stamp(stamp()));
     }
 
     #[test]
-    fn a_greeting_that_is_no_stamp_leaves_the_kernel_to_look_at() {
-        assert_eq!(probe_greeted(b"220 mail.example ESMTP\r\n").unwrap(), Found::Diag);
+    fn a_server_whose_greeting_is_no_stamp_is_observable_by_diag() {
+        assert_eq!(probe_server(b"220 mail.example ESMTP\r\n").unwrap(), Observability::Diag);
     }
 
     #[test]
     fn a_damaged_stamp_is_an_error() {
         let mut damaged = stamp().encode();
         damaged[30] ^= 1;
-        let error = probe_greeted(&damaged).unwrap_err();
+        let error = probe_server(&damaged).unwrap_err();
         assert!(matches!(error, ProbeError::InvalidStamp { .. }));
     }
 
     #[test]
-    fn a_silent_server_that_does_not_even_accept_is_visible() {
+    fn a_server_that_never_accepts_is_observable_by_diag() {
         let listener = TcpListener::bind("[::1]:0").unwrap();
-        assert_eq!(probe(listener.local_addr().unwrap()).unwrap(), Found::Diag);
+        assert_eq!(probe(listener.local_addr().unwrap()).unwrap(), Observability::Diag);
     }
 
     #[test]
-    fn nobody_listening_is_refused() {
+    fn an_address_without_a_listener_is_refused() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         assert!(matches!(probe(server).unwrap_err(), ProbeError::Refused { .. }));
     }

@@ -1,42 +1,42 @@
-//! Taking the stamp off the front of a connection.
+//! Separates the stamp from the bytes that follow it on a connection.
 
 use uring_echo::stamp::{FRAME_LEN, MAGIC, Stamp, StampError};
 
-/// Collects the first bytes of one connection until they are a stamp or cannot become one.
+/// Collects the first bytes of one connection until they are a whole stamp or cannot be one.
 #[derive(Clone, Copy, Debug)]
 pub struct StampReader {
     held: [u8; FRAME_LEN],
     len: u8,
 }
 
-/// What the bytes so far are.
+/// What the bytes received so far are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StampReading {
-    /// The beginning of a stamp, or nothing yet.
+    /// A prefix of a stamp, possibly empty.
     NeedMore,
-    /// Something else: they differ from the magic. All of them are the server's answer, those
+    /// No stamp: they differ from the magic. All of them belong to the server's answer, those
     /// [held](StampReader::held) and those of this chunk.
     NotAStamp,
     /// A stamp.
     Stamp {
-        /// What it says.
+        /// The decoded stamp.
         stamp: Stamp,
         /// How many bytes of this chunk belong to it; the rest is the server's answer.
         taken: usize,
     },
-    /// A stamp by its magic, but one that cannot be read.
+    /// A stamp by its magic, but one that cannot be decoded.
     Invalid(StampError),
 }
 
 impl StampReader {
-    /// Of a connection that has brought nothing yet.
+    /// Of a connection on which nothing was received yet.
     #[must_use]
     pub const fn new() -> Self {
         Self { held: [0; FRAME_LEN], len: 0 }
     }
 
-    /// Takes the next bytes of the connection. After anything but [`StampReading::NeedMore`] there
-    /// is nothing more to ask.
+    /// Takes the next bytes of the connection. Any result but [`StampReading::NeedMore`] is final:
+    /// this is not called again.
     pub fn push(&mut self, chunk: &[u8]) -> StampReading {
         let len = usize::from(self.len);
         let taken = chunk.len().min(FRAME_LEN - len);
@@ -67,7 +67,7 @@ impl Default for StampReader {
     }
 }
 
-/// Whether `chunk` goes on as the magic does from its byte `at` on.
+/// Whether `chunk` equals the magic from its byte `at` on, as far as both go.
 fn continues_magic(at: usize, chunk: &[u8]) -> bool {
     MAGIC.iter().skip(at).zip(chunk).all(|(expected, byte)| expected == byte)
 }
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_and_what_follows_in_one_piece() {
+    fn a_stamp_and_payload_in_one_chunk_are_separated() {
         let mut bytes = stamp().encode().to_vec();
         bytes.extend_from_slice(b"echo");
         let expected = StampReading::Stamp { stamp: stamp(), taken: FRAME_LEN };
@@ -100,12 +100,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_not_an_answer() {
+    fn an_empty_chunk_needs_more() {
         assert_eq!(StampReader::new().push(b""), StampReading::NeedMore);
     }
 
     #[test]
-    fn another_protocol_is_told_by_its_first_different_byte() {
+    fn another_protocol_is_recognised_at_the_first_byte_that_differs() {
         let mut reader = StampReader::new();
         assert_eq!(reader.push(b"UECH"), StampReading::NeedMore);
         assert_eq!(reader.push(b"x"), StampReading::NotAStamp);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_stamp_is_named() {
+    fn a_damaged_stamp_is_invalid() {
         let mut bytes = stamp().encode();
         bytes[8] = 9;
         let expected = StampReading::Invalid(StampError::UnknownVersion { got: 9 });
@@ -122,7 +122,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_do_not_matter(cuts in proptest::collection::vec(0..=FRAME_LEN, 0..8)) {
+        fn a_stamp_is_decoded_from_chunks(cuts in proptest::collection::vec(0..=FRAME_LEN, 0..8)) {
             let mut cuts = cuts;
             cuts.extend([0, FRAME_LEN]);
             cuts.sort_unstable();
@@ -134,8 +134,8 @@ mod tests {
                     end = reader.push(&frame[cut[0]..cut[1]]);
                 }
             }
-            let came = matches!(end, StampReading::Stamp { stamp: found, .. } if found == stamp());
-            prop_assert!(came);
+            let ends = matches!(end, StampReading::Stamp { stamp: read, .. } if read == stamp());
+            prop_assert!(ends);
         }
     }
 }

@@ -25,7 +25,7 @@ use self::target_server::TargetServer;
 use super::envelope::Destination;
 use super::exit::ExitStatus;
 use crate::cli::run::RunArgs;
-use crate::evidence::{ListenerProbe, Sampler, SamplerOptions};
+use crate::evidence::{ListenerSampler, Sampler, SamplerOptions};
 use crate::generate::{GenerateError, GeneratorPlan, GeneratorThreads, PREPARED_MAX};
 use crate::observe::ListenerQueue;
 use crate::plan::config::RunConfig;
@@ -207,9 +207,10 @@ fn give_way(plan: &GeneratorPlan) -> Result<(), RunError> {
 }
 
 /// The accept queue, if the server's listener is in this network namespace.
-fn accept_queue(plan: &GeneratorPlan) -> Option<Box<dyn ListenerProbe + Send>> {
+fn accept_queue(plan: &GeneratorPlan) -> Option<Box<dyn ListenerSampler + Send>> {
     let mut queue = ListenerQueue::open(plan.target).ok()?;
-    matches!(queue.sample(), Ok(Some(_))).then(|| Box::new(queue) as Box<dyn ListenerProbe + Send>)
+    let has_listener = matches!(queue.sample(), Ok(Some(_)));
+    has_listener.then(|| Box::new(queue) as Box<dyn ListenerSampler + Send>)
 }
 
 fn refused(what: &'static str) -> impl Fn(io::Error) -> RunError {

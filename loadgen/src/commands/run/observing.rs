@@ -9,7 +9,7 @@ use super::{RunError, refused};
 use crate::generate::connection::Method;
 use crate::model::load::Observe;
 use crate::model::server::{Server, Target};
-use crate::observe::{Found, ListenerQueue, ProbeError, probe};
+use crate::observe::{ListenerQueue, Observability, ProbeError, probe};
 use crate::plan::config::RunConfig;
 use crate::render::progress::Progress;
 
@@ -84,28 +84,32 @@ impl Observing {
         Ok(Self { method, clock_domain, stamped: None })
     }
 
-    fn of_foreign(asked: Observe, found: Found, progress: &Progress) -> Result<Self, RunError> {
+    fn of_foreign(
+        asked: Observe,
+        found: Observability,
+        progress: &Progress,
+    ) -> Result<Self, RunError> {
         let stamped = match &found {
-            Found::Stamp(stamp) => Some(*stamp),
-            Found::Diag | Found::Nothing { .. } => None,
+            Observability::Stamp(stamp) => Some(*stamp),
+            Observability::Diag | Observability::Unavailable { .. } => None,
         };
         let clock_domain = stamped.as_ref().map(|stamp| stamp.clock_domain);
         let method = match (asked, usable(found)?) {
             (Observe::None, _) => Method::None,
-            (Observe::Auto | Observe::Stamp, Found::Stamp(_)) => Method::Stamp,
-            (Observe::Stamp, Found::Nothing { reason }) if clock_domain.is_some() => {
+            (Observe::Auto | Observe::Stamp, Observability::Stamp(_)) => Method::Stamp,
+            (Observe::Stamp, Observability::Unavailable { reason }) if clock_domain.is_some() => {
                 return Err(RunError::NotObservable { asked: "stamp", reason, instead: "none" });
             }
             (Observe::Stamp, _) => {
                 progress.note(NO_STAMP);
                 Method::Stamp
             }
-            (Observe::Auto, Found::Diag) => Method::Diag,
-            (Observe::Diag, Found::Diag | Found::Stamp(_)) => Method::Diag,
-            (Observe::Diag, Found::Nothing { reason }) => {
+            (Observe::Auto, Observability::Diag) => Method::Diag,
+            (Observe::Diag, Observability::Diag | Observability::Stamp(_)) => Method::Diag,
+            (Observe::Diag, Observability::Unavailable { reason }) => {
                 return Err(RunError::NotObservable { asked: "diag", reason, instead: "none" });
             }
-            (Observe::Auto, Found::Nothing { reason }) => {
+            (Observe::Auto, Observability::Unavailable { reason }) => {
                 progress.note(&format!("accepts cannot be observed: {reason}"));
                 Method::None
             }
@@ -133,11 +137,11 @@ impl Observing {
 }
 
 /// A stamp is of no use without a clock to compare it with.
-fn usable(found: Found) -> Result<Found, RunError> {
+fn usable(found: Observability) -> Result<Observability, RunError> {
     let here = ClockDomain::current().map_err(refused("reading the clock's domain"))?;
     Ok(match found {
-        Found::Stamp(stamp) if !stamp.clock_domain.compares_with(here) => {
-            Found::Nothing { reason: OTHER_CLOCK.into() }
+        Observability::Stamp(stamp) if !stamp.clock_domain.compares_with(here) => {
+            Observability::Unavailable { reason: OTHER_CLOCK.into() }
         }
         found => found,
     })

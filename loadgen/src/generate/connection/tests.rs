@@ -68,8 +68,8 @@ fn stamp(accepted_monotonic_ns: u64, clock_domain: ClockDomain) -> Vec<u8> {
     stamp.encode().to_vec()
 }
 
-fn bracket(last_without_ns: u64, first_with_ns: u64) -> Bracket {
-    Bracket { last_without_ns, first_with_ns }
+fn bracket(earliest_ns: u64, latest_ns: u64) -> Bracket {
+    Bracket { earliest_ns, latest_ns }
 }
 
 fn end(outcome: Outcome) -> Step {

@@ -34,7 +34,7 @@ impl<T: Transport> EventLoop<T> {
 
     fn observed(&mut self, observation: Observation) {
         let Observation { key, since_ns, bracket, kind } = observation;
-        let now_ns = bracket.first_with_ns;
+        let now_ns = bracket.latest_ns;
         let Some(id) = self.table.owner(key) else { return };
         let Some(entry) = self.table.get(id) else { return };
         let cx = &mut Context { script: &self.script, recorder: &mut self.recorder, now_ns };
