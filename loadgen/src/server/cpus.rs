@@ -1,18 +1,18 @@
-//! Which CPUs the embedded server gets and which the generator.
+//! Divides the CPUs between the embedded server and the generator.
 
 use std::fs;
 
-/// The CPUs of the embedded server and those of the generator, from `allowed`: half each, the
-/// server's first, by physical core so that the two do not share one where it can be helped.
-/// With a single CPU both get it.
+/// The CPUs of the embedded server and those of the generator, from `allowed`: half each, in the
+/// order of physical cores, so that the two share a core only where the number of CPUs forces it.
+/// A single CPU is given to both.
 #[must_use]
 pub fn split_cpus(allowed: &[usize]) -> (Vec<usize>, Vec<usize>) {
     split(allowed, first_sibling)
 }
 
-/// CPUs as the server's `--cpus` takes them: `0,1,2`.
+/// CPUs in the format of the server's `--cpus`: `0,1,2`.
 #[must_use]
-pub fn joined(cpus: &[usize]) -> String {
+pub fn format_cpus(cpus: &[usize]) -> String {
     cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
@@ -26,8 +26,8 @@ fn split(allowed: &[usize], core_of: impl Fn(usize) -> usize) -> (Vec<usize>, Ve
     (cpus, generator)
 }
 
-/// The lowest CPU on the same physical core names that core. Where the kernel does not say
-/// (Documentation/ABI/stable/sysfs-devices-system-cpu), every CPU counts as a core.
+/// The lowest CPU on the same physical core, which identifies that core. Where the kernel does not
+/// say (Documentation/ABI/stable/sysfs-devices-system-cpu), every CPU counts as a core.
 fn first_sibling(cpu: usize) -> usize {
     let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
     let siblings = fs::read_to_string(path).unwrap_or_default();
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_go_to_server_and_generator() {
+    fn server_and_generator_get_half_of_the_cpus_each() {
         let cases: [(&[usize], &[usize], &[usize]); 5] = [
             (&[], &[], &[]),
             (&[3], &[3], &[3]),
@@ -61,14 +61,14 @@ mod tests {
     }
 
     #[test]
-    fn all_cpus_here_are_given_out() {
+    fn every_cpu_is_assigned() {
         let (server, generator) = split_cpus(&[0, 1]);
         assert_eq!(server.len() + generator.len(), 2);
     }
 
     #[test]
-    fn a_list_reads_like_the_option() {
-        assert_eq!(joined(&[0, 2, 5]), "0,2,5");
-        assert_eq!(joined(&[]), "");
+    fn cpus_are_formatted_as_the_server_option_takes_them() {
+        assert_eq!(format_cpus(&[0, 2, 5]), "0,2,5");
+        assert_eq!(format_cpus(&[]), "");
     }
 }

@@ -1,4 +1,4 @@
-//! The server's log, line by line, in either of its two formats.
+//! Parses the server's log line by line, in either of its two formats.
 
 use std::net::SocketAddr;
 
@@ -7,41 +7,41 @@ use serde_json::{Map, Value};
 
 use crate::model::server::Server;
 
-/// What a line of the log means here.
+/// What a line of the log is to the parent process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// The server listens.
+    /// The ready line: the server listens.
     Listening(SocketAddr, Server),
-    /// For a person to read.
-    Tell(String),
-    /// Nothing to do.
+    /// A message to print for the user.
+    Message(String),
+    /// A line to discard.
     Routine,
 }
 
-/// What the server said of itself in a log when it began to listen at the port of `target`; the
-/// last time, if it was started more than once. `None` if it did not.
+/// The server's description from the ready line in `log` that names the port of `target`; the last
+/// such line, if the server was started more than once. `None` if there is none.
 pub fn server_in_log(log: &str, target: SocketAddr) -> Option<Server> {
     let ready = log.lines().rev().filter_map(|line| match parse_line(line) {
         Line::Listening(addr, server) => Some((addr, server)),
-        Line::Tell(text) => text_fields(&text).and_then(|fields| listening(&fields)),
+        Line::Message(text) => text_fields(&text).and_then(|fields| listening(&fields)),
         Line::Routine => None,
     });
-    let mut here = ready.filter(|(addr, _)| addr.port() == target.port());
-    here.next().map(|(_, server)| server)
+    let mut at_target = ready.filter(|(addr, _)| addr.port() == target.port());
+    at_target.next().map(|(_, server)| server)
 }
 
-/// Reads a line as tracing-subscriber's JSON format writes it. What is not in that format is for a
-/// person: a panic, or a message from before the log was set up.
+/// Parses a line in tracing-subscriber's JSON format. A line in any other format is a message: a
+/// panic, or an error from before logging was set up.
 pub(super) fn parse_line(line: &str) -> Line {
     let Ok(record) = serde_json::from_str::<Record>(line) else {
-        return tell_unless_blank(line);
+        return message_unless_blank(line);
     };
     let fields = &record.fields;
     if let Some((addr, server)) = listening(fields) {
         return Line::Listening(addr, server);
     }
     if matches!(record.level.as_str(), "WARN" | "ERROR") {
-        return Line::Tell(readable(&record.level, fields));
+        return Line::Message(readable(&record.level, fields));
     }
     Line::Routine
 }
@@ -52,8 +52,8 @@ struct Record {
     fields: Map<String, Value>,
 }
 
-fn tell_unless_blank(line: &str) -> Line {
-    if line.trim().is_empty() { Line::Routine } else { Line::Tell(line.to_owned()) }
+fn message_unless_blank(line: &str) -> Line {
+    if line.trim().is_empty() { Line::Routine } else { Line::Message(line.to_owned()) }
 }
 
 fn readable(level: &str, fields: &Map<String, Value>) -> String {
@@ -70,15 +70,15 @@ fn text_fields(line: &str) -> Option<Map<String, Value>> {
     let mut fields = Map::new();
     fields.insert("message".into(), "listening".into());
     while let Some((name, value)) = rest.trim_start().split_once('=') {
-        let (value, left) = value_of(value);
+        let (value, after) = split_value(value);
         fields.insert(name.into(), value);
-        rest = left;
+        rest = after;
     }
     Some(fields)
 }
 
-/// The value at the front (a quoted string, a list, or all up to the next space) and what follows.
-fn value_of(text: &str) -> (Value, &str) {
+/// The leading value (a quoted string, a list, or all up to the next space) and what follows it.
+fn split_value(text: &str) -> (Value, &str) {
     if text.starts_with(['"', '[']) {
         let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
         if let Some(Ok(value)) = values.next() {
@@ -89,7 +89,7 @@ fn value_of(text: &str) -> (Value, &str) {
     (value.into(), rest)
 }
 
-/// The ready line, which is logged at every level.
+/// The address and description from the ready line, which is logged at every level.
 fn listening(fields: &Map<String, Value>) -> Option<(SocketAddr, Server)> {
     if text(fields, "message")? != "listening" {
         return None;
@@ -101,30 +101,30 @@ fn listening(fields: &Map<String, Value>) -> Option<(SocketAddr, Server)> {
         workers: number(fields, "workers"),
         backlog_effective: number(fields, "backlog_effective"),
         busy_poll: text(fields, "busy_poll"),
-        degraded: joined(fields, "degraded"),
-        argv: list(fields, "argv"),
+        degraded: semicolon_list(fields, "degraded"),
+        argv: json_list(fields, "argv"),
     };
     Some((addr, server))
 }
 
-/// A field with something in it.
+/// A field that is not empty, as text.
 fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
     fields.get(name).map(plain).filter(|text| !text.is_empty())
 }
 
-/// tracing writes what it knows only as Debug or Display as a string, numbers too.
+/// A number; tracing writes a value recorded by Debug or Display as a string, numbers too.
 fn number(fields: &Map<String, Value>, name: &str) -> Option<u64> {
     text(fields, name)?.parse().ok()
 }
 
-/// tracing has no lists: the server joins this one with `; `.
-fn joined(fields: &Map<String, Value>, name: &str) -> Vec<String> {
+/// A list of texts; tracing has no lists, so the server joins this one with `; `.
+fn semicolon_list(fields: &Map<String, Value>, name: &str) -> Vec<String> {
     let joined = text(fields, name).unwrap_or_default();
     joined.split("; ").filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
-/// A list that the server writes as JSON, because its items may contain anything.
-fn list(fields: &Map<String, Value>, name: &str) -> Vec<String> {
+/// A list that the server writes as JSON, because its items may contain any character.
+fn json_list(fields: &Map<String, Value>, name: &str) -> Vec<String> {
     let list = text(fields, name).and_then(|text| serde_json::from_str(&text).ok());
     list.unwrap_or_default()
 }
@@ -164,12 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn listening_carries_the_address_and_what_the_server_is() {
+    fn the_ready_line_gives_the_address_and_the_description() {
         assert_eq!(parse_line(LISTENING), Line::Listening(target(), expected()));
     }
 
     #[test]
-    fn a_log_in_either_format_tells_of_the_server_at_a_port() {
+    fn the_description_is_found_in_a_log_of_either_format() {
         let in_json = LISTENING.replace('\n', " ");
         for line in [in_json.as_str(), IN_TEXT] {
             let log = format!("first\n{line}\nlast");
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_numbers_in_the_ways_tracing_writes_them() {
+    fn lists_and_numbers_are_parsed_as_tracing_writes_them() {
         let line = LISTENING
             .replace(r#""degraded":"""#, r#""degraded":"no napi; no IORING_OP_LISTEN""#)
             .replace(r#""workers":1"#, r#""workers":"1""#);
@@ -193,24 +193,24 @@ mod tests {
     }
 
     #[test]
-    fn warnings_are_told_in_words() {
+    fn warnings_are_messages() {
         let line = r#"{"level":"WARN","fields":{"message":"backlog capped","limit":4096,
             "by":"somaxconn"}}"#;
-        let told = Line::Tell("WARN backlog capped by=somaxconn limit=4096".into());
-        assert_eq!(parse_line(line), told);
+        let message = Line::Message("WARN backlog capped by=somaxconn limit=4096".into());
+        assert_eq!(parse_line(line), message);
     }
 
     #[test]
-    fn routine_is_not_told() {
+    fn info_and_blank_lines_are_routine() {
         let line = r#"{"level":"INFO","fields":{"message":"draining"}}"#;
         assert_eq!(parse_line(line), Line::Routine);
         assert_eq!(parse_line("  "), Line::Routine);
     }
 
     #[test]
-    fn what_is_not_json_is_told_as_it_is() {
+    fn a_line_in_another_format_is_a_message() {
         for line in ["thread 'main' panicked at src/main.rs:1:1:", "{\"level\":3}", "42"] {
-            assert_eq!(parse_line(line), Line::Tell(line.to_owned()));
+            assert_eq!(parse_line(line), Line::Message(line.to_owned()));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The embedded server: uring-echo as a child process of this program.
 //!
-//! A process of its own, so that generator and server share neither a scheduler's run queue (each
-//! is pinned to its own CPUs) nor an allocator nor limits, as it would be with a foreign server.
+//! A separate process, so that generator and server share no scheduler run queue (each is pinned
+//! to its own CPUs), no allocator and no limits, as with any other server.
 
 pub(crate) mod cpu_contention;
 mod cpus;
@@ -20,23 +20,23 @@ use std::{env, iter};
 
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
-pub use cpus::{joined, split_cpus};
+pub use cpus::{format_cpus, split_cpus};
 pub use log::server_in_log;
 use log::{Line, parse_line};
 
 use crate::model::server::Server;
 
-/// The hidden subcommand under which this program is the server.
+/// The hidden subcommand that runs the server in this program.
 pub const SERVE: &str = "__serve";
 
 /// How long the server may take until it listens.
-pub const READY_WITHIN: Duration = Duration::from_secs(10);
+pub const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the server may take to drain before it is told to exit at once, and then, before it is
-/// killed.
-pub const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// How long the server may take to drain before a second SIGTERM tells it to exit at once, and how
+/// long after that before it is killed.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A server that runs in a child process, and no longer than this value.
+/// A server in a child process, which is stopped when this value is dropped.
 #[derive(Debug)]
 pub struct EmbeddedServer {
     child: Child,
@@ -46,15 +46,15 @@ pub struct EmbeddedServer {
 }
 
 impl EmbeddedServer {
-    /// Starts the server with the user's `args` and returns when it listens. What the user did not
-    /// say is added: a port of its own choice on 127.0.0.1, `--engine auto`, the CPUs `cpus` (a
-    /// list such as `0-3,8`), and `stamp`.
+    /// Starts the server with the user's `args` and returns when it listens. Options that the user
+    /// did not give are added: a free port on 127.0.0.1, `--engine auto`, the CPUs `cpus` (a list
+    /// such as `0-3,8`), and `--stamp` if `stamp` is set.
     ///
-    /// Call this from a thread that lives as long as the server is to: the kernel ends the server
-    /// when the thread that started it ends (PR_SET_PDEATHSIG(2const)).
+    /// The calling thread must live as long as the server: the kernel kills the server when the
+    /// thread that started it ends (PR_SET_PDEATHSIG(2const)).
     ///
     /// # Errors
-    /// [`EmbeddedError`], with the last words of a server that ended instead of listening.
+    /// [`EmbeddedError`], with the last log lines of a server that ended instead of listening.
     pub fn start(
         args: &[OsString],
         cpus: Option<&str>,
@@ -62,22 +62,22 @@ impl EmbeddedServer {
     ) -> Result<Self, EmbeddedError> {
         let program = env::current_exe().map_err(EmbeddedError::Spawn)?;
         let mut command = Command::new(program);
-        let given = Given::of(args, |name| env::var_os(name).is_some());
-        let args: Vec<OsString> = [args, &given.complete(cpus, stamp)].concat();
+        let given = GivenOptions::of(args, |name| env::var_os(name).is_some());
+        let args: Vec<OsString> = [args, &given.added_args(cpus, stamp)].concat();
         command.arg(SERVE).args(&args);
-        let mut server = Self::launch(command, READY_WITHIN)?;
+        let mut server = Self::launch(command, READY_TIMEOUT)?;
         let argv = args.iter().map(|arg| arg.to_string_lossy().into_owned());
         server.description.argv = argv.collect();
         Ok(server)
     }
 
-    /// Where to connect to: the first address it listens on, through loopback if that is any.
+    /// The address to connect to: the first one it listens on, or loopback if that is a wildcard.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         reachable(self.listening)
     }
 
-    /// What the server said of itself when it began to listen.
+    /// The server's description of itself in its ready line.
     #[must_use]
     pub fn description(&self) -> &Server {
         &self.description
@@ -89,56 +89,58 @@ impl EmbeddedServer {
         self.child.id()
     }
 
-    /// Whether it has ended by itself, and how.
+    /// The exit status, if the server has ended by itself.
     ///
     /// # Errors
-    /// What waitpid(2) failed with.
+    /// The error of waitpid(2).
     pub fn try_exited(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
 
-    /// Asks the server to stop (SIGTERM). One that still drains after [`STOP_WITHIN`] is told to
-    /// exit at once by a second signal: nobody is connected to it any more. Returns what went
-    /// wrong.
+    /// Asks the server to stop (SIGTERM). A server that still drains after [`STOP_TIMEOUT`] gets a
+    /// second SIGTERM and exits at once: no client is connected to it any more. Returns a
+    /// description of what went wrong.
     #[must_use]
     pub fn stop(mut self) -> Option<String> {
         match self.end() {
-            Ok(Ended::Drained(status)) if status.success() => None,
-            Ok(Ended::Drained(status)) => {
+            Ok(Termination::Exited(status)) if status.success() => None,
+            Ok(Termination::Exited(status)) => {
                 Some(format!("the embedded server ended with {status}: its last lines are above"))
             }
-            Ok(Ended::Hurried) => {
-                tell(format!("still draining after {STOP_WITHIN:?}, so told to exit at once"));
+            Ok(Termination::ExitedOnSecondSignal) => {
+                print(format!("still draining after {STOP_TIMEOUT:?}, so told to exit at once"));
                 None
             }
-            Ok(Ended::Killed) => Some(format!(
+            Ok(Termination::Killed) => Some(format!(
                 "the embedded server did not stop within {:?} of SIGTERM and was killed",
-                2 * STOP_WITHIN
+                2 * STOP_TIMEOUT
             )),
             Err(error) => Some(format!("the embedded server could not be stopped: {error}")),
         }
     }
 
-    /// Runs `command`, which behaves as the server does on stderr.
+    /// Runs `command`, which logs to stderr as the server does, and waits for its ready line.
     fn launch(mut command: Command, within: Duration) -> Result<Self, EmbeddedError> {
-        // A Ctrl-C at the terminal is for the generator, which then stops the server in order.
+        // A process group of its own: Ctrl-C at the terminal reaches the generator only, which then
+        // stops the server.
         command.process_group(0);
         command.env(PARENT_ENV, std::process::id().to_string());
-        // Whatever else is filtered out, we wait for this one.
+        // The user's filter must not remove the ready line.
         if let Ok(filter) = env::var("RUST_LOG") {
             command.env("RUST_LOG", format!("{filter},uring_echo::server=info"));
         }
-        // Our stdout carries the report and nothing else.
+        // The generator's stdout carries the report only, so the server's goes to stderr.
         let stdout = io::stderr().as_fd().try_clone_to_owned().map_err(EmbeddedError::Spawn)?;
         command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(EmbeddedError::Spawn)?;
         let (sender, receiver) = mpsc::channel();
         let stderr = child.stderr.take().expect("stderr is piped");
-        let log =
-            thread::Builder::new().name("server-log".into()).spawn(move || follow(stderr, &sender));
-        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let log = thread::Builder::new()
+            .name("server-log".into())
+            .spawn(move || follow_log(stderr, &sender));
+        let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let mut server =
-            Self { child, log: None, listening: nowhere, description: Server::default() };
+            Self { child, log: None, listening: unknown, description: Server::default() };
         server.log = Some(log.map_err(EmbeddedError::Spawn)?);
         (server.listening, server.description) = server.await_ready(&receiver, within)?;
         Ok(server)
@@ -146,47 +148,48 @@ impl EmbeddedServer {
 
     fn await_ready(
         &mut self,
-        news: &Receiver<News>,
+        events: &Receiver<LogEvent>,
         within: Duration,
     ) -> Result<(SocketAddr, Server), EmbeddedError> {
-        match news.recv_timeout(within) {
-            Ok(News::Ready(addr, server)) => Ok((addr, server)),
-            Ok(News::Ended(last_words)) => {
+        match events.recv_timeout(within) {
+            Ok(LogEvent::Ready(addr, server)) => Ok((addr, server)),
+            Ok(LogEvent::EndOfLog(last_lines)) => {
                 let status = self.child.wait().map_err(EmbeddedError::Spawn)?;
                 self.join_log();
-                Err(EmbeddedError::Ended { status, last_words })
+                Err(EmbeddedError::Ended { status, last_lines })
             }
             Err(_) => Err(EmbeddedError::NotReady { within }),
         }
     }
 
-    fn end(&mut self) -> io::Result<Ended> {
-        let ended =
-            self.child.try_wait()?.map_or_else(|| self.terminate(), |s| Ok(Ended::Drained(s)));
+    fn end(&mut self) -> io::Result<Termination> {
+        let exited = self.child.try_wait()?.map(Termination::Exited);
+        let termination = exited.map_or_else(|| self.terminate(), Ok);
         self.join_log();
-        ended
+        termination
     }
 
-    /// Not yet waited for, so the id is still that of our child.
-    fn terminate(&mut self) -> io::Result<Ended> {
+    /// The child was not waited for yet, so the process id cannot have been reused.
+    fn terminate(&mut self) -> io::Result<Termination> {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM)?;
-        if let Some(status) = wait_until(&mut self.child, Instant::now() + STOP_WITHIN)? {
-            return Ok(Ended::Drained(status));
+        if let Some(status) = wait_until(&mut self.child, Instant::now() + STOP_TIMEOUT)? {
+            return Ok(Termination::Exited(status));
         }
         kill_process(pid, Signal::TERM)?;
-        if wait_until(&mut self.child, Instant::now() + STOP_WITHIN)?.is_some() {
-            return Ok(Ended::Hurried);
+        if wait_until(&mut self.child, Instant::now() + STOP_TIMEOUT)?.is_some() {
+            return Ok(Termination::ExitedOnSecondSignal);
         }
         self.child.kill()?;
         self.child.wait()?;
-        Ok(Ended::Killed)
+        Ok(Termination::Killed)
     }
 
-    /// After the child: its end of the pipe is closed and the last lines are there.
+    /// Called after the child has ended: its end of the pipe is closed, so the thread ends once it
+    /// has read the last lines.
     fn join_log(&mut self) {
-        let ended = self.log.take().map(JoinHandle::join);
-        if matches!(ended, Some(Err(_))) {
+        let joined = self.log.take().map(JoinHandle::join);
+        if matches!(joined, Some(Err(_))) {
             eprintln!("server: the log could not be followed to its end");
         }
     }
@@ -202,12 +205,12 @@ impl Drop for EmbeddedServer {
 
 /// How a server ended.
 #[derive(Debug)]
-enum Ended {
-    /// After one signal, or by itself.
-    Drained(ExitStatus),
-    /// After two.
-    Hurried,
-    /// It took SIGKILL.
+enum Termination {
+    /// By itself, or after one SIGTERM.
+    Exited(ExitStatus),
+    /// After the second SIGTERM, which ends the drain.
+    ExitedOnSecondSignal,
+    /// By SIGKILL.
     Killed,
 }
 
@@ -218,17 +221,17 @@ pub enum EmbeddedError {
     #[error("the embedded server could not be started")]
     Spawn(#[source] io::Error),
     /// It ended before it listened.
-    #[error("the embedded server ended before it listened ({status}){}", indented(.last_words))]
+    #[error("the embedded server ended before it listened ({status}){}", indented(.last_lines))]
     Ended {
         /// How it ended.
         status: ExitStatus,
-        /// What it had to say.
-        last_words: Vec<String>,
+        /// The last lines of its log.
+        last_lines: Vec<String>,
     },
     /// It runs but does not listen.
     #[error("the embedded server does not listen after {within:?}")]
     NotReady {
-        /// How long it was given.
+        /// The timeout.
         within: Duration,
     },
     /// The program that started this server has ended already.
@@ -236,15 +239,15 @@ pub enum EmbeddedError {
     Orphaned,
 }
 
-/// Called by the server itself, first: asks the kernel to kill it when its parent is gone, however
-/// that ended (PR_SET_PDEATHSIG(2const)).
+/// Called first by the server process: the kernel kills it when its parent ends, however that
+/// happens (PR_SET_PDEATHSIG(2const)).
 ///
 /// # Errors
-/// [`EmbeddedError::Orphaned`] if the parent is gone already, else what prctl(2) failed with.
+/// [`EmbeddedError::Orphaned`] if the parent has ended already, else the error of prctl(2).
 pub fn die_with_parent() -> Result<(), EmbeddedError> {
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|errno| EmbeddedError::Spawn(errno.into()))?;
-    // The parent may have died before that call; then somebody else is the parent now.
+    // If the parent ended before that call, this process has another parent now.
     let parent = getppid().map(|pid| pid.as_raw_pid().to_string());
     match env::var(PARENT_ENV) {
         Ok(expected) if Some(&expected) != parent.as_ref() => Err(EmbeddedError::Orphaned),
@@ -254,14 +257,14 @@ pub fn die_with_parent() -> Result<(), EmbeddedError> {
 
 /// Which of the server's options the user has given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Given {
+struct GivenOptions {
     listen: bool,
     engine: bool,
     cpus: bool,
     stamp: bool,
 }
 
-impl Given {
+impl GivenOptions {
     fn of(args: &[OsString], in_env: impl Fn(&str) -> bool) -> Self {
         Self {
             listen: has_option(args, "--listen") || in_env("URING_ECHO_LISTEN"),
@@ -271,22 +274,22 @@ impl Given {
         }
     }
 
-    /// What is to follow the user's arguments.
-    fn complete(self, cpus: Option<&str>, stamp: bool) -> Vec<OsString> {
-        let mut rest = vec!["--log", "json"];
+    /// The arguments to append to the user's.
+    fn added_args(self, cpus: Option<&str>, stamp: bool) -> Vec<OsString> {
+        let mut added = vec!["--log", "json"];
         if stamp && !self.stamp {
-            rest.push("--stamp");
+            added.push("--stamp");
         }
         if !self.listen {
-            rest.extend(["--listen", "127.0.0.1:0"]);
+            added.extend(["--listen", "127.0.0.1:0"]);
         }
         if !self.engine {
-            rest.extend(["--engine", "auto"]);
+            added.extend(["--engine", "auto"]);
         }
         if let Some(cpus) = cpus.filter(|_| !self.cpus) {
-            rest.extend(["--cpus", cpus]);
+            added.extend(["--cpus", cpus]);
         }
-        rest.into_iter().map(OsString::from).collect()
+        added.into_iter().map(OsString::from).collect()
     }
 }
 
@@ -298,7 +301,7 @@ fn has_option(args: &[OsString], name: &str) -> bool {
     })
 }
 
-/// A server that listens on any address is reached through loopback.
+/// The address to connect to; a server that listens on a wildcard is reached through loopback.
 fn reachable(listening: SocketAddr) -> SocketAddr {
     let ip = match listening.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -308,16 +311,18 @@ fn reachable(listening: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listening.port())
 }
 
-/// What the thread that follows the log tells.
+/// What the thread that follows the log sends to [`EmbeddedServer::await_ready`].
 #[derive(Debug)]
-enum News {
+enum LogEvent {
+    /// The server listens.
     Ready(SocketAddr, Server),
-    Ended(Vec<String>),
+    /// The log has ended; the messages that were not printed.
+    EndOfLog(Vec<String>),
 }
 
-/// Reads the server's stderr to its end and passes on what a person should see. What comes before
-/// the server listens is held back: if it never does, those words belong to the error.
-fn follow(stderr: ChildStderr, news: &Sender<News>) {
+/// Reads the server's stderr to its end and prints its messages. Messages from before the ready
+/// line are held back: if the server ends without one, they become part of the error.
+fn follow_log(stderr: ChildStderr, events: &Sender<LogEvent>) {
     let lines = BufReader::new(stderr).split(b'\n').map_while(Result::ok);
     let lines = lines.map(|line| parse_line(&String::from_utf8_lossy(&line)));
     let mut held = Vec::new();
@@ -326,25 +331,26 @@ fn follow(stderr: ChildStderr, news: &Sender<News>) {
         match line {
             Line::Listening(addr, server) if !ready => {
                 ready = true;
-                announce(news, News::Ready(addr, server));
-                held.drain(..).for_each(tell);
+                send(events, LogEvent::Ready(addr, server));
+                held.drain(..).for_each(print);
             }
-            Line::Tell(text) if ready => tell(text),
-            Line::Tell(text) => held.push(text),
+            Line::Message(text) if ready => print(text),
+            Line::Message(text) => held.push(text),
             Line::Listening(..) | Line::Routine => {}
         }
     }
-    announce(news, News::Ended(held));
+    send(events, LogEvent::EndOfLog(held));
 }
 
-/// Only the first news is waited for, and not for ever; words that find nobody are told.
-fn announce(news: &Sender<News>, what: News) {
-    if let Err(SendError(News::Ended(held))) = news.send(what) {
-        held.into_iter().for_each(tell);
+/// The receiver is dropped after the first event or a timeout; messages that it cannot receive any
+/// more are printed.
+fn send(events: &Sender<LogEvent>, event: LogEvent) {
+    if let Err(SendError(LogEvent::EndOfLog(held))) = events.send(event) {
+        held.into_iter().for_each(print);
     }
 }
 
-fn tell(text: String) {
+fn print(text: String) {
     eprintln!("server: {text}");
 }
 
@@ -362,18 +368,19 @@ fn indented(lines: &[String]) -> String {
     iter::once("").chain(lines.iter().map(String::as_str)).collect::<Vec<_>>().join("\n    ")
 }
 
-/// Lets the server find out whether its parent is still the one that started it.
+/// Environment variable by which the server checks that its parent is still the one that started
+/// it.
 const PARENT_ENV: &str = "LOADGEN_PARENT_PID";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SOON: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
     const LISTENING: &str = r#"{"level":"INFO","fields":{"message":"listening","addr":"0.0.0.0:7",
         "engine":"uring","workers":2}}"#;
 
-    /// A server made of a shell script.
+    /// Starts a shell script in place of the server.
     fn launch(script: &str, within: Duration) -> Result<EmbeddedServer, EmbeddedError> {
         let mut command = Command::new("sh");
         command.args(["-c", script]).env("LISTENING", LISTENING.replace('\n', ""));
@@ -385,9 +392,9 @@ mod tests {
     }
 
     #[test]
-    fn is_there_until_it_is_stopped() {
+    fn a_server_runs_until_it_is_stopped() {
         let script = r#"echo "$LISTENING" >&2; exec sleep 60"#;
-        let mut server = launch(script, SOON).unwrap();
+        let mut server = launch(script, TIMEOUT).unwrap();
         assert_eq!(server.addr(), "127.0.0.1:7".parse().unwrap());
         let description = server.description();
         assert_eq!((description.engine.as_deref(), description.workers), (Some("uring"), Some(2)));
@@ -397,51 +404,52 @@ mod tests {
     }
 
     #[test]
-    fn is_gone_once_dropped() {
-        let server = launch(r#"echo "$LISTENING" >&2; exec sleep 60"#, SOON).unwrap();
+    fn dropping_it_ends_the_process() {
+        let server = launch(r#"echo "$LISTENING" >&2; exec sleep 60"#, TIMEOUT).unwrap();
         let pid = Pid::from_child(&server.child);
         drop(server);
         assert!(rustix::process::test_kill_process(pid).is_err());
     }
 
     #[test]
-    fn its_last_words_tell_why_it_ended() {
-        let error = launch("echo first >&2; echo address in use >&2; exit 3", SOON).unwrap_err();
+    fn the_error_contains_the_last_lines_of_a_server_that_ended() {
+        let error = launch("echo first >&2; echo address in use >&2; exit 3", TIMEOUT).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("exit status: 3"), "{text}");
         assert!(text.ends_with("\n    first\n    address in use"), "{text}");
     }
 
     #[test]
-    fn never_listening_is_noticed() {
+    fn a_server_that_never_listens_is_an_error() {
         let error = launch("exec sleep 60", Duration::from_millis(1)).unwrap_err();
         assert!(matches!(error, EmbeddedError::NotReady { .. }));
     }
 
     #[test]
-    fn dying_in_the_middle_is_noticed() {
-        let mut server = launch(r#"echo "$LISTENING" >&2; exit 4"#, SOON).unwrap();
-        let status = wait_until(&mut server.child, Instant::now() + SOON).unwrap();
+    fn a_server_that_exits_by_itself_is_reported() {
+        let mut server = launch(r#"echo "$LISTENING" >&2; exit 4"#, TIMEOUT).unwrap();
+        let status = wait_until(&mut server.child, Instant::now() + TIMEOUT).unwrap();
         assert_eq!(status.and_then(|status| status.code()), Some(4));
         assert_eq!(server.try_exited().unwrap(), status);
         assert!(server.stop().unwrap().contains("exit status: 4"));
     }
 
     #[test]
-    fn adds_what_the_user_did_not_say() {
-        let given = Given::of(&args(&["--stall", "1ms/1s"]), |_| false);
+    fn options_that_the_user_did_not_give_are_added() {
+        let given = GivenOptions::of(&args(&["--stall", "1ms/1s"]), |_| false);
         let expected = "--log json --stamp --listen 127.0.0.1:0 --engine auto --cpus 0,1";
         let expected: Vec<_> = expected.split(' ').collect();
-        assert_eq!(given.complete(Some("0,1"), true), args(&expected));
+        assert_eq!(given.added_args(Some("0,1"), true), args(&expected));
     }
 
     #[test]
-    fn leaves_what_the_user_said() {
-        let said = args(&["--listen=[::1]:0", "--engine=uring", "--cpus", "3", "--stamp"]);
-        let given = Given::of(&said, |_| false);
-        assert_eq!(given.complete(Some("0"), true), args(&["--log", "json"]));
-        let in_env = Given::of(&[], |name| name == "URING_ECHO_CPUS");
-        assert_eq!(in_env, Given { listen: false, engine: false, cpus: true, stamp: false });
+    fn options_that_the_user_gave_are_not_added() {
+        let user_args = args(&["--listen=[::1]:0", "--engine=uring", "--cpus", "3", "--stamp"]);
+        let given = GivenOptions::of(&user_args, |_| false);
+        assert_eq!(given.added_args(Some("0"), true), args(&["--log", "json"]));
+        let in_env = GivenOptions::of(&[], |name| name == "URING_ECHO_CPUS");
+        let expected = GivenOptions { listen: false, engine: false, cpus: true, stamp: false };
+        assert_eq!(in_env, expected);
         assert!(!has_option(&args(&["--listener"]), "--listen"));
     }
 }

@@ -13,7 +13,7 @@ use crate::model::load::Observe;
 use crate::model::server::Server;
 use crate::plan::config::RunConfig;
 use crate::server::cpu_contention::CpuContention;
-use crate::server::{EmbeddedServer, joined, server_in_log, split_cpus};
+use crate::server::{EmbeddedServer, format_cpus, server_in_log, split_cpus};
 
 /// The server of a run and how the CPUs are divided.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl TargetServer {
         } else {
             &self.generator_cpus[..self.generator_cpus.len().min(threads)]
         };
-        self.contention.starve(own, threads)
+        self.contention.starves_a_thread(own, threads)
     }
 
     /// What the server says of itself, as far as that is known.
@@ -113,7 +113,7 @@ fn described_in(log: &Path, addr: SocketAddr) -> Result<Server, RunError> {
 fn start(config: &RunConfig, cpus: &[usize]) -> Result<EmbeddedServer, RunError> {
     let args: Vec<OsString> = config.server_args.iter().map(OsString::from).collect();
     let stamp = matches!(config.observe, Observe::Auto | Observe::Stamp);
-    Ok(EmbeddedServer::start(&args, Some(&joined(cpus)), stamp)?)
+    Ok(EmbeddedServer::start(&args, Some(&format_cpus(cpus)), stamp)?)
 }
 
 fn allowed_cpus() -> Result<Vec<usize>, RunError> {
