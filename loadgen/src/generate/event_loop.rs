@@ -24,7 +24,7 @@ use crate::generate::attempt_recorder::{AttemptRecorder, Ending};
 use crate::generate::connection::{Connection, Context, Script, Step};
 use crate::model::outcome::Outcome;
 use crate::observe::{DiagWatch, Observation};
-use crate::plan::arrivals::Arrivals;
+use crate::plan::arrivals::ThreadArrivals;
 use crate::plan::payload::Window;
 
 /// A generator thread's state. Made on its thread; everything it needs is allocated here.
@@ -41,7 +41,7 @@ pub(super) struct EventLoop<T> {
     completions: VecDeque<(Completion, u64)>,
     watch: Option<DiagWatch>,
     seen: Vec<Observation>,
-    arrivals: Arrivals,
+    arrivals: ThreadArrivals,
     launches_per_turn: u32,
     sockets: Sockets,
     table: Table,

@@ -1,4 +1,4 @@
-//! What a run is to do: resolved, immutable; nothing reads arguments afterwards.
+//! The resolved, immutable configuration of a run; no later code reads command-line arguments.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -10,16 +10,17 @@ use crate::model::live::RunLength;
 use crate::model::load::{Arrivals, Close, Load, Observe, TransportChoice};
 use crate::sys::time::nanos;
 
-/// Everything a run needs to know, decided before it starts.
+/// The configuration of a run, complete before it starts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunConfig {
-    /// The server; `None` starts the embedded one.
+    /// The server's address; `None` starts the embedded server.
     pub target: Option<SocketAddr>,
     /// When connections are wanted.
     pub shape: Shape,
     /// When the measurement ends.
     pub stop: Stop,
-    /// Load before the measurement; attempts intended earlier than this are only counted.
+    /// Length of the load before the measurement; attempts intended earlier are counted but not
+    /// measured.
     pub warmup: Duration,
     /// Echo round trips per connection; `None`: see [`RunConfig::messages_for`].
     pub messages: Option<u32>,
@@ -27,67 +28,67 @@ pub struct RunConfig {
     pub size: u32,
     /// How the client ends a connection.
     pub close: Close,
-    /// Client addresses; empty lets the kernel choose.
+    /// Networks of client addresses; if empty, the kernel chooses the address.
     pub sources: Vec<IpNet>,
     /// Generator threads, at least 1.
     pub threads: u16,
-    /// CPUs of the generator; `None` leaves the choice to whoever starts the threads.
+    /// CPUs of the generator; `None` leaves the choice to the caller that starts the threads.
     pub cpus: Option<Vec<usize>>,
-    /// Connections open at once over all threads, at least 1.
+    /// The most connections open at once over all threads, at least 1.
     pub max_in_flight: u32,
-    /// A connection that has not answered for this long has its outcome.
+    /// How long a connection may wait for the server before it is given the timeout's outcome.
     pub timeout: Duration,
-    /// Seed of everything drawn at random.
+    /// Seed of the random numbers.
     pub seed: u64,
-    /// How the instant of accept is learned.
+    /// How the instant of an accept is determined.
     pub observe: Observe,
     /// What carries the connections.
     pub transport: TransportChoice,
-    /// Arguments for the embedded server; empty with a target.
+    /// Arguments for the embedded server; empty if there is a `target`.
     pub server_args: Vec<String>,
 }
 
 /// When connections are wanted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Shape {
-    /// Open loop: the plan does not wait for the server.
+    /// Open loop: arrivals do not wait for the server.
     Rate {
         /// Connections per second over all threads.
         per_second: f64,
-        /// Spacing.
+        /// Spacing of the arrivals.
         arrivals: Arrivals,
     },
     /// `count` connections at one instant.
     Burst {
         /// Connections per burst over all threads, at least 1.
         count: NonZeroU32,
-        /// Distance of the bursts; `None` is a single burst.
+        /// Interval between bursts; `None` is a single burst.
         every: Option<Duration>,
     },
     /// Closed loop: a connection that ended is replaced.
     Closed {
-        /// Connections kept going over all threads, at least 1.
+        /// Connections kept open over all threads, at least 1.
         concurrency: NonZeroU32,
     },
 }
 
-/// When the measurement ends. The warm-up comes before and does not count.
+/// When the measurement ends. The warm-up comes before it and is not included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// No arrival is planned at or after `warmup` + this.
+    /// No arrival is scheduled at or after `warmup` plus this.
     After(Duration),
     /// Exactly this many measured attempts over all threads.
     Connections(u64),
 }
 
 impl RunConfig {
-    /// Round trips per connection: as typed, else one where the server is known to echo.
+    /// Round trips per connection: as given, else one if the server is known to echo, else none.
     pub fn messages_for(&self, server_stamps: bool) -> u32 {
-        let ours = server_stamps || self.target.is_none();
-        self.messages.unwrap_or_else(|| ours.into())
+        let known_to_echo = server_stamps || self.target.is_none();
+        self.messages.unwrap_or_else(|| known_to_echo.into())
     }
 
-    /// What the whole run amounts to.
+    /// The length of the whole run, in the unit that ends it.
     pub fn length(&self) -> RunLength {
         match self.stop {
             Stop::After(duration) => {
@@ -97,7 +98,7 @@ impl RunConfig {
         }
     }
 
-    /// For the result file; `messages` as decided by [`Self::messages_for`].
+    /// The load for the result file; `messages` is the value of [`Self::messages_for`].
     pub fn load(&self, messages: u32) -> Load {
         let mut load = Load {
             shape: self.shape.name().into(),
@@ -135,7 +136,7 @@ impl RunConfig {
 }
 
 impl Shape {
-    /// `rate`, `burst` or `closed`, as in the result file.
+    /// The name in the result file: `rate`, `burst` or `closed`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Rate { .. } => "rate",
@@ -144,7 +145,7 @@ impl Shape {
         }
     }
 
-    /// Connections the shape wants open at one instant even from an infinitely fast server.
+    /// Connections that the shape opens at one instant, however fast the server is.
     pub fn at_once(&self) -> u32 {
         match self {
             Self::Rate { .. } => 1,

@@ -1,4 +1,4 @@
-//! Everything that is decided before the first packet.
+//! What is decided before the first packet is sent.
 
 pub mod arrivals;
 pub mod config;

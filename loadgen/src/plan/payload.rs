@@ -1,10 +1,10 @@
-//! What is sent, and whether that is what came back.
+//! The bytes of the messages, and the check that the same bytes were echoed.
 
 use crate::echo_client::pattern;
 
-/// One block of pseudo-random bytes. Every message is a window of it, and which window follows from
-/// the connection and the message: bytes that arrive on another connection, or later than they
-/// should, are seen to be wrong.
+/// One block of pseudo-random bytes. Every message is a window of it, chosen by the numbers of the
+/// connection and the message, so that bytes echoed on another connection or for another message
+/// do not match.
 #[derive(Debug)]
 pub struct Payload {
     block: Box<[u8]>,
@@ -16,14 +16,14 @@ pub struct Payload {
 pub struct Window(u32);
 
 impl Payload {
-    /// For messages of `size` bytes; the same seed gives the same bytes.
+    /// The payload of messages of `size` bytes; the same seed gives the same bytes.
     #[must_use]
     pub fn new(size: u32, seed: u64) -> Self {
         let block = pattern(seed, size as usize + WINDOWS as usize).into_boxed_slice();
         Self { block, size }
     }
 
-    /// All the bytes, to be staged for sending.
+    /// The whole block, to be copied into the send buffer.
     #[must_use]
     pub fn block(&self) -> &[u8] {
         &self.block
@@ -38,15 +38,15 @@ impl Payload {
     /// The window of message `message` (from 0) on connection `connection`.
     #[must_use]
     pub fn window(&self, connection: u64, message: u32) -> Window {
-        // Fibonacci hashing: neighbours in either number land far apart.
+        // Fibonacci hashing: consecutive numbers give windows far apart.
         let mixed = connection.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(message);
         let mixed = mixed.wrapping_mul(0xD1B5_4A32_D192_ED03) >> 32;
         let start = (mixed % u64::from(WINDOWS)) as u32;
         Window(start)
     }
 
-    /// Whether `echo` is what the message of this window holds from its byte `at` on. False where
-    /// it goes past the end of the message.
+    /// Whether `echo` equals the bytes of the window's message from its byte `at` on. False if
+    /// `echo` exceeds the end of the message.
     #[must_use]
     pub fn matches(&self, window: Window, at: u32, echo: &[u8]) -> bool {
         let left = (self.size - at) as usize;
@@ -56,14 +56,14 @@ impl Payload {
 }
 
 impl Window {
-    /// Its first byte in [`Payload::block`].
+    /// The offset of its first byte in [`Payload::block`].
     #[must_use]
     pub fn offset(self) -> usize {
         self.0 as usize
     }
 }
 
-/// How many windows there are.
+/// The number of windows.
 const WINDOWS: u32 = 4096;
 
 #[cfg(test)]
@@ -73,24 +73,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_of_neighbours_differ() {
+    fn windows_of_consecutive_connections_and_messages_differ() {
         let payload = Payload::new(64, 1);
-        let near: Vec<_> = (0..100).map(|c| payload.window(c, 0).0).collect();
-        let mut distinct = near.clone();
+        let windows: Vec<_> = (0..100).map(|c| payload.window(c, 0).0).collect();
+        let mut distinct = windows.clone();
         distinct.sort_unstable();
         distinct.dedup();
-        assert!(distinct.len() > 95, "{near:?}");
+        assert!(distinct.len() > 95, "{windows:?}");
         assert_ne!(payload.window(7, 0), payload.window(7, 1));
     }
 
     #[test]
-    fn nothing_looks_like_a_stamp() {
+    fn no_payload_byte_equals_the_first_byte_of_a_stamp() {
         assert!(!Payload::new(1 << 16, 3).block().contains(&uring_echo::stamp::MAGIC[0]));
     }
 
     proptest! {
         #[test]
-        fn an_echo_matches_in_any_pieces_and_no_other_does(
+        fn an_echo_matches_in_parts_and_a_changed_one_does_not(
             size in 1u32..5000,
             connection: u64,
             message: u32,

@@ -1,7 +1,7 @@
-//! Can this run happen at all? Ports, descriptors and tracked connections, counted beforehand.
+//! Checks before the run that local ports, descriptors and conntrack entries suffice.
 //!
-//! [`Resources`] are gathered from `/proc` and the process's limits; [`Budget::check`] is a pure
-//! function over them.
+//! [`Resources`] are read from `/proc` and the process's limits; [`Budget::check`] is a pure
+//! function of them.
 
 use std::fmt;
 use std::io;
@@ -17,62 +17,62 @@ use crate::plan::sources::{Sources, UnusableSource};
 use crate::sys::ports;
 
 /// Descriptors that are not connections: rings, files, the server's pipes, standard streams.
-pub const DESCRIPTORS_APART: u64 = 64;
+pub const OTHER_DESCRIPTORS: u64 = 64;
 
-/// What the machine offers.
+/// The resources of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resources {
-    /// Local ports for one source and one destination, without the reserved ones.
+    /// Local ports per source and destination, without the reserved ones.
     pub ports: u64,
     /// Source addresses, at least 1.
     pub sources: u64,
-    /// How long an orderly close keeps a port from the same destination.
+    /// How long a port cannot be used again for the same destination after a close by FIN.
     pub time_wait: Duration,
     /// Open descriptors allowed, after raising the soft limit; `None` without a limit.
     pub nofile: Option<u64>,
-    /// Sockets the generator keeps ready beside those in flight.
+    /// Sockets that the generator prepares in addition to those in flight.
     pub prepared: u64,
     /// Connection tracking, if this network namespace uses it.
-    pub conntrack: Option<ConntrackRoom>,
+    pub conntrack: Option<ConntrackTable>,
 }
 
 /// The connection tracking table before the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConntrackRoom {
+pub struct ConntrackTable {
     /// Entries in use.
     pub count: u64,
-    /// Entries that fit.
+    /// The maximum number of entries.
     pub limit: u64,
-    /// How long an entry stays after RST.
-    pub hold_rst: Duration,
-    /// How long an entry stays after an orderly close.
-    pub hold_fin: Duration,
+    /// How long an entry is kept after a close by RST.
+    pub kept_after_rst: Duration,
+    /// How long an entry is kept after a close by FIN.
+    pub kept_after_fin: Duration,
 }
 
-/// What the run takes, beside what there is. `Display` is what the user sees.
+/// What the run needs and what is available. `Display` is the line shown to the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
-    ports: Need,
+    ports: Requirement,
     sources: u64,
-    descriptors: Need,
-    conntrack: Option<Need>,
+    descriptors: Requirement,
+    conntrack: Option<Requirement>,
 }
 
-/// The run cannot happen as asked. Every message ends with what to do.
+/// The run is not possible as configured. Every message ends with the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PreflightError {
-    /// A source address is not this machine's.
+    /// A source address is not one of this machine.
     #[error(transparent)]
     Source(#[from] UnusableSource),
-    /// The shape alone is over the cap: the surplus would be shed every time.
+    /// The shape alone exceeds the cap: the excess would always be shed.
     #[error(
         "the load wants {wanted} connections open at once, but --max-in-flight is {cap}: \
          raise --max-in-flight or ask for fewer"
     )]
     OverMaxInFlight {
-        /// Connections at one instant.
+        /// Connections opened at one instant.
         wanted: u64,
-        /// The cap.
+        /// `--max-in-flight`.
         cap: u64,
     },
     /// Not enough local ports.
@@ -94,29 +94,29 @@ pub enum PreflightError {
     /// Not enough descriptors.
     #[error(
         "up to {needed} descriptors are needed ({in_flight} in flight, {prepared} prepared, \
-         {DESCRIPTORS_APART} others), but the limit is {limit}: lower --max-in-flight to {fits} \
+         {OTHER_DESCRIPTORS} others), but the limit is {limit}: lower --max-in-flight to {fits} \
          or raise the limit (ulimit -n)"
     )]
     Descriptors {
-        /// Descriptors at once.
+        /// Descriptors open at once.
         needed: u64,
         /// RLIMIT_NOFILE.
         limit: u64,
-        /// Connections in flight, at most.
+        /// The most connections in flight.
         in_flight: u64,
-        /// Sockets kept ready.
+        /// Prepared sockets.
         prepared: u64,
         /// The largest --max-in-flight that fits.
         fits: u64,
     },
-    /// The connection tracking table would run full, and the kernel would drop SYNs silently.
+    /// The connection tracking table would become full, and the kernel would drop SYNs silently.
     #[error(
         "the run leaves {needed} connection tracking entries, but {free} of {limit} are free: \
          lower the rate, use --close rst, raise net.netfilter.nf_conntrack_max, or run in a \
          network namespace of its own (unshare -n)"
     )]
     Conntrack {
-        /// Entries at once.
+        /// Entries in use at once.
         needed: u64,
         /// Entries free now.
         free: u64,
@@ -126,10 +126,10 @@ pub enum PreflightError {
 }
 
 impl Resources {
-    /// Looks at this machine. Raises the soft descriptor limit on the way.
+    /// Reads the resources of this machine, after raising the soft descriptor limit.
     ///
     /// # Errors
-    /// When a limit or the port range cannot be read or raised.
+    /// When the port range cannot be read, or the descriptor limit cannot be read or raised.
     pub fn gather(config: &RunConfig, prepared: u32) -> io::Result<Self> {
         let range = ports::local_range().ok_or_else(|| {
             io::Error::other("/proc/sys/net/ipv4/ip_local_port_range cannot be read")
@@ -141,32 +141,32 @@ impl Resources {
             time_wait: time_wait(config.target.is_none_or(|t| is_loopback(t.ip()))),
             nofile: descriptors::raise_limit()?.soft,
             prepared: prepared.into(),
-            conntrack: ConntrackRoom::read(),
+            conntrack: ConntrackTable::read(),
         })
     }
 }
 
-impl ConntrackRoom {
+impl ConntrackTable {
     fn read() -> Option<Self> {
-        let hold = |state, usual| {
-            conntrack::tcp_timeout(state).unwrap_or_else(|| Duration::from_secs(usual))
+        let timeout = |state, default_s| {
+            conntrack::tcp_timeout(state).unwrap_or_else(|| Duration::from_secs(default_s))
         };
-        // A namespace without a single entry does not track, even where the table exists.
+        // A namespace without entries does not track connections, even where the table exists.
         let usage = conntrack::usage().filter(|usage| usage.count > 0)?;
         Some(Self {
             count: usage.count,
             limit: usage.limit,
-            hold_rst: hold("close", 10),
-            hold_fin: hold("time_wait", 120),
+            kept_after_rst: timeout("close", 10),
+            kept_after_fin: timeout("time_wait", 120),
         })
     }
 }
 
 impl Budget {
-    /// Compares what the run takes with what there is.
+    /// Compares what the run needs with what is available.
     ///
     /// # Errors
-    /// [`PreflightError`] names the first thing that cannot suffice.
+    /// [`PreflightError`] names the first resource that does not suffice.
     pub fn check(resources: &Resources, config: &RunConfig) -> Result<Self, PreflightError> {
         let at_once = u64::from(config.shape.at_once());
         let cap = u64::from(config.max_in_flight);
@@ -191,19 +191,19 @@ impl fmt::Display for Budget {
         write!(f, "preflight: ports {} ({} {from}), ", self.ports, self.sources)?;
         write!(f, "descriptors {}", self.descriptors)?;
         match &self.conntrack {
-            Some(need) => write!(f, ", conntrack entries {need}"),
+            Some(entries) => write!(f, ", conntrack entries {entries}"),
             None => write!(f, ", conntrack not in use"),
         }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Need {
+struct Requirement {
     needed: u64,
     available: Option<u64>,
 }
 
-impl fmt::Display for Need {
+impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.available {
             Some(available) => write!(f, "{} of {available}", self.needed),
@@ -212,64 +212,69 @@ impl fmt::Display for Need {
     }
 }
 
-fn check_ports(resources: &Resources, config: &RunConfig) -> Result<Need, PreflightError> {
-    let hold = match config.close {
+fn check_ports(resources: &Resources, config: &RunConfig) -> Result<Requirement, PreflightError> {
+    let kept_for = match config.close {
         Close::Rst => Duration::ZERO,
         Close::Fin => resources.time_wait,
     };
-    let needed = held_at_once(config, hold);
+    let needed = most_at_once(config, kept_for);
     let available = resources.ports.saturating_mul(resources.sources);
     if needed > available {
         let (per_source, sources) = (resources.ports, resources.sources);
         return Err(PreflightError::Ports { needed, available, per_source, sources });
     }
-    Ok(Need { needed, available: Some(available) })
+    Ok(Requirement { needed, available: Some(available) })
 }
 
-fn check_descriptors(resources: &Resources, in_flight: u64) -> Result<Need, PreflightError> {
-    let apart = resources.prepared + DESCRIPTORS_APART;
-    let needed = in_flight + apart;
+fn check_descriptors(resources: &Resources, in_flight: u64) -> Result<Requirement, PreflightError> {
+    let not_in_flight = resources.prepared + OTHER_DESCRIPTORS;
+    let needed = in_flight + not_in_flight;
     match resources.nofile {
         Some(limit) if needed > limit => Err(PreflightError::Descriptors {
             needed,
             limit,
             in_flight,
             prepared: resources.prepared,
-            fits: limit.saturating_sub(apart),
+            fits: limit.saturating_sub(not_in_flight),
         }),
-        available => Ok(Need { needed, available }),
+        available => Ok(Requirement { needed, available }),
     }
 }
 
-fn check_conntrack(table: ConntrackRoom, config: &RunConfig) -> Result<Need, PreflightError> {
-    let hold = match config.close {
-        Close::Rst => table.hold_rst,
-        Close::Fin => table.hold_fin,
+fn check_conntrack(
+    table: ConntrackTable,
+    config: &RunConfig,
+) -> Result<Requirement, PreflightError> {
+    let kept_for = match config.close {
+        Close::Rst => table.kept_after_rst,
+        Close::Fin => table.kept_after_fin,
     };
-    let (needed, limit) = (held_at_once(config, hold), table.limit);
+    let (needed, limit) = (most_at_once(config, kept_for), table.limit);
     let free = limit.saturating_sub(table.count);
     if needed > free {
         return Err(PreflightError::Conntrack { needed, free, limit });
     }
-    Ok(Need { needed, available: Some(free) })
+    Ok(Requirement { needed, available: Some(free) })
 }
 
-/// Connections that are open or held for `hold` after they ended, at most, if the server answers
-/// at once. A closed loop's rate is not known beforehand: it counts with what it keeps open.
-fn held_at_once(config: &RunConfig, hold: Duration) -> u64 {
+/// The most connections that are open, or are kept for `kept_for` after they ended, at one instant,
+/// if the server answers at once. The rate of a closed loop is not known before the run; only the
+/// connections it keeps open are counted.
+fn most_at_once(config: &RunConfig, kept_for: Duration) -> u64 {
     let at_once = u64::from(config.shape.at_once());
-    let held = match config.shape {
-        Shape::Rate { per_second, .. } => scaled(per_second, hold.min(run_length(config))),
+    let within = kept_for.min(run_length(config));
+    let kept = match config.shape {
+        Shape::Rate { per_second, .. } => connections_within(per_second, within),
         Shape::Burst { count, every: Some(every) } => {
             let rate = f64::from(count.get()) / every.as_secs_f64();
-            scaled(rate, hold.min(run_length(config)))
+            connections_within(rate, within)
         }
         Shape::Burst { every: None, .. } | Shape::Closed { .. } => 0,
     };
-    at_once.max(held)
+    at_once.max(kept)
 }
 
-/// From the first planned arrival to the last.
+/// Time from the first scheduled arrival to the last.
 fn run_length(config: &RunConfig) -> Duration {
     let measured = match (config.stop, config.shape) {
         (Stop::After(duration), _) => duration,
@@ -288,15 +293,15 @@ fn seconds(n: u64, per_second: f64) -> Duration {
     Duration::try_from_secs_f64(n as f64 / per_second).unwrap_or(Duration::MAX)
 }
 
-fn scaled(per_second: f64, hold: Duration) -> u64 {
+fn connections_within(per_second: f64, time: Duration) -> u64 {
     #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
     #[expect(clippy::cast_sign_loss, reason = "rates are positive")]
-    let held = (per_second * hold.as_secs_f64()).ceil() as u64;
-    held
+    let connections = (per_second * time.as_secs_f64()).ceil() as u64;
+    connections
 }
 
-/// TIME_WAIT lasts 60 s (`TCP_TIMEWAIT_LEN`). With `tcp_tw_reuse` 1, or 2 (the default since 4.19)
-/// on loopback, connect may take the port again after a second (`tcp_tw_reuse_delay`, in ms).
+/// TIME_WAIT takes 60 s (`TCP_TIMEWAIT_LEN`). With `tcp_tw_reuse` 1, or 2 (the default since 4.19)
+/// on loopback, connect may reuse the port after one second (`tcp_tw_reuse_delay`, in ms).
 fn time_wait(loopback: bool) -> Duration {
     let number = |name: &str| sysctl_number::<u64>(&format!("net/ipv4/{name}"));
     match number("tcp_tw_reuse") {
@@ -325,11 +330,11 @@ mod tests {
         conntrack: None,
     };
 
-    const TABLE: ConntrackRoom = ConntrackRoom {
+    const TABLE: ConntrackTable = ConntrackTable {
         count: 144,
         limit: 262_144,
-        hold_rst: Duration::from_secs(10),
-        hold_fin: Duration::from_secs(120),
+        kept_after_rst: Duration::from_secs(10),
+        kept_after_fin: Duration::from_secs(120),
     };
 
     fn check(args: &str, resources: &Resources) -> Result<Budget, PreflightError> {
@@ -347,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn orderly_close_needs_ports_for_as_long_as_time_wait() {
+    fn a_close_by_fin_keeps_ports_for_time_wait() {
         let error = check("--close fin --rate 3000", &RESOURCES).unwrap_err();
         assert!(matches!(error, PreflightError::Ports { needed: 30_000, .. }), "{error}");
         assert!(error.to_string().contains("--source"), "{error}");
@@ -358,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_bound_what_may_be_in_flight() {
+    fn the_descriptor_limit_bounds_the_connections_in_flight() {
         let error = check("--burst 20k", &RESOURCES).unwrap_err();
         assert!(matches!(error, PreflightError::Descriptors { fits: 19_680, .. }), "{error}");
         assert!(check("--burst 20k", &Resources { nofile: None, ..RESOURCES }).is_ok());
@@ -366,14 +371,14 @@ mod tests {
     }
 
     #[test]
-    fn a_shape_over_its_own_cap_is_refused() {
+    fn a_shape_that_exceeds_max_in_flight_is_refused() {
         let error = check("--burst 100 --max-in-flight 99", &RESOURCES).unwrap_err();
         assert_eq!(error, PreflightError::OverMaxInFlight { wanted: 100, cap: 99 });
         assert!(check("--concurrency 100 --max-in-flight 99", &RESOURCES).is_err());
     }
 
     #[test]
-    fn tracked_connections_count_for_as_long_as_their_entries_stay() {
+    fn conntrack_entries_count_for_as_long_as_they_are_kept() {
         let resources = Resources { conntrack: Some(TABLE), sources: 20, ..RESOURCES };
         assert!(check("--rate 20k --duration 60s", &resources).is_ok());
         assert!(check("--rate 30k --duration 60s", &resources).is_err());
@@ -383,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_can_be_asked() {
+    fn the_resources_of_this_machine_are_read() {
         let resources = Resources::gather(&config("--source 127.1.0.0/30"), 8).unwrap();
         assert_eq!((resources.sources, resources.prepared), (2, 8));
         assert!(resources.ports > 0);

@@ -1,12 +1,12 @@
-//! The plan: at which instants connections are wanted.
+//! The schedule: the instants at which connections are intended.
 //!
-//! Every offset counts nanoseconds from the start of the run and depends on nothing but the
-//! configuration, the seed and the thread. A generator or server that stalls for a second
-//! therefore finds a second of arrivals overdue instead of a plan that waited for it, and their
-//! lateness is measured (this is what avoids coordinated omission).
+//! An offset counts nanoseconds from the start of the run and depends only on the configuration,
+//! the seed and the thread. After a stall of one second in the generator or the server, one second
+//! of arrivals is therefore overdue, and their lateness is measured; a schedule that waited for
+//! the stall would hide it (coordinated omission).
 //!
-//! **Every offset must be attempted**, late or not; one that cannot is an outcome, not a gap.
-//! Offsets before the warm-up's end are attempted too, and recorded as excluded.
+//! **Every offset must be attempted**, late or not; one that cannot be attempted has an outcome
+//! too. Offsets before the warm-up's end are attempted as well, and recorded as excluded.
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
@@ -18,39 +18,40 @@ use crate::sys::time::nanos;
 /// One thread's arrivals: an iterator over nanoseconds from the start of the run, ascending.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    arrivals: Pattern,
+    instants: Instants,
 }
 
-/// Which of the generator's threads this is.
+/// The position of a generator thread among all, which determines its share of the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ThreadShare {
     /// Number of this thread, from 0.
     pub index: u16,
-    /// How many there are, at least 1.
+    /// The number of generator threads, at least 1.
     pub of: u16,
 }
 
 impl Schedule {
-    /// The arrivals of one thread; `None` in a closed loop, where connections follow each other.
+    /// The arrivals of one thread; `None` for a closed loop, where the end of one connection is the
+    /// arrival of the next.
     pub fn for_thread(config: &RunConfig, thread: ThreadShare) -> Option<Self> {
         assert!(thread.index < thread.of, "thread {} of {}", thread.index, thread.of);
         let warmup_ns = nanos(config.warmup);
-        let arrivals = match config.shape {
+        let instants = match config.shape {
             Shape::Closed { .. } => return None,
             Shape::Rate { per_second, arrivals: Arrivals::Poisson } => {
-                let lane = Poisson::new(per_second, config, thread, warmup_ns);
-                Pattern::Poisson(lane)
+                Instants::Poisson(Poisson::new(per_second, config, thread, warmup_ns))
             }
             Shape::Rate { per_second, arrivals: Arrivals::Constant } => {
-                let grid = Grid::Constant { rate_micro: rate_micro(per_second) };
-                Pattern::Grid(Lane::new(grid, config.stop, warmup_ns, thread))
+                let formula = Formula::Constant { rate_micro: rate_micro(per_second) };
+                Instants::Formula(EveryNth::new(formula, config.stop, warmup_ns, thread))
             }
             Shape::Burst { count, every } => {
-                let grid = Grid::Burst { count: count.get().into(), every_ns: every.map(nanos) };
-                Pattern::Grid(Lane::new(grid, config.stop, warmup_ns, thread))
+                let (count, every_ns) = (count.get().into(), every.map(nanos));
+                let formula = Formula::Burst { count, every_ns };
+                Instants::Formula(EveryNth::new(formula, config.stop, warmup_ns, thread))
             }
         };
-        Some(Self { arrivals })
+        Some(Self { instants })
     }
 }
 
@@ -58,15 +59,15 @@ impl Iterator for Schedule {
     type Item = u64;
 
     fn next(&mut self) -> Option<u64> {
-        match &mut self.arrivals {
-            Pattern::Grid(lane) => lane.next(),
-            Pattern::Poisson(poisson) => poisson.next(),
+        match &mut self.instants {
+            Instants::Formula(every_nth) => every_nth.next(),
+            Instants::Poisson(poisson) => poisson.next(),
         }
     }
 }
 
 impl ThreadShare {
-    /// This thread's part of `total`; the parts of all threads add up to it exactly.
+    /// This thread's share of `total`; the shares of all threads add up to it exactly.
     pub fn of_total(self, total: u64) -> u64 {
         let (index, of) = (u64::from(self.index), u64::from(self.of));
         total / of + u64::from(index < total % of)
@@ -74,22 +75,22 @@ impl ThreadShare {
 }
 
 #[derive(Debug, Clone)]
-enum Pattern {
-    Grid(Lane),
+enum Instants {
+    Formula(EveryNth),
     Poisson(Poisson),
 }
 
-/// A plan in which the instant of arrival `k` (over all threads) is a formula.
+/// The instant of arrival `k`, counted over all threads, as a function of `k`.
 #[derive(Debug, Clone, Copy)]
-enum Grid {
-    /// The rate in millionths of a connection per second: integers do not drift.
+enum Formula {
+    /// Equal gaps. The rate is in millionths of a connection per second: integers do not drift.
     Constant { rate_micro: u64 },
-    /// All of a burst at once; without a distance there is only the first.
+    /// All connections of a burst at one instant; without an interval there is one burst.
     Burst { count: u64, every_ns: Option<u64> },
 }
 
-impl Grid {
-    /// When arrival `k` is due; `None` past the last one.
+impl Formula {
+    /// When arrival `k` is due; `None` after the last arrival.
     fn at(self, k: u64) -> Option<u64> {
         match self {
             Self::Constant { rate_micro } => {
@@ -101,11 +102,11 @@ impl Grid {
         }
     }
 
-    /// The first arrival due at or after `ns`.
+    /// The number of the first arrival due at or after `ns`.
     fn first_at_or_after(self, ns: u64) -> u64 {
         match self {
             Self::Constant { rate_micro } => {
-                // at(k) rounds down, so the first k may be one above the quotient's floor.
+                // at(k) rounds down, so the first k may exceed the quotient rounded down by one.
                 let k = u128::from(ns) * u128::from(rate_micro) / 1_000_000_000_000_000;
                 let k = u64::try_from(k).unwrap_or(u64::MAX);
                 (k..).find(|&k| self.at(k).is_none_or(|at| at >= ns)).unwrap_or(u64::MAX)
@@ -117,38 +118,39 @@ impl Grid {
     }
 }
 
-/// Every `of`-th arrival of a grid.
+/// The share of one of `n` threads: every `n`-th arrival of a formula.
 #[derive(Debug, Clone)]
-struct Lane {
-    grid: Grid,
+struct EveryNth {
+    formula: Formula,
     next: u64,
     stride: u64,
-    /// First arrival that is not wanted any more.
+    /// The first arrival after the last one.
     end: u64,
 }
 
-impl Lane {
-    fn new(grid: Grid, stop: Stop, warmup_ns: u64, thread: ThreadShare) -> Self {
-        let measured_from = grid.first_at_or_after(warmup_ns);
-        let end = match (stop, grid) {
+impl EveryNth {
+    fn new(formula: Formula, stop: Stop, warmup_ns: u64, thread: ThreadShare) -> Self {
+        let measured_from = formula.first_at_or_after(warmup_ns);
+        let end = match (stop, formula) {
             (Stop::Connections(n), _) => measured_from.saturating_add(n),
-            (Stop::After(_), Grid::Burst { count, every_ns: None }) => count,
-            (Stop::After(d), _) => grid.first_at_or_after(warmup_ns.saturating_add(nanos(d))),
+            (Stop::After(_), Formula::Burst { count, every_ns: None }) => count,
+            (Stop::After(d), _) => formula.first_at_or_after(warmup_ns.saturating_add(nanos(d))),
         };
-        Self { grid, next: thread.index.into(), stride: thread.of.into(), end }
+        Self { formula, next: thread.index.into(), stride: thread.of.into(), end }
     }
 
     fn next(&mut self) -> Option<u64> {
         if self.next >= self.end {
             return None;
         }
-        let at = self.grid.at(self.next);
+        let at = self.formula.at(self.next);
         self.next = self.next.saturating_add(self.stride);
         at
     }
 }
 
-/// Exponential gaps. Independent streams of rate/n add up to one of the whole rate.
+/// Exponential gaps. The independent streams of n threads, each of rate/n, add up to a stream of
+/// the whole rate.
 #[derive(Debug, Clone)]
 struct Poisson {
     random: Pcg64,
@@ -161,7 +163,7 @@ struct Poisson {
 #[derive(Debug, Clone, Copy)]
 enum PoissonEnd {
     At(u64),
-    /// Measured arrivals still to come; those of the warm-up do not count.
+    /// Measured arrivals still to come; those of the warm-up are not included.
     Left(u64),
 }
 
@@ -172,9 +174,9 @@ impl Poisson {
             Stop::Connections(n) => PoissonEnd::Left(thread.of_total(n)),
         };
         // Consecutive multiples of the golden ratio's fraction lie far apart in 64 bits.
-        let lane = (u64::from(thread.index) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let stream = (u64::from(thread.index) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         Self {
-            random: Pcg64::seed_from_u64(config.seed.wrapping_add(lane)),
+            random: Pcg64::seed_from_u64(config.seed.wrapping_add(stream)),
             gap_mean_ns: 1e9 * f64::from(thread.of) / rate,
             now_ns: 0.0,
             warmup_ns,
@@ -186,7 +188,7 @@ impl Poisson {
         if matches!(self.end, PoissonEnd::Left(0)) {
             return None;
         }
-        // In (0, 1]: the logarithm is finite.
+        // In (0, 1], so that the logarithm is finite.
         let uniform = 1.0 - self.random.random::<f64>();
         self.now_ns -= uniform.ln() * self.gap_mean_ns;
         #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
@@ -216,14 +218,14 @@ mod tests {
     use super::*;
     use crate::testing::config;
 
-    fn lanes(args: &str, of: u16) -> Vec<Vec<u64>> {
+    fn by_thread(args: &str, of: u16) -> Vec<Vec<u64>> {
         let config = config(args);
-        let lane = |index| Schedule::for_thread(&config, ThreadShare { index, of }).unwrap();
-        (0..of).map(|index| lane(index).collect()).collect()
+        let schedule = |index| Schedule::for_thread(&config, ThreadShare { index, of }).unwrap();
+        (0..of).map(|index| schedule(index).collect()).collect()
     }
 
     fn merged(args: &str, of: u16) -> Vec<u64> {
-        let mut all = lanes(args, of).concat();
+        let mut all = by_thread(args, of).concat();
         all.sort_unstable();
         all
     }
@@ -233,28 +235,28 @@ mod tests {
         let config = config("--rate 3000 --duration 11h");
         let mut schedule = Schedule::for_thread(&config, ThreadShare { index: 0, of: 1 }).unwrap();
         let ten_hours = 10 * 3600;
-        let at = schedule.arrivals.skip_to(3000 * ten_hours);
+        let at = schedule.instants.skip_to(3000 * ten_hours);
         assert_eq!(at, Some(ten_hours * 1_000_000_000));
         assert_eq!(schedule.next(), Some(ten_hours * 1_000_000_000 + 333_333));
     }
 
-    impl Pattern {
+    impl Instants {
         fn skip_to(&mut self, k: u64) -> Option<u64> {
-            let Self::Grid(lane) = self else { panic!("only a grid can be entered anywhere") };
-            lane.next = k;
-            lane.next()
+            let Self::Formula(every_nth) = self else { panic!("Poisson arrivals have no formula") };
+            every_nth.next = k;
+            every_nth.next()
         }
     }
 
     #[test]
     fn constant_arrivals_interleave_over_the_threads() {
-        let lanes = lanes("--rate 4 --duration 2s", 2);
-        assert_eq!(lanes[0], [0, 500_000_000, 1_000_000_000, 1_500_000_000]);
-        assert_eq!(lanes[1], [250_000_000, 750_000_000, 1_250_000_000, 1_750_000_000]);
+        let threads = by_thread("--rate 4 --duration 2s", 2);
+        assert_eq!(threads[0], [0, 500_000_000, 1_000_000_000, 1_500_000_000]);
+        assert_eq!(threads[1], [250_000_000, 750_000_000, 1_250_000_000, 1_750_000_000]);
     }
 
     #[test]
-    fn bursts_share_an_instant_and_repeat() {
+    fn the_arrivals_of_a_burst_share_an_instant_and_bursts_repeat() {
         let all = merged("--burst 3 --every 1s --duration 2500ms", 2);
         assert_eq!(all, [0, 0, 0, 1, 1, 1, 2, 2, 2].map(|s: u64| s * 1_000_000_000));
         assert_eq!(merged("--burst 3", 2), [0, 0, 0]);
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_loop_has_no_plan() {
+    fn a_closed_loop_has_no_schedule() {
         let config = config("--concurrency 3");
         assert!(Schedule::for_thread(&config, ThreadShare { index: 0, of: 1 }).is_none());
     }
@@ -283,15 +285,15 @@ mod tests {
     #[test]
     fn the_seed_decides_poisson_arrivals_and_threads_differ() {
         let args = "--rate 100 --arrivals poisson --connections 50 --seed";
-        assert_eq!(lanes(&format!("{args} 1"), 2), lanes(&format!("{args} 1"), 2));
-        assert_ne!(lanes(&format!("{args} 1"), 2), lanes(&format!("{args} 2"), 2));
-        let two = lanes(&format!("{args} 1"), 2);
+        assert_eq!(by_thread(&format!("{args} 1"), 2), by_thread(&format!("{args} 1"), 2));
+        assert_ne!(by_thread(&format!("{args} 1"), 2), by_thread(&format!("{args} 2"), 2));
+        let two = by_thread(&format!("{args} 1"), 2);
         assert_ne!(two[0], two[1]);
     }
 
     proptest! {
         #[test]
-        fn connections_are_measured_exactly_and_offsets_ascend(
+        fn as_many_connections_as_asked_for_are_measured_and_offsets_ascend(
             shape in prop_oneof![
                 (1u32..100_000).prop_map(|r| format!("--rate {r}")),
                 (1u32..100_000).prop_map(|r| format!("--rate 0.{r:06}1")),
@@ -304,16 +306,16 @@ mod tests {
         ) {
             prop_assume!(!shape.starts_with("--rate 0.000"));
             let args = format!("{shape} --connections {connections} --warmup {warmup_us}us");
-            let lanes = lanes(&args, of);
-            for lane in &lanes {
-                prop_assert!(lane.is_sorted());
+            let threads = by_thread(&args, of);
+            for offsets in &threads {
+                prop_assert!(offsets.is_sorted());
             }
-            let measured = lanes.iter().flatten().filter(|&&at| at >= warmup_us * 1000).count();
+            let measured = threads.iter().flatten().filter(|&&at| at >= warmup_us * 1000).count();
             prop_assert_eq!(measured as u64, connections);
         }
 
         #[test]
-        fn a_duration_bounds_the_plan_and_fills_it(
+        fn arrivals_fill_the_duration_and_do_not_exceed_it(
             rate in 1u64..20_000,
             ms in 1u64..2_000,
             warmup_ms in 0u64..100,

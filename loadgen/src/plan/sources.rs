@@ -1,4 +1,4 @@
-//! Client addresses taken in turn: each brings its own range of ports.
+//! Client addresses, used in rotation: each has its own range of local ports.
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
@@ -6,17 +6,17 @@ use std::net::{IpAddr, UdpSocket};
 use ipnet::IpNet;
 use rustix::io::Errno;
 
-/// Most addresses used, over all networks; further ones would only cost memory.
+/// The most addresses used, over all networks; more would only cost memory.
 pub const SOURCES_MAX: usize = 65_536;
 
-/// A round of client addresses.
+/// Client addresses in rotation.
 #[derive(Debug, Clone)]
 pub struct Sources {
     addrs: Vec<IpAddr>,
     next: usize,
 }
 
-/// An address that no socket of this machine can have.
+/// An address to which a socket on this machine cannot be bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "--source: binding a socket to {addr} failed ({errno}): it is probably no address of this \
@@ -26,23 +26,23 @@ pub struct Sources {
 pub struct UnusableSource {
     /// The first such address.
     pub addr: IpAddr,
-    /// What bind(2) said.
+    /// The error of bind(2).
     pub errno: Errno,
 }
 
 impl Sources {
-    /// Expands networks into their host addresses, an equal share of [`SOURCES_MAX`] each at most.
-    /// All of 127.0.0.0/8 can be used on Linux without configuring an address.
+    /// Expands networks into their host addresses, of each network at most an equal share of
+    /// [`SOURCES_MAX`]. Linux allows all of 127.0.0.0/8 without configuring an address.
     pub fn expand(networks: &[IpNet]) -> Self {
         let share = SOURCES_MAX / networks.len().max(1);
         let addrs = networks.iter().flat_map(|net| net.hosts().take(share.max(1))).collect();
         Self { addrs, next: 0 }
     }
 
-    /// Binds a socket to every address once, which takes some 20 µs each.
+    /// Binds a socket to every address once, which takes about 20 µs each.
     ///
     /// # Errors
-    /// [`UnusableSource`] names the first that cannot be had.
+    /// [`UnusableSource`] names the first address for which that fails.
     pub fn check(&self) -> Result<(), UnusableSource> {
         let unusable = |addr: IpAddr, error: &io::Error| UnusableSource {
             addr,
@@ -53,24 +53,25 @@ impl Sources {
         })
     }
 
-    /// Begins the round elsewhere, so that threads do not walk in step.
+    /// Starts the rotation at `index`, so that threads do not use the same address at the same
+    /// time.
     #[must_use]
     pub fn starting_at(mut self, index: usize) -> Self {
         self.next = index.checked_rem(self.addrs.len()).unwrap_or(0);
         self
     }
 
-    /// How many addresses the round has; 0 leaves the choice to the kernel.
+    /// The number of addresses; with 0 the kernel chooses the address.
     pub fn len(&self) -> usize {
         self.addrs.len()
     }
 
-    /// Whether the kernel chooses.
+    /// Whether there are no addresses, so that the kernel chooses.
     pub fn is_empty(&self) -> bool {
         self.addrs.is_empty()
     }
 
-    /// The address for the next connection; `None` leaves the choice to the kernel.
+    /// The address for the next connection; with `None` the kernel chooses it.
     pub fn next_source(&mut self) -> Option<IpAddr> {
         let addr = *self.addrs.get(self.next)?;
         self.next = (self.next + 1) % self.addrs.len();
@@ -88,32 +89,32 @@ mod tests {
     }
 
     #[test]
-    fn nothing_given_leaves_it_to_the_kernel() {
+    fn without_networks_the_kernel_chooses() {
         let mut none = sources(&[]).starting_at(3);
         assert!(none.is_empty());
         assert_eq!(none.next_source(), None);
     }
 
     #[test]
-    fn addresses_come_in_turn_from_every_network() {
-        let mut round = sources(&["127.1.0.0/30", "127.2.0.9/32"]);
-        let seen: Vec<String> =
-            (0..4).filter_map(|_| round.next_source()).map(|a| a.to_string()).collect();
-        assert_eq!(seen, ["127.1.0.1", "127.1.0.2", "127.2.0.9", "127.1.0.1"]);
+    fn addresses_of_every_network_rotate() {
+        let mut rotation = sources(&["127.1.0.0/30", "127.2.0.9/32"]);
+        let used: Vec<String> =
+            (0..4).filter_map(|_| rotation.next_source()).map(|a| a.to_string()).collect();
+        assert_eq!(used, ["127.1.0.1", "127.1.0.2", "127.2.0.9", "127.1.0.1"]);
     }
 
     #[test]
-    fn large_networks_are_bounded_and_shared_fairly() {
-        let round = sources(&["127.0.0.0/8", "10.0.0.0/8"]);
-        assert_eq!(round.len(), SOURCES_MAX);
-        let local = round.addrs.iter().filter(|a| a.is_loopback()).count();
+    fn large_networks_get_an_equal_share_of_the_maximum() {
+        let rotation = sources(&["127.0.0.0/8", "10.0.0.0/8"]);
+        assert_eq!(rotation.len(), SOURCES_MAX);
+        let local = rotation.addrs.iter().filter(|a| a.is_loopback()).count();
         assert_eq!(local, SOURCES_MAX / 2);
         assert_eq!(sources(&["::1/128"]).len(), 1);
         assert_eq!(sources(&["fd00::/64"]).len(), SOURCES_MAX);
     }
 
     #[test]
-    fn an_address_of_somebody_else_is_named() {
+    fn the_first_address_not_on_this_machine_is_named() {
         sources(&[]).check().unwrap();
         sources(&["127.1.0.0/24", "::1/128"]).check().unwrap();
         let error = sources(&["127.1.0.0/30", "203.0.113.0/24"]).check().unwrap_err();
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_start_apart() {
+    fn the_rotation_starts_at_an_index_modulo_the_addresses() {
         let mut second = sources(&["127.1.0.0/24"]).starting_at(255);
         assert_eq!(second.next_source().unwrap().to_string(), "127.1.0.2");
     }

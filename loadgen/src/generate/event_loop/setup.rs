@@ -14,7 +14,7 @@ use super::{BATCH, EventLoop, Transport};
 use crate::generate::attempt_recorder::AttemptRecorder;
 use crate::generate::connection::{Method, Script};
 use crate::observe::DiagWatch;
-use crate::plan::arrivals::Arrivals;
+use crate::plan::arrivals::ThreadArrivals;
 use crate::plan::config::Shape;
 use crate::plan::payload::Payload;
 use crate::plan::schedule::ThreadShare;
@@ -63,7 +63,7 @@ impl<T: Transport> EventLoop<T> {
             completions: VecDeque::with_capacity(slots as usize * COMPLETIONS_EACH),
             watch,
             seen: Vec::with_capacity(SAMPLES_PER_TURN as usize),
-            arrivals: Arrivals::new(config, share, slots),
+            arrivals: ThreadArrivals::new(config, share, slots),
             launches_per_turn: match config.shape {
                 Shape::Burst { .. } => BURST_PER_TURN,
                 Shape::Rate { .. } | Shape::Closed { .. } => 1,
