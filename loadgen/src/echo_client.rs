@@ -1,4 +1,4 @@
-//! A client that checks what it gets, and gives up in time.
+//! A blocking client that compares every echoed byte and keeps a deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -12,29 +12,29 @@ use rand_pcg::Pcg64;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use uring_echo::stamp::{FRAME_LEN, MAGIC, Stamp};
 
-/// What a server did instead of echoing.
+/// A description of what a server did instead of echoing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct EchoError(pub String);
 
 impl EchoError {
-    /// A system call failed while something was being done.
+    /// A system call failed during `what`.
     pub fn during(what: &str, error: &io::Error) -> Self {
-        Self(format!("{what}: {}", described(error)))
+        Self(format!("{what}: {}", describe(error)))
     }
 }
 
-/// A server, and until when everything with it may take.
+/// A server and the deadline of all operations with it.
 #[derive(Debug, Clone, Copy)]
 pub struct EchoServer {
     /// Its address.
     pub addr: SocketAddr,
-    /// When everything has to have ended.
+    /// No operation waits beyond this instant.
     pub deadline: Instant,
 }
 
 impl EchoServer {
-    /// A server to be tried until `deadline`.
+    /// A server with the deadline of all operations.
     #[must_use]
     pub const fn new(addr: SocketAddr, deadline: Instant) -> Self {
         Self { addr, deadline }
@@ -43,26 +43,29 @@ impl EchoServer {
     /// Connects.
     ///
     /// # Errors
-    /// [`EchoError`] if that fails or takes too long.
+    /// [`EchoError`] if that fails or exceeds the deadline.
     pub fn connect(&self) -> Result<EchoClient, EchoError> {
         self.connect_from(next_source(self.addr))
     }
 
-    /// Connects from an address of the caller's choice; `None` leaves it to the kernel.
+    /// Connects from `source`; with `None` the kernel chooses the address.
     ///
     /// # Errors
     /// As [`EchoServer::connect`].
     pub fn connect_from(&self, source: Option<IpAddr>) -> Result<EchoClient, EchoError> {
-        self.begin_from(source, None)?.complete()
+        self.begin_connect_from(source, None)?.complete()
     }
 
-    /// Begins to connect and does not wait; `kernel_buffers` bytes bound what the kernel keeps on
-    /// the client's side in each direction.
-    pub(crate) fn begin(&self, kernel_buffers: Option<usize>) -> Result<PendingConnect, EchoError> {
-        self.begin_from(next_source(self.addr), kernel_buffers)
+    /// Starts to connect without waiting. `kernel_buffers` is the size in bytes of the client
+    /// socket's send buffer and of its receive buffer; `None` leaves the defaults.
+    pub(crate) fn begin_connect(
+        &self,
+        kernel_buffers: Option<usize>,
+    ) -> Result<PendingConnect, EchoError> {
+        self.begin_connect_from(next_source(self.addr), kernel_buffers)
     }
 
-    fn begin_from(
+    fn begin_connect_from(
         &self,
         source: Option<IpAddr>,
         kernel_buffers: Option<usize>,
@@ -74,13 +77,13 @@ impl EchoServer {
         }
     }
 
-    /// Sleeps, but not beyond the deadline.
+    /// Sleeps for `time`, but not beyond the deadline.
     pub(crate) fn pause(&self, time: Duration) {
         std::thread::sleep(time.min(self.deadline.saturating_duration_since(Instant::now())));
     }
 }
 
-/// A connection on its way.
+/// A connection that is being established.
 #[derive(Debug)]
 pub(crate) struct PendingConnect {
     socket: Socket,
@@ -88,7 +91,7 @@ pub(crate) struct PendingConnect {
 }
 
 impl PendingConnect {
-    /// Waits until it is there.
+    /// Waits until the connection is established.
     pub(crate) fn complete(self) -> Result<EchoClient, EchoError> {
         let left = time_left(self.deadline).map_err(failed("connect"))?;
         wait_writable(&self.socket, left).map_err(failed("connect"))?;
@@ -97,74 +100,77 @@ impl PendingConnect {
         }
         self.socket.set_nonblocking(false).map_err(failed("connect"))?;
         let stream = TcpStream::from(self.socket);
-        Ok(EchoClient { stream, deadline: self.deadline, greeted: false, sent: 0, got: 0 })
+        Ok(EchoClient { stream, deadline: self.deadline, stamp_read: false, sent: 0, received: 0 })
     }
 }
 
-/// A connection whose every echoed byte is checked. The stamp of a server that sends one is read
-/// and left out.
+/// A connection on which every echoed byte is compared. The stamp of a server that sends one is
+/// decoded and not counted as echo.
 #[derive(Debug)]
 pub struct EchoClient {
     stream: TcpStream,
     deadline: Instant,
-    greeted: bool,
+    /// Whether the first bytes were received, and with them the stamp, if there is one.
+    stamp_read: bool,
     sent: u64,
-    got: u64,
+    /// Bytes of echo that matched.
+    received: u64,
 }
 
 impl EchoClient {
     /// Sends all of `bytes`.
     ///
     /// # Errors
-    /// [`EchoError`] if the server ends the connection or does not take them in time.
+    /// [`EchoError`] if the server ends the connection, or does not read them before the deadline.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), EchoError> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let wrote = self.bounded().and_then(|()| again(|| self.stream.write(rest)));
-            let wrote = wrote.map_err(|error| {
-                EchoError(format!("sending after {} bytes: {}", self.sent, described(&error)))
+            let written =
+                self.set_timeouts().and_then(|()| retry_on_intr(|| self.stream.write(rest)));
+            let written = written.map_err(|error| {
+                EchoError(format!("sending after {} bytes: {}", self.sent, describe(&error)))
             })?;
-            rest = &rest[wrote..];
-            self.sent += wrote as u64;
+            rest = &rest[written..];
+            self.sent += written as u64;
         }
         Ok(())
     }
 
-    /// Reads exactly `bytes`.
+    /// Receives exactly `bytes`.
     ///
     /// # Errors
-    /// [`EchoError`] if anything else comes, too little, or not in time.
+    /// [`EchoError`] if other bytes arrive, the stream ends early, or the deadline passes.
     pub fn expect(&mut self, bytes: &[u8]) -> Result<(), EchoError> {
         let mut rest = bytes;
         let mut buffer = vec![0; rest.len().min(CHUNK)];
         while !rest.is_empty() {
             let wanted = rest.len().min(CHUNK);
-            let got = self.read(&mut buffer[..wanted])?;
-            if got == 0 {
-                return self.wrong(format!("the stream ends, {} bytes early", rest.len()));
+            let len = self.read(&mut buffer[..wanted])?;
+            if len == 0 {
+                return self.error(format!("the stream ends, {} bytes early", rest.len()));
             }
-            if let Some(at) = (0..got).find(|&at| buffer[at] != rest[at]) {
-                self.got += at as u64;
-                return self.wrong("the next byte is a wrong one".into());
+            if let Some(at) = (0..len).find(|&at| buffer[at] != rest[at]) {
+                self.received += at as u64;
+                return self.error("the next byte is a wrong one".into());
             }
-            self.got += got as u64;
-            rest = &rest[got..];
+            self.received += len as u64;
+            rest = &rest[len..];
         }
         Ok(())
     }
 
-    /// Reads the end of the stream.
+    /// Receives the end of the stream.
     ///
     /// # Errors
-    /// [`EchoError`] if anything else comes, or nothing in time.
+    /// [`EchoError`] if more bytes arrive or the deadline passes.
     pub fn expect_end(&mut self) -> Result<(), EchoError> {
         match self.read(&mut [0; 1])? {
             0 => Ok(()),
-            _ => self.wrong("more comes than was sent".into()),
+            _ => self.error("more comes than was sent".into()),
         }
     }
 
-    /// Sends `bytes` and expects them back.
+    /// Sends `bytes` and receives their echo.
     ///
     /// # Errors
     /// As [`EchoClient::send`] and [`EchoClient::expect`].
@@ -173,124 +179,124 @@ impl EchoClient {
         self.expect(bytes)
     }
 
-    /// Sends `bytes` and the end of the stream from another thread and reads them back meanwhile.
+    /// Sends `bytes` and the end of the stream from another thread and receives the echo meanwhile.
     ///
     /// # Errors
     /// As [`EchoClient::send`] and [`EchoClient::expect`].
     pub fn stream_through(&mut self, bytes: &[u8]) -> Result<(), EchoError> {
-        let mut sender = self.sender()?;
+        let mut sender = self.try_clone()?;
         std::thread::scope(|scope| {
             let sent = scope.spawn(move || sender.send(bytes).and_then(|()| sender.half_close()));
             let read = self.expect(bytes);
             if read.is_err() {
-                self.abandon();
+                self.shutdown_both();
             }
-            // What was read says more than that nobody took the rest.
+            // An error of reading is the cause; the sender's error then only follows from it.
             let sent = sent.join().unwrap_or_else(|_| panicked());
             read.and(sent)
         })
     }
 
-    /// Ends the own direction: nothing more will be sent.
+    /// Ends the sending direction (FIN).
     ///
     /// # Errors
-    /// [`EchoError`] if the connection is gone.
+    /// [`EchoError`] if the connection no longer exists.
     pub fn half_close(&self) -> Result<(), EchoError> {
         self.stream.shutdown(Shutdown::Write).map_err(failed("half-close"))
     }
 
-    /// Ends it with a reset: `SO_LINGER` 0 (socket(7)) and close.
+    /// Resets the connection: `SO_LINGER` 0 (socket(7)), then close.
     ///
     /// # Errors
-    /// [`EchoError`] if the option was refused.
+    /// [`EchoError`] if setting the option fails.
     pub fn reset(self) -> Result<(), EchoError> {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).map_err(failed("reset"))
     }
 
-    /// Ends both directions, so that whoever waits for it waits no longer.
-    pub(crate) fn abandon(&self) {
-        // Gone already is as good.
+    /// Ends both directions, so that a thread that is blocked on the connection returns.
+    pub(crate) fn shutdown_both(&self) {
+        // It fails only if the connection has ended already.
         drop(self.stream.shutdown(Shutdown::Both));
     }
 
-    /// The same connection, to send from another thread.
-    pub(crate) fn sender(&self) -> Result<Self, EchoError> {
+    /// A second handle of the connection, to send from another thread.
+    pub(crate) fn try_clone(&self) -> Result<Self, EchoError> {
         let stream = self.stream.try_clone().map_err(failed("dup"))?;
         Ok(Self { stream, ..*self })
     }
 
-    /// Sends as much of `bytes` as is taken at once; returns how much.
-    pub(crate) fn send_some(&mut self, bytes: &[u8]) -> Result<usize, EchoError> {
+    /// Sends the part of `bytes` that the kernel accepts without blocking; returns its length.
+    pub(crate) fn send_nonblocking(&mut self, bytes: &[u8]) -> Result<usize, EchoError> {
         self.stream.set_nonblocking(true).map_err(failed("send"))?;
-        let taken = match self.stream.write(bytes) {
+        let written = match self.stream.write(bytes) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             other => other.map_err(failed("send"))?,
         };
-        self.sent += taken as u64;
+        self.sent += written as u64;
         self.stream.set_nonblocking(false).map_err(failed("send"))?;
-        Ok(taken)
+        Ok(written)
     }
 
-    /// Takes more at once from now on.
-    pub(crate) fn read_fast(&self) -> Result<(), EchoError> {
+    /// Sets a receive buffer of 1 MiB.
+    pub(crate) fn enlarge_receive_buffer(&self) -> Result<(), EchoError> {
         SockRef::from(&self.stream).set_recv_buffer_size(1 << 20).map_err(failed("SO_RCVBUF"))
     }
 
-    /// Whether it is still open, with nothing to be read.
-    pub(crate) fn is_quiet(&self) -> bool {
+    /// Whether the connection is open and has nothing to read.
+    pub(crate) fn is_open_and_idle(&self) -> bool {
         let peeked = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut [0]));
         peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
-    /// Takes the stamp, if there is one, as part of the first read.
+    /// Reads some bytes of echo; the first call also reads the stamp, if there is one.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, EchoError> {
-        let got = self.read_bounded(buffer)?;
-        if self.greeted || got == 0 {
-            return Ok(got);
+        let len = self.read_bytes(buffer)?;
+        if self.stamp_read || len == 0 {
+            return Ok(len);
         }
-        self.greeted = true;
-        // No payload has this byte.
+        self.stamp_read = true;
+        // No payload contains this byte (see `pattern`).
         if buffer[0] != MAGIC[0] {
-            return Ok(got);
+            return Ok(len);
         }
         let mut frame = [0; FRAME_LEN];
-        let mut filled = got.min(FRAME_LEN);
+        let mut filled = len.min(FRAME_LEN);
         frame[..filled].copy_from_slice(&buffer[..filled]);
         while filled < FRAME_LEN {
-            match self.read_bounded(&mut frame[filled..])? {
-                0 => return self.wrong("the stream ends within a stamp".into()),
+            match self.read_bytes(&mut frame[filled..])? {
+                0 => return self.error("the stream ends within a stamp".into()),
                 more => filled += more,
             }
         }
         if let Err(error) = Stamp::decode(&frame) {
-            return self.wrong(format!("it begins like a stamp, but: {error}"));
+            return self.error(format!("it begins like a stamp, but: {error}"));
         }
-        if got > FRAME_LEN {
-            buffer.copy_within(FRAME_LEN..got, 0);
-            return Ok(got - FRAME_LEN);
+        if len > FRAME_LEN {
+            buffer.copy_within(FRAME_LEN..len, 0);
+            return Ok(len - FRAME_LEN);
         }
-        self.read_bounded(buffer)
+        self.read_bytes(buffer)
     }
 
-    fn read_bounded(&mut self, buffer: &mut [u8]) -> Result<usize, EchoError> {
-        let read = self.bounded().and_then(|()| again(|| self.stream.read(buffer)));
-        read.or_else(|error| self.wrong(described(&error)))
+    fn read_bytes(&mut self, buffer: &mut [u8]) -> Result<usize, EchoError> {
+        let read = self.set_timeouts().and_then(|()| retry_on_intr(|| self.stream.read(buffer)));
+        read.or_else(|error| self.error(describe(&error)))
     }
 
-    /// No operation waits beyond the deadline.
-    fn bounded(&self) -> io::Result<()> {
+    /// Sets the socket's timeouts to the time left until the deadline.
+    fn set_timeouts(&self) -> io::Result<()> {
         let left = Some(time_left(self.deadline)?);
         self.stream.set_read_timeout(left)?;
         self.stream.set_write_timeout(left)
     }
 
-    fn wrong<T>(&self, message: String) -> Result<T, EchoError> {
-        Err(EchoError(format!("after {} bytes of echo: {message}", self.got)))
+    fn error<T>(&self, message: String) -> Result<T, EchoError> {
+        Err(EchoError(format!("after {} bytes of echo: {message}", self.received)))
     }
 }
 
-/// Bytes that follow from `seed` and do not contain the first byte of a stamp, so that an echo is
-/// never taken for the beginning of one.
+/// Pseudo-random bytes of `seed` without the first byte of a stamp, so that an echo is never
+/// mistaken for a stamp.
 pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     Pcg64::seed_from_u64(seed).fill_bytes(&mut bytes);
@@ -300,7 +306,7 @@ pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Says what was being done when a system call failed.
+/// Adds to the error of a system call what it was called for.
 fn failed(what: &str) -> impl Fn(io::Error) -> EchoError {
     move |error| EchoError::during(what, &error)
 }
@@ -309,8 +315,8 @@ fn panicked<T>() -> Result<T, EchoError> {
     Err(EchoError("a client thread panicked".into()))
 }
 
-/// An error as a person would say it.
-fn described(error: &io::Error) -> String {
+/// The text of an error, for the user.
+fn describe(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => "nothing happens any more".into(),
         ErrorKind::ConnectionReset => "the server resets the connection".into(),
@@ -339,8 +345,8 @@ fn socket(
     Ok(socket)
 }
 
-/// To a server on 127.0.0.0/8 all of that network can be the client: each address has its own
-/// ports, so that those in TIME_WAIT never run out.
+/// The client address for a server on 127.0.0.0/8, of which every address can be used: each has its
+/// own range of ports, so that ports in TIME_WAIT do not exhaust them. `None` for other servers.
 fn next_source(addr: SocketAddr) -> Option<IpAddr> {
     const COUNT: usize = 250;
     static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -348,18 +354,19 @@ fn next_source(addr: SocketAddr) -> Option<IpAddr> {
     if !matches!(addr.ip(), IpAddr::V4(ip) if ip.is_loopback()) {
         return None;
     }
-    // Processes start apart, so that they do not walk through the same ports.
+    // Each process uses its own block, so that processes do not compete for the same ports.
     let block = *BLOCK.get_or_init(|| std::process::id().to_le_bytes()[0]);
     let host = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT + 1;
     Some(Ipv4Addr::new(127, 7, block, u8::try_from(host).expect("at most 250")).into())
 }
 
-/// With a timeout set, the kernel does not restart a call that was interrupted (signal(7)).
-fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// Repeats a call that a signal interrupted: with a socket timeout set the kernel does not restart
+/// it (signal(7)).
+fn retry_on_intr<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            done => return done,
+            result => return result,
         }
     }
 }
@@ -372,7 +379,7 @@ fn wait_writable(socket: &Socket, left: Duration) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
     let mut fds = [PollFd::new(socket, PollFlags::OUT)];
-    match again(|| Ok(poll(&mut fds, Some(&timeout))?))? {
+    match retry_on_intr(|| Ok(poll(&mut fds, Some(&timeout))?))? {
         0 => Err(ErrorKind::TimedOut.into()),
         _ => Ok(()),
     }
@@ -383,7 +390,7 @@ fn time_left(deadline: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// Read at once.
+/// The most bytes of one read.
 const CHUNK: usize = 64 << 10;
 
 #[cfg(test)]
@@ -395,7 +402,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers the first bytes it gets with `answer` and closes.
+    /// A server that replies `answer` to the first three bytes and closes.
     fn answering(answer: Vec<u8>) -> EchoServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -408,9 +415,9 @@ mod tests {
     }
 
     fn exchange(answer: &[u8]) -> Result<(), EchoError> {
-        let mut peer = answering(answer.to_vec()).connect()?;
-        peer.round_trip(b"abc")?;
-        peer.expect_end()
+        let mut client = answering(answer.to_vec()).connect()?;
+        client.round_trip(b"abc")?;
+        client.expect_end()
     }
 
     fn stamp() -> Vec<u8> {
@@ -433,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_told_apart() {
+    fn every_other_answer_is_an_error_of_its_own() {
         let damaged = [b"UECHOST1", [7; 56].as_slice()].concat();
         let cases: [(&[u8], &str); 5] = [
             (b"ab", "after 2 bytes of echo: the stream ends, 1 bytes early"),
@@ -449,16 +456,16 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_server_is_given_up() {
-        let mut target = answering(Vec::new());
-        target.deadline = Instant::now() + Duration::from_millis(50);
-        let mut peer = target.connect().unwrap();
-        let error = peer.round_trip(b"a").unwrap_err().to_string();
+    fn a_server_that_does_not_answer_is_an_error_at_the_deadline() {
+        let mut server = answering(Vec::new());
+        server.deadline = Instant::now() + Duration::from_millis(50);
+        let mut client = server.connect().unwrap();
+        let error = client.round_trip(b"a").unwrap_err().to_string();
         assert!(error.contains("nothing happens any more"), "{error}");
     }
 
     #[test]
-    fn patterns_differ_by_seed() {
+    fn patterns_differ_by_seed_and_never_contain_the_byte_of_a_stamp() {
         assert_ne!(pattern(1, 100), pattern(2, 100));
         assert!(!pattern(3, 10_000).contains(&MAGIC[0]));
     }

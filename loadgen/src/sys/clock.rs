@@ -1,13 +1,14 @@
-//! Accepts timed by a clock that does not compare with ours: a server on another host.
+//! Accepts timed by a clock that is not comparable with the local one: a server on another host.
 //!
 //! Every connection bounds the offset between the two clocks: the accept happened after connect
-//! was called (t1) and before the first byte arrived (t5). All connections together leave an
-//! interval; its middle is the offset and half its width is how wrong that may be. Delays are kept
-//! relative to a provisional offset until the interval is final ([`RelativeDelays`]).
+//! was called (t1) and before the first byte arrived (t5). The bounds of all connections intersect
+//! in an interval; its middle is the estimate of the offset and half its width the largest error.
+//! Delays are kept relative to a provisional offset until the interval is final
+//! ([`RelativeDelays`]).
 
 use hdrhistogram::Histogram;
 
-/// What is known about the offset between our monotonic clock and one other, ours minus theirs.
+/// The interval that contains the offset between two monotonic clocks, local minus remote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OffsetEstimate {
     low_ns: i64,
@@ -16,29 +17,31 @@ pub struct OffsetEstimate {
 }
 
 impl OffsetEstimate {
-    /// Nothing is known yet.
+    /// Without a connection: any offset is possible.
     #[must_use]
     pub const fn new() -> Self {
         Self { low_ns: i64::MIN, high_ns: i64::MAX, contradictions: 0 }
     }
 
-    /// Learns from one connection: its t1 and t5 on our clock, its accept on theirs.
+    /// Narrows the interval by one connection: t1 and t5 on the local clock, the accept on the
+    /// remote one.
     ///
     /// # Errors
-    /// [`Contradiction`] if no offset fits this connection and those before: one of the clocks
-    /// was changed, or they run at different speeds. It is counted, and the estimate stays.
+    /// [`Contradiction`] if no offset fits this connection and the previous ones: one of the clocks
+    /// was set, or they run at different speeds. The contradiction is counted and the estimate does
+    /// not change.
     pub fn narrow(
         &mut self,
         t1_ns: u64,
-        accepted_there_ns: u64,
+        accepted_remote_ns: u64,
         t5_ns: u64,
     ) -> Result<(), Contradiction> {
-        let low_ns = t1_ns.wrapping_sub(accepted_there_ns).cast_signed();
-        let high_ns = t5_ns.wrapping_sub(accepted_there_ns).cast_signed();
+        let low_ns = t1_ns.wrapping_sub(accepted_remote_ns).cast_signed();
+        let high_ns = t5_ns.wrapping_sub(accepted_remote_ns).cast_signed();
         self.intersect(low_ns, high_ns)
     }
 
-    /// Learns what another thread learned about the same clock.
+    /// Narrows the interval by that of another thread for the same clock.
     ///
     /// # Errors
     /// As [`narrow`](Self::narrow).
@@ -47,7 +50,7 @@ impl OffsetEstimate {
         self.intersect(other.low_ns, other.high_ns)
     }
 
-    /// The offset as far as it is known; `None` before the first connection.
+    /// The estimate of the offset; `None` before the first connection.
     #[must_use]
     pub fn offset(&self) -> Option<Offset> {
         if *self == (Self { contradictions: self.contradictions, ..Self::new() }) {
@@ -57,7 +60,7 @@ impl OffsetEstimate {
         Some(Offset { ns: self.low_ns.midpoint(self.high_ns), bound_ns })
     }
 
-    /// How many connections contradicted the others.
+    /// The number of connections that contradicted the previous ones.
     #[must_use]
     pub const fn contradictions(&self) -> u64 {
         self.contradictions
@@ -80,12 +83,12 @@ impl Default for OffsetEstimate {
     }
 }
 
-/// An offset between two clocks, ours minus theirs.
+/// An offset between two clocks, local minus remote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offset {
-    /// The middle of what is possible, nanoseconds.
+    /// The middle of the possible offsets, nanoseconds.
     pub ns: i64,
-    /// How far it may be off either way, nanoseconds.
+    /// The largest error in either direction, nanoseconds.
     pub bound_ns: u64,
 }
 
@@ -93,40 +96,40 @@ pub struct Offset {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server's clock contradicts itself by {by_ns} ns")]
 pub struct Contradiction {
-    /// By how much the bounds miss each other, nanoseconds.
+    /// The distance between the bounds, nanoseconds.
     pub by_ns: u64,
 }
 
-/// Delays whose end was timed by the other clock, kept until the offset is known.
+/// Delays whose end was timed by the remote clock, kept until the offset is final.
 ///
-/// The first thousand are kept as they are. By then the offset is known well enough to count the
-/// rest in a histogram, all too long by the same amount: they are taken against the highest offset
-/// still possible, so none is negative. [`settle`](Self::settle) moves it back by that amount.
+/// The first 1,000 are kept as single values. By then the interval of offsets is narrow enough to
+/// count the others in a histogram with the highest offset that is still possible: each is too long
+/// by the same amount and none is negative. [`correct`](Self::correct) subtracts that amount.
 #[derive(Clone, Debug)]
 pub struct RelativeDelays {
-    /// `accepted there - begun here`, wrapping.
+    /// Remote instant of the accept minus local instant of the begin, wrapping.
     first: Vec<i64>,
-    /// The offset that the delays in `rest` were taken with.
+    /// The provisional offset of the delays in `rest`.
     base_ns: Option<i64>,
     rest: Histogram<u64>,
 }
 
 impl RelativeDelays {
-    /// Without a delay, with the bounds of `like`; all memory is taken now.
+    /// Without delays, with the bounds of `like`; all memory is allocated now.
     #[must_use]
     pub fn new(like: &Histogram<u64>) -> Self {
         Self {
-            first: Vec::with_capacity(KEPT_FIRST),
+            first: Vec::with_capacity(FIRST_MAX),
             base_ns: None,
             rest: Histogram::new_from(like),
         }
     }
 
-    /// Records the delay from `begun_ns` on our clock to `accepted_there_ns` on theirs, once
-    /// `estimate` has learned from that connection without a contradiction.
-    pub fn record(&mut self, estimate: &OffsetEstimate, begun_ns: u64, accepted_there_ns: u64) {
-        let relative_ns = accepted_there_ns.wrapping_sub(begun_ns).cast_signed();
-        if self.first.len() < KEPT_FIRST {
+    /// Records the delay from `begun_ns` on the local clock to `accepted_remote_ns` on the remote
+    /// one, after `estimate` was narrowed by that connection without a contradiction.
+    pub fn record(&mut self, estimate: &OffsetEstimate, begun_ns: u64, accepted_remote_ns: u64) {
+        let relative_ns = accepted_remote_ns.wrapping_sub(begun_ns).cast_signed();
+        if self.first.len() < FIRST_MAX {
             self.first.push(relative_ns);
             return;
         }
@@ -134,15 +137,15 @@ impl RelativeDelays {
         self.rest.saturating_record(delay_ns(relative_ns, base_ns));
     }
 
-    /// How many delays were recorded.
+    /// The number of delays recorded.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.first.len() as u64 + self.rest.len()
     }
 
-    /// The delays, with the final offset of their clock.
+    /// The delays with the final offset.
     #[must_use]
-    pub fn settle(&self, offset: Offset) -> SettledDelays {
+    pub fn correct(&self, offset: Offset) -> CorrectedDelays {
         let mut delays = Histogram::new_from(&self.rest);
         for &relative_ns in &self.first {
             delays.saturating_record(delay_ns(relative_ns, offset.ns));
@@ -154,24 +157,24 @@ impl RelativeDelays {
             let delay_ns = recorded_ns.saturating_sub(surplus_ns).max(1);
             delays.saturating_record_n(delay_ns, step.count_at_value());
         }
-        // What the surplus cost in histogram precision (three significant digits).
+        // The surplus reduced the precision of the histogram (three significant digits).
         let bound_ns = offset.bound_ns + surplus_ns / 1_000;
-        SettledDelays { delays, bound_ns }
+        CorrectedDelays { delays, bound_ns }
     }
 }
 
-/// Delays that were taken across two clocks.
+/// Delays whose begin and end were timed by different clocks.
 #[derive(Clone, Debug)]
-pub struct SettledDelays {
-    /// The delays, each off by the same unknown amount of at most `bound_ns`.
+pub struct CorrectedDelays {
+    /// The delays, each with the same unknown error of at most `bound_ns`.
     pub delays: Histogram<u64>,
-    /// How far every delay may be off either way, nanoseconds.
+    /// The largest error of a delay in either direction, nanoseconds.
     pub bound_ns: u64,
 }
 
-impl SettledDelays {
+impl CorrectedDelays {
     /// The delay that `quantile` (0 to 1) of the connections did not exceed; `None` where it is
-    /// finer than the bound, so that the clocks cannot tell it from none at all.
+    /// below the bound, so that the clocks cannot distinguish it from zero.
     #[must_use]
     pub fn value_at_quantile(&self, quantile: f64) -> Option<u64> {
         let value_ns = self.delays.value_at_quantile(quantile);
@@ -179,12 +182,12 @@ impl SettledDelays {
     }
 }
 
-/// At least 1, the least that a histogram can hold.
+/// The delay with an offset applied; at least 1, the smallest value of the histograms.
 fn delay_ns(relative_ns: i64, offset_ns: i64) -> u64 {
     relative_ns.wrapping_add(offset_ns).max(1).unsigned_abs()
 }
 
-const KEPT_FIRST: usize = 1_000;
+const FIRST_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
@@ -197,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_at_first() {
+    fn without_connections_there_is_no_offset() {
         assert_eq!(OffsetEstimate::new().offset(), None);
     }
 
@@ -220,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_put_together_what_they_know() {
+    fn the_estimates_of_threads_are_merged() {
         let (mut one, mut two) = (OffsetEstimate::new(), OffsetEstimate::new());
         one.narrow(1_000, 500, 1_100).unwrap();
         two.narrow(1_000, 450, 1_100).unwrap();
@@ -231,20 +234,20 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_finer_than_the_bound_is_refused() {
+    fn a_quantile_below_the_bound_is_not_given() {
         let mut delays = empty();
         delays.record(100).unwrap();
         delays.record(10_000).unwrap();
-        let settled = SettledDelays { delays, bound_ns: 1_000 };
-        assert_eq!(settled.value_at_quantile(0.5), None);
-        assert!(settled.value_at_quantile(1.0).is_some());
+        let corrected = CorrectedDelays { delays, bound_ns: 1_000 };
+        assert_eq!(corrected.value_at_quantile(0.5), None);
+        assert!(corrected.value_at_quantile(1.0).is_some());
     }
 
     proptest! {
-        /// Whatever the offset, and however long each way took, every delay comes out right up to
-        /// the bound and the histogram's three digits.
+        /// For any offset and any delays, every corrected delay is exact up to the bound and the
+        /// histogram's three digits.
         #[test]
-        fn delays_come_out_within_the_bound(
+        fn corrected_delays_are_exact_up_to_the_bound(
             offset_ns in -1_000_000_000_000_i64..1_000_000_000_000,
             waits in proptest::collection::vec((1..2_000_000_u64, 1..500_000_u64), 1..2_000),
         ) {
@@ -253,19 +256,19 @@ mod tests {
             let mut expected = Vec::new();
             for (begun_ns, (delay_ns, back_ns)) in (5_000_000_000_000..).step_by(7).zip(waits) {
                 let accepted_ns = begun_ns + delay_ns;
-                let there_ns = accepted_ns.wrapping_sub(offset_ns.cast_unsigned());
-                estimate.narrow(begun_ns, there_ns, accepted_ns + back_ns).unwrap();
-                relative.record(&estimate, begun_ns, there_ns);
+                let remote_ns = accepted_ns.wrapping_sub(offset_ns.cast_unsigned());
+                estimate.narrow(begun_ns, remote_ns, accepted_ns + back_ns).unwrap();
+                relative.record(&estimate, begun_ns, remote_ns);
                 expected.push(delay_ns);
             }
             expected.sort_unstable();
             let offset = estimate.offset().unwrap();
             prop_assert!(offset.ns.abs_diff(offset_ns) <= offset.bound_ns);
-            let settled = relative.settle(offset);
-            prop_assert_eq!(settled.delays.len(), expected.len() as u64);
+            let corrected = relative.correct(offset);
+            prop_assert_eq!(corrected.delays.len(), expected.len() as u64);
             let slowest = expected[expected.len() - 1];
-            let found = settled.delays.max();
-            prop_assert!(found.abs_diff(slowest) <= settled.bound_ns + slowest / 500 + 2);
+            let max = corrected.delays.max();
+            prop_assert!(max.abs_diff(slowest) <= corrected.bound_ns + slowest / 500 + 2);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The operating system as seen from here: processes, signals, clocks.
+//! Access to the operating system: processes, ports, signals, clocks.
 
 pub mod clock;
 pub mod ports;

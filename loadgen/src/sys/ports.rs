@@ -1,4 +1,4 @@
-//! Local ports, as the kernel hands them out (ip(7)).
+//! The local ports that the kernel assigns to clients (ip(7)).
 
 use uring_echo::sys::procfs::sysctl;
 
@@ -7,7 +7,7 @@ pub fn local_range() -> Option<(u16, u16)> {
     parse_range(&sysctl("net/ipv4/ip_local_port_range")?)
 }
 
-/// How many ports of `range` are not reserved (`ip_local_reserved_ports`).
+/// The number of ports of `range` that are not reserved (`ip_local_reserved_ports`).
 pub fn usable(range: (u16, u16)) -> u64 {
     without_reserved(range, &sysctl("net/ipv4/ip_local_reserved_ports").unwrap_or_default())
 }
@@ -19,7 +19,7 @@ fn parse_range(text: &str) -> Option<(u16, u16)> {
     (low <= high).then_some((low, high))
 }
 
-/// The reserved ones are a list such as `8080,9000-9010`.
+/// The number of ports in a range without the reserved ones, a list such as `8080,9000-9010`.
 fn without_reserved((low, high): (u16, u16), reserved: &str) -> u64 {
     let inside = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

@@ -1,4 +1,4 @@
-//! The server's process as seen from outside, through proc(5).
+//! The server's process and its sockets, read from proc(5).
 
 use std::net::SocketAddr;
 use std::{fs, io};
@@ -14,16 +14,16 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// The process that listens at `addr`, found by its socket's inode; or `given`, if there is
-    /// one. `None` if it is elsewhere or its descriptors are not for us to see.
+    /// The process that listens on `addr`, found by its socket's inode; or `given`, if there is
+    /// one. `None` if it is not on this machine or its descriptors are not readable.
     ///
     /// # Errors
-    /// What reading the socket table or the list of processes failed with.
+    /// The error of reading the socket table or the list of processes.
     pub fn find(addr: SocketAddr, given: Option<u32>) -> io::Result<Option<Self>> {
         Ok(Self::holders(addr, given)?.first().copied())
     }
 
-    /// As [`find`](Self::find), every process that has the listening socket, or one of several.
+    /// As [`find`](Self::find), but every process that has a descriptor of a listening socket.
     ///
     /// # Errors
     /// As [`find`](Self::find).
@@ -44,10 +44,10 @@ impl ServerProcess {
         Ok(pids.map(|pid| Self { pid }).filter(|process| process.holds(&listeners)).collect())
     }
 
-    /// How many descriptors it has open. Direct descriptors of an io_uring are not among them.
+    /// The number of its open descriptors, without the direct descriptors of an io_uring.
     ///
     /// # Errors
-    /// What reading /proc/PID/fd failed with.
+    /// The error of reading /proc/PID/fd.
     pub fn descriptors(&self) -> io::Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.pid))?.count())
     }
@@ -56,24 +56,24 @@ impl ServerProcess {
     /// /proc/PID/status lag behind by some pages for each CPU).
     ///
     /// # Errors
-    /// What reading it failed with; `InvalidData` if there is no such line.
+    /// The error of reading the file; `InvalidData` if it has no such line.
     pub fn rss_kib(&self) -> io::Result<u64> {
         kib(&format!("/proc/{}/smaps_rollup", self.pid), "Rss")
     }
 
-    /// Stops it (SIGSTOP, signal(7)).
+    /// Suspends it (SIGSTOP, signal(7)).
     ///
     /// # Errors
-    /// What kill(2) failed with; `InvalidInput` for a number that no process has.
-    pub fn stop(&self) -> io::Result<()> {
+    /// The error of kill(2); `InvalidInput` for a number that cannot be a process id.
+    pub fn suspend(&self) -> io::Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// Continues it (SIGCONT); one that was not stopped does not notice.
+    /// Resumes it (SIGCONT); no effect on a process that is not suspended.
     ///
     /// # Errors
-    /// As [`stop`](Self::stop).
-    pub fn go_on(&self) -> io::Result<()> {
+    /// As [`suspend`](Self::suspend).
+    pub fn resume(&self) -> io::Result<()> {
         self.signal(Signal::CONT)
     }
 
@@ -83,7 +83,7 @@ impl ServerProcess {
         Ok(kill_process(process, signal)?)
     }
 
-    /// A process that ends meanwhile holds nothing.
+    /// Whether a descriptor of the process is one of `links`. A process that has ended has none.
     fn holds(&self, links: &[String]) -> bool {
         let descriptors = fs::read_dir(format!("/proc/{}/fd", self.pid));
         descriptors.is_ok_and(|entries| {
@@ -95,11 +95,11 @@ impl ServerProcess {
     }
 }
 
-/// How many connections the server's side of `port` has in this network namespace, without those
-/// in TIME_WAIT, which belong to nobody.
+/// The number of connections with local port `port` in this network namespace, without those in
+/// TIME_WAIT, which belong to no process.
 ///
 /// # Errors
-/// What reading the socket table failed with.
+/// The error of reading the socket table.
 pub fn open_connections(port: u16) -> io::Result<usize> {
     let open = |socket: &&TableRow| socket.state != LISTEN && socket.state != TIME_WAIT;
     Ok(sockets(port)?.iter().filter(open).count())
@@ -117,7 +117,7 @@ fn sockets(port: u16) -> io::Result<Vec<TableRow>> {
     let mut rows = table("/proc/net/tcp", port)?;
     match table("/proc/net/tcp6", port) {
         Ok(more) => rows.extend(more),
-        // A kernel without IPv6.
+        // The kernel has no IPv6.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -141,7 +141,7 @@ fn row(line: &str, port: u16) -> Option<TableRow> {
     Some(TableRow { state, inode: fields.nth(5)?.parse().ok()? })
 }
 
-/// Whether a socket can be bound to the address: then it is one of this machine.
+/// Whether the address is one of this machine: only then can a socket be bound to it.
 fn is_local(addr: SocketAddr) -> bool {
     std::net::UdpSocket::bind(SocketAddr::new(addr.ip(), 0)).is_ok()
 }
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_read() {
+    fn rows_of_the_socket_table_are_parsed() {
         let line = "   0: 0100007F:1E61 00000000:0000 0A 00000000:00000000 00:00000000 00000000 \
                     0        0 4711 1 0000000000000000 100 0 0 10 0";
         assert_eq!(row(line, 7777), Some(TableRow { state: LISTEN, inode: 4711 }));
@@ -177,11 +177,11 @@ mod tests {
     }
 
     #[test]
-    fn nobody_and_somebody_else_are_not_found() {
+    fn a_listener_on_another_machine_is_not_found() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let elsewhere = SocketAddr::from(([192, 0, 2, 1], port));
-        assert_eq!(ServerProcess::find(elsewhere, None).unwrap(), None);
+        let remote = SocketAddr::from(([192, 0, 2, 1], port));
+        assert_eq!(ServerProcess::find(remote, None).unwrap(), None);
         assert_eq!(kib("/proc/meminfo", "None").unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

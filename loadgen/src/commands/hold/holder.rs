@@ -43,7 +43,7 @@ pub fn holder(args: impl Iterator<Item = OsString>) -> Result<(), HoldError> {
     tell(&opened)?;
     // The end of stdin is as good as a line: then the parent is gone.
     io::stdin().lock().read_line(&mut String::new()).map_err(HoldError::Holder)?;
-    let quiet = clients.iter().filter(|client| client.is_quiet()).count();
+    let quiet = clients.iter().filter(|client| client.is_open_and_idle()).count();
     let lost = u32::try_from(clients.len() - quiet).unwrap_or(u32::MAX);
     tell(&Ended { lost })?;
     let ended: Result<(), EchoError> = clients.into_iter().try_for_each(EchoClient::reset);

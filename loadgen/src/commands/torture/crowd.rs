@@ -58,18 +58,22 @@ struct Slow<'a> {
 
 impl<'a> Slow<'a> {
     fn start(target: &Target, bytes: &'a [u8]) -> Result<Self, CaseError> {
-        Ok(Self { peer: target.server.begin(Some(SMALL_BUFFER))?.complete()?, bytes, sent: 0 })
+        Ok(Self {
+            peer: target.server.begin_connect(Some(SMALL_BUFFER))?.complete()?,
+            bytes,
+            sent: 0,
+        })
     }
 
     fn send_some(&mut self) -> Result<usize, CaseError> {
         let until = self.bytes.len().min(self.sent + PIECE);
-        let taken = self.peer.send_some(&self.bytes[self.sent..until])?;
+        let taken = self.peer.send_nonblocking(&self.bytes[self.sent..until])?;
         self.sent += taken;
         Ok(taken)
     }
 
     fn finish(&mut self) -> Result<(), EchoError> {
-        self.peer.read_fast()?;
+        self.peer.enlarge_receive_buffer()?;
         self.peer.half_close()?;
         self.peer.expect(&self.bytes[..self.sent])?;
         self.peer.expect_end()
@@ -117,7 +121,8 @@ fn one_normal(target: &Target) -> Result<Duration, CaseError> {
 }
 
 fn echo_all(target: &Target, count: usize, message: &[u8]) -> Result<(), EchoError> {
-    let begun = (0..count).map(|_| target.server.begin(None)).collect::<Result<Vec<_>, _>>()?;
+    let begun =
+        (0..count).map(|_| target.server.begin_connect(None)).collect::<Result<Vec<_>, _>>()?;
     let peers = begun.into_iter().map(PendingConnect::complete);
     let mut peers = peers.collect::<Result<Vec<EchoClient>, _>>()?;
     peers.iter_mut().try_for_each(|peer| peer.send(message))?;

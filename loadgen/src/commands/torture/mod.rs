@@ -84,7 +84,7 @@ pub fn execute(args: &TortureArgs) -> Result<ExitStatus, TortureError> {
 /// A case that was cut off may have stopped the server's process.
 fn let_go(pid: Option<u32>) {
     let Some(pid) = pid else { return };
-    if let Err(error) = (ServerProcess { pid }).go_on() {
+    if let Err(error) = (ServerProcess { pid }).resume() {
         eprintln!("torture: process {pid} could not be continued: {error}; try kill -CONT {pid}");
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn after_send(target: &Target) -> Outcome {
 pub(super) fn mid_stream(target: &Target) -> Outcome {
     let bytes = pattern(32, 1 << 20);
     repeatedly(target, target.scaled(100, 10), |mut peer| {
-        while peer.send_some(&bytes)? > 0 {}
+        while peer.send_nonblocking(&bytes)? > 0 {}
         peer.expect(&bytes[..1000])?;
         peer.reset()
     })
@@ -33,7 +33,7 @@ pub(super) fn mid_stream(target: &Target) -> Outcome {
 pub(super) fn half_closed(target: &Target) -> Outcome {
     let bytes = pattern(33, 1 << 20);
     repeatedly(target, target.scaled(200, 20), |mut peer| {
-        while peer.send_some(&bytes)? > 0 {}
+        while peer.send_nonblocking(&bytes)? > 0 {}
         peer.half_close()?;
         peer.reset()
     })

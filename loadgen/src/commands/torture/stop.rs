@@ -18,7 +18,8 @@ pub(super) fn stop_continue(target: &Target) -> Outcome {
     old.round_trip(&message)?;
     let held = Held::hold(pid)?;
     old.send(&message)?;
-    let begun = (0..WAITING).map(|_| target.server.begin(None)).collect::<Result<Vec<_>, _>>()?;
+    let begun =
+        (0..WAITING).map(|_| target.server.begin_connect(None)).collect::<Result<Vec<_>, _>>()?;
     let new = begun.into_iter().map(PendingConnect::complete);
     let mut new = new.collect::<Result<Vec<EchoClient>, _>>()?;
     new.iter_mut().try_for_each(|peer| peer.send(&message))?;
@@ -37,7 +38,7 @@ impl Held {
     fn hold(pid: u32) -> Result<Self, CaseError> {
         let process = ServerProcess { pid };
         process
-            .stop()
+            .suspend()
             .map_err(|error| CaseError::Skipped(format!("stopping process {pid}: {error}")))?;
         Ok(Self(process))
     }
@@ -45,7 +46,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Err(error) = self.0.go_on() {
+        if let Err(error) = self.0.resume() {
             eprintln!("torture: the server's process does not go on: {error}");
         }
     }

@@ -81,14 +81,14 @@ fn send_beside(
     stop: Duration,
     target: &Target,
 ) -> Result<(), EchoError> {
-    let mut sending = peer.sender()?;
+    let mut sending = peer.try_clone()?;
     thread::scope(|scope| {
         let sent = scope.spawn(move || sender.send(&mut sending));
         target.server.pause(stop);
         let read = peer.expect(sender.bytes).and_then(|()| peer.expect_end());
         if read.is_err() {
             // Nobody reads any more, so the sender might wait for ever.
-            peer.abandon();
+            peer.shutdown_both();
         }
         let sent = sent.join().unwrap_or_else(|_| Err(EchoError("sender panicked".into())));
         // What was read says more than that nobody took the rest.
