@@ -1,10 +1,10 @@
-//! Where a run happened.
+//! The machine on which a run took place.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The machine and its limits; absent where unreadable.
+/// The machine and its limits; a value that cannot be read is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
     /// Release of the kernel (`uname -r`).
@@ -15,25 +15,25 @@ pub struct Environment {
     pub cpus_used: Option<String>,
     /// Frequency governor of the first CPU.
     pub governor: Option<String>,
-    /// Vulnerabilities that concern this CPU, and what the kernel does about each.
+    /// CPU vulnerabilities that affect this machine, and the kernel's mitigation of each.
     pub mitigations: Option<BTreeMap<String, String>>,
     /// `net.core.somaxconn`: upper bound of every listen backlog.
     pub somaxconn: Option<u64>,
-    /// Memory that may be locked, bytes.
+    /// Limit of locked memory, bytes.
     pub memlock: Limit,
-    /// Open descriptors.
+    /// Limit of open descriptors.
     pub nofile: Limit,
     /// `disabled`, `strict` or `filter` (proc(5), `Seccomp`).
     pub seccomp: Option<String>,
-    /// Which engine's container this is; absent outside of one.
+    /// The container engine; absent outside a container.
     pub container: Option<String>,
 }
 
 /// A resource limit; absent is unlimited (getrlimit(2)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
-    /// What is enforced.
+    /// The enforced limit.
     pub soft: Option<u64>,
-    /// What the process may raise it to.
+    /// The value to which the process may raise it.
     pub hard: Option<u64>,
 }

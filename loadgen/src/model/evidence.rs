@@ -1,7 +1,7 @@
-//! What the kernel counted while a run went on.
+//! What the kernel counted during a run.
 //!
-//! Counters belong to the network namespace, so other traffic in it counts too. What could not be
-//! read is absent and listed in [`Evidence::unreadable`].
+//! Counters belong to the network namespace, so they include its other traffic. A value that could
+//! not be read is absent and listed in [`Evidence::unreadable`].
 
 use serde::{Deserialize, Serialize};
 
@@ -12,34 +12,34 @@ pub struct Evidence {
     pub elapsed_ns: u64,
     /// TCP counters, difference over the run.
     pub kernel: Option<KernelCounters>,
-    /// The accept queue, sampled.
+    /// Samples of the accept queue.
     pub accept_queue: Option<QueueEvidence>,
     /// Connection tracking, where the kernel has it.
     pub conntrack: Option<Conntrack>,
-    /// CPU time of this process.
+    /// CPU time of the generator's process.
     pub generator_cpu: Option<CpuUse>,
     /// CPU time of the server, where its process is known.
     pub server_cpu: Option<CpuUse>,
     /// Samples at the instants at which the kernel retries a SYN.
     pub retransmission_schedule: Option<RetransmissionSchedule>,
-    /// Samples of `--observe diag` that the kernel had no memory for (ENOBUFS, ENOMEM, EAGAIN): the
+    /// Samples of `--observe diag` that the kernel had no memory for (ENOBUFS, ENOMEM, EAGAIN); the
     /// brackets around those accepts are wider.
     #[serde(default)]
     pub samples_missed: u64,
-    /// Kernel settings that shape what was measured.
+    /// Kernel settings that influence the measurement.
     pub settings: Settings,
-    /// What could not be read, and why.
+    /// Sources that could not be read, and why.
     pub unreadable: Vec<String>,
 }
 
 /// The accept queue over the run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct QueueEvidence {
-    /// Listening sockets, at most.
+    /// The most listening sockets in any sample.
     pub listeners: u32,
     /// Effective backlog of one listener.
     pub limit: u32,
-    /// Longest queue of one listener in any sample: compares with `limit`.
+    /// Longest queue of one listener in any sample, to be compared with `limit`.
     pub depth_max: u32,
     /// Connections waiting over all listeners, mean of the samples.
     pub depth_mean: f64,
@@ -49,8 +49,8 @@ pub struct QueueEvidence {
     pub samples_failed: u64,
 }
 
-/// Samples at the instants of the kernel's own retransmissions: the SYN, or the last ACK of the
-/// handshake, was dropped, and the wait is that of a timer.
+/// Samples at the instants of the kernel's retransmissions: the SYN or the last ACK of the
+/// handshake was dropped, and the duration is that of the retransmission timer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetransmissionSchedule {
     /// Samples of connect: the SYN was dropped.
@@ -66,26 +66,26 @@ pub struct KernelCounters {
     pub listen_overflows: u64,
     /// SYNs and ACKs dropped at a listener for any reason, the above included.
     pub listen_drops: u64,
-    /// SYN queue full, cookies were sent instead.
+    /// SYN queue full; a SYN cookie was sent.
     pub tcp_req_q_full_do_cookies: u64,
-    /// SYN queue full, the SYN was dropped.
+    /// SYN queue full; the SYN was dropped.
     pub tcp_req_q_full_drop: u64,
     /// SYN cookies sent.
     pub syncookies_sent: u64,
-    /// SYNs and SYN-ACKs sent again.
+    /// SYNs and SYN-ACKs retransmitted.
     pub tcp_syn_retrans: u64,
     /// Retransmission timers that fired.
     pub tcp_timeouts: u64,
     /// Connections dropped for lack of socket memory.
     pub tcp_abort_on_memory: u64,
-    /// Segments sent again, SYNs included.
+    /// Segments retransmitted, SYNs included.
     pub retrans_segs: u64,
     /// Connections that were reset while established.
     pub estab_resets: u64,
 }
 
 impl KernelCounters {
-    /// What was counted since `earlier`.
+    /// The differences from `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let diff = u64::saturating_sub;
@@ -107,22 +107,22 @@ impl KernelCounters {
     }
 }
 
-/// Connection tracking over the run. A count of 0 throughout means that nothing is tracked here.
+/// Connection tracking over the run. If all counts are 0, the namespace tracks no connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conntrack {
     /// Entries before the run.
     pub count_start: u64,
-    /// Most entries seen.
+    /// The most entries in any sample.
     pub count_peak: u64,
     /// Entries after the run.
     pub count_end: u64,
     /// `nf_conntrack_max`.
     pub limit: u64,
-    /// Packets dropped over the run because no entry could be made.
+    /// Packets dropped during the run because no entry could be created.
     pub drop: u64,
-    /// Entries that could not be inserted over the run.
+    /// Entries that could not be inserted during the run.
     pub insert_failed: u64,
-    /// Entries thrown out over the run to make room.
+    /// Entries evicted during the run to make room.
     pub early_drop: u64,
 }
 
@@ -140,9 +140,9 @@ pub struct CpuUse {
     pub cpu_ns: u64,
     /// The same as a number of fully used cores.
     pub cores: f64,
-    /// The busiest thread, in cores: at most 1.
+    /// CPU time of the busiest thread in cores, at most 1.
     pub busiest_thread_cores: f64,
-    /// Threads seen.
+    /// Threads in any sample.
     pub threads: u32,
 }
 
@@ -151,17 +151,17 @@ pub struct CpuUse {
 pub struct Settings {
     /// Upper bound of every listen backlog.
     pub somaxconn: Option<u64>,
-    /// Bound of the SYN queue where cookies are off.
+    /// Bound of the SYN queue if SYN cookies are disabled.
     pub tcp_max_syn_backlog: Option<u64>,
-    /// 1: cookies when the SYN queue is full.
+    /// 1: SYN cookies are sent when the SYN queue is full.
     pub tcp_syncookies: Option<u64>,
-    /// How often a SYN is repeated.
+    /// How often a SYN is retransmitted.
     pub tcp_syn_retries: Option<u64>,
-    /// Repeats at equal distances before they double (Linux 6.5).
+    /// Retransmissions of a SYN at equal intervals before the intervals double (Linux 6.5).
     pub tcp_syn_linear_timeouts: Option<u64>,
-    /// 1: a full accept queue resets instead of dropping the last ACK.
+    /// 1: with a full accept queue the kernel resets instead of dropping the last ACK.
     pub tcp_abort_on_overflow: Option<u64>,
-    /// 2: on loopback a port in TIME_WAIT may be used again after a second.
+    /// 2: on loopback a port in TIME_WAIT may be reused after one second.
     pub tcp_tw_reuse: Option<u64>,
     /// First and last local port.
     pub ip_local_port_range: Option<(u16, u16)>,

@@ -1,4 +1,4 @@
-//! Result files: every version is read, the newest is written.
+//! Result files: reads every version and writes the newest.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use serde_json::error::Category;
 use super::migrate;
 use super::result::{RunResult, SCHEMA_VERSION};
 
-/// Why a file is not a result that can be read.
+/// Why a result cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// It cannot be read at all.
+    /// The file cannot be read.
     #[error("{path}: {cause}", path = path.display())]
     Unreadable {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system call.
         cause: io::Error,
     },
     /// A folder without a result.
@@ -27,12 +27,12 @@ pub enum LoadError {
         /// Which folder.
         path: PathBuf,
     },
-    /// It is what it claims to be, or not.
+    /// The content is not a result.
     #[error("{path}: {cause}", path = path.display())]
     Content {
         /// Which file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the content.
         cause: ContentError,
     },
 }
@@ -40,19 +40,19 @@ pub enum LoadError {
 /// What is wrong with the text of a result.
 #[derive(Debug, thiserror::Error)]
 pub enum ContentError {
-    /// It ends in the middle.
+    /// The JSON text is incomplete.
     #[error("it ends in the middle (line {line}): it was cut off, or is still being written")]
     Truncated {
-        /// Where it ends.
+        /// The line at which it ends.
         line: usize,
     },
-    /// No JSON.
+    /// The text is not JSON.
     #[error("it is no JSON, and so no result of loadgen: {0}")]
     NotJson(serde_json::Error),
-    /// JSON of something else.
+    /// JSON, but not a result.
     #[error("it is JSON, but no result of loadgen: {0}")]
     Foreign(&'static str),
-    /// A later version of this program wrote it.
+    /// The schema version is newer than [`SCHEMA_VERSION`].
     #[error(
         "it has schema version {found}, and this program knows versions up to {SCHEMA_VERSION}: \
          use the loadgen that wrote it{}, or a newer one",
@@ -61,15 +61,15 @@ pub enum ContentError {
     Newer {
         /// The file's version.
         found: u64,
-        /// Version of the program that wrote it, where it says so.
+        /// Version of the program that wrote it, if the file has it.
         tool: Option<String>,
     },
-    /// A field is missing or of the wrong kind.
+    /// A field is missing or has the wrong type.
     #[error("it is damaged: {0}")]
     Damaged(serde_json::Error),
 }
 
-/// The file that `path` stands for: itself, or the result in that folder.
+/// The result file at `path`: the file itself, or `result.json` in the folder.
 ///
 /// # Errors
 /// [`LoadError::NoResultInside`].
@@ -116,8 +116,7 @@ impl RunResult {
         Ok(result)
     }
 
-    /// The text of the result file, with the fields of the file it was read from that this version
-    /// does not know.
+    /// The text of the result file. Unknown fields of the file from which it was read are kept.
     pub fn to_json(&self) -> String {
         let mut value = serde_json::to_value(self).expect("plain data");
         if let Some(original) = &self.original {
@@ -145,8 +144,8 @@ fn version(value: &Value) -> Result<u64, ContentError> {
     Ok(version)
 }
 
-/// Adds what `original` has and `value` has not, at every depth. Lists are taken element by element
-/// while they are equally long.
+/// Adds the fields of `original` that `value` lacks, at every depth. Lists of equal length are
+/// treated element by element.
 fn keep_unknown(value: &mut Value, original: &Value) {
     match (value, original) {
         (Value::Object(value), Value::Object(original)) => {
@@ -170,36 +169,36 @@ mod tests {
 
     use super::*;
 
-    fn refused(text: &str) -> String {
+    fn parse_error(text: &str) -> String {
         RunResult::parse(text.as_bytes()).expect_err(text).to_string()
     }
 
     #[test]
-    fn what_is_no_result_is_told_apart() {
+    fn each_kind_of_content_that_is_no_result_has_its_own_error() {
         let whole = RunResult::default().to_json();
         let half = &whole[..whole.len() / 2];
-        assert!(refused(half).contains("cut off"), "{}", refused(half));
-        assert!(refused("").contains("cut off"));
-        assert!(refused("plain text").contains("no JSON"));
-        assert!(refused("[1]").contains("no object"));
-        assert!(refused(r#"{"addr": "127.0.0.1:7"}"#).contains("no schema_version"));
-        assert!(refused(r#"{"schema_version": 2}"#).contains("no outcomes"));
-        assert!(refused(r#"{"schema_version": "x"}"#).contains("no version"));
+        assert!(parse_error(half).contains("cut off"), "{}", parse_error(half));
+        assert!(parse_error("").contains("cut off"));
+        assert!(parse_error("plain text").contains("no JSON"));
+        assert!(parse_error("[1]").contains("no object"));
+        assert!(parse_error(r#"{"addr": "127.0.0.1:7"}"#).contains("no schema_version"));
+        assert!(parse_error(r#"{"schema_version": 2}"#).contains("no outcomes"));
+        assert!(parse_error(r#"{"schema_version": "x"}"#).contains("no version"));
         let newer = r#"{"schema_version": 3, "tool": {"version": "9.9"}}"#;
-        let said = refused(newer);
-        assert!(said.contains("version 3") && said.contains("(9.9)"), "{said}");
+        let error = parse_error(newer);
+        assert!(error.contains("version 3") && error.contains("(9.9)"), "{error}");
     }
 
     #[test]
-    fn a_field_of_the_wrong_kind_is_named() {
+    fn the_value_of_a_field_of_the_wrong_type_is_named() {
         let mut value = serde_json::to_value(RunResult::default()).unwrap();
         value["censored"] = json!("many");
-        let said = refused(&value.to_string());
-        assert!(said.contains("damaged") && said.contains("many"), "{said}");
+        let error = parse_error(&value.to_string());
+        assert!(error.contains("damaged") && error.contains("many"), "{error}");
     }
 
     #[test]
-    fn unknown_fields_and_outcomes_survive() {
+    fn unknown_fields_and_outcomes_are_kept() {
         let mut value = serde_json::to_value(RunResult::default()).unwrap();
         value["histograms"]["someday"] = serde_json::to_value(
             crate::model::histogram::Summary::of(&crate::model::histogram::new_histogram()),
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn files_and_folders_are_found() {
+    fn a_result_is_loaded_from_a_file_or_a_folder() {
         let folder = tempfile::tempdir().unwrap();
         let missing = RunResult::load(folder.path()).unwrap_err().to_string();
         assert!(missing.contains("without a result.json"), "{missing}");

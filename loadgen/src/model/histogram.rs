@@ -1,4 +1,4 @@
-//! Histograms of nanoseconds: one set of bounds for all, so that any of them merge exactly.
+//! Histograms of nanoseconds, all with the same bounds, so that any of them merge exactly.
 
 use std::io::Write;
 
@@ -12,23 +12,23 @@ use serde::{Deserialize, Serialize};
 
 /// Smallest value of every histogram, nanoseconds.
 pub const LOWEST_NS: u64 = 1;
-/// Largest value of every histogram, nanoseconds: 300 s. What is larger is clipped and counted.
+/// Largest value of every histogram, nanoseconds: 300 s. Larger values are clipped and counted.
 pub const HIGHEST_NS: u64 = 300_000_000_000;
 /// Significant digits of every histogram.
 pub const DIGITS: u8 = 3;
 
-/// An empty histogram of the bounds that all results share, so that any of them merge exactly.
+/// An empty histogram with the bounds that all results share.
 pub fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, DIGITS).expect("constant bounds are valid")
 }
 
-/// A quantile of a histogram that has samples.
+/// A quantile of a histogram; `None` without samples.
 pub fn quantile(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
     (!histogram.is_empty()).then(|| histogram.value_at_quantile(quantile))
 }
 
-/// A histogram as the result file has it: numbers to read, and all of it to merge. Percentiles are
-/// absent without samples.
+/// A histogram in the result file: statistics to read, and the encoded histogram to merge.
+/// Statistics are absent without samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Always `ns`.
@@ -53,17 +53,17 @@ pub struct Summary {
     pub p99_99: Option<u64>,
     /// Largest sample.
     pub max: Option<u64>,
-    /// The histogram: HdrHistogram V2, DEFLATE, base64.
+    /// The encoded histogram: HdrHistogram V2, DEFLATE, base64.
     pub hdr_v2_deflate_base64: String,
 }
 
-/// The payload of a [`Summary`] is not a histogram of these bounds.
+/// Why the payload of a [`Summary`] cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HistogramError {
     /// Not base64, not DEFLATE, or not HdrHistogram V2.
     #[error("the histogram's payload is damaged: {0}")]
     Damaged(String),
-    /// Other bounds or another precision: it would not merge exactly.
+    /// Other bounds or another precision, which would not merge exactly.
     #[error(
         "the histogram has other bounds ({low} to {high}, {digits} digits) than this program's \
          ({LOWEST_NS} to {HIGHEST_NS} ns, {DIGITS} digits), so it cannot be merged exactly"
@@ -102,7 +102,7 @@ impl Summary {
     /// The histogram itself.
     ///
     /// # Errors
-    /// [`HistogramError`] when the payload is damaged, or of other bounds.
+    /// [`HistogramError`] when the payload is damaged or has other bounds.
     pub fn histogram(&self) -> Result<Histogram<u64>, HistogramError> {
         let damaged = |error: &dyn std::fmt::Debug| HistogramError::Damaged(format!("{error:?}"));
         let bytes = STANDARD.decode(&self.hdr_v2_deflate_base64).map_err(|e| damaged(&e))?;
@@ -116,8 +116,8 @@ impl Summary {
     }
 }
 
-/// A histogram made small while a run goes on. Compressing it takes ten times as long and is left
-/// until the generator does not miss the time.
+/// A histogram encoded during the run to save memory. Compressing it takes ten times as long and is
+/// therefore done after the run.
 #[derive(Debug, Clone)]
 pub struct PackedHistogram {
     /// HdrHistogram V2.
@@ -125,7 +125,7 @@ pub struct PackedHistogram {
 }
 
 impl PackedHistogram {
-    /// Packs the samples.
+    /// Encodes a histogram.
     pub fn of(histogram: &Histogram<u64>) -> Self {
         let mut v2 = Vec::new();
         let written = V2Serializer::new().serialize(histogram, &mut v2);
@@ -133,13 +133,13 @@ impl PackedHistogram {
         Self { v2 }
     }
 
-    /// The samples again.
+    /// Decodes the histogram.
     pub fn unpack(&self) -> Histogram<u64> {
         let read = Deserializer::new().deserialize(&mut self.v2.as_slice());
         read.expect("only histograms are packed")
     }
 
-    /// HdrHistogram V2, DEFLATE, base64: the payload that all readers of interval logs take.
+    /// HdrHistogram V2, DEFLATE, base64: the payload that readers of interval logs accept.
     fn hdr_v2_deflate_base64(&self) -> String {
         let mut compressor = ZlibEncoder::new(Vec::new(), Compression::default());
         let deflated = compressor.write_all(&self.v2).and_then(|()| compressor.finish());
@@ -150,14 +150,14 @@ impl PackedHistogram {
     }
 }
 
-/// What a compressed histogram begins with (AbstractHistogram.java of HdrHistogram).
+/// The first four bytes of a compressed histogram (AbstractHistogram.java of HdrHistogram).
 const V2_COMPRESSED_COOKIE: u32 = 0x1c84_9314;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn some() -> Histogram<u64> {
+    fn three_samples() -> Histogram<u64> {
         let mut histogram = new_histogram();
         [3, 4_000, 5_000_000].iter().for_each(|&ns| histogram.saturating_record(ns));
         histogram
@@ -165,21 +165,21 @@ mod tests {
 
     #[test]
     fn a_summary_holds_the_whole_histogram() {
-        let summary = Summary::of(&some());
-        assert_eq!(summary.histogram().unwrap(), some());
+        let summary = Summary::of(&three_samples());
+        assert_eq!(summary.histogram().unwrap(), three_samples());
         assert_eq!((summary.count, summary.min, summary.max), (3, Some(3), Some(5_001_215)));
-        assert_eq!(PackedHistogram::of(&some()).unpack(), some());
+        assert_eq!(PackedHistogram::of(&three_samples()).unpack(), three_samples());
     }
 
     #[test]
-    fn no_samples_have_no_percentiles() {
+    fn an_empty_histogram_has_no_percentiles() {
         let summary = Summary::of(&new_histogram());
         assert_eq!((summary.count, summary.p50, summary.max, summary.mean), (0, None, None, None));
         assert!(summary.histogram().unwrap().is_empty());
     }
 
     #[test]
-    fn damage_and_other_bounds_are_told_apart() {
+    fn damaged_payloads_and_other_bounds_are_different_errors() {
         let payload = |text: &str| Summary {
             hdr_v2_deflate_base64: text.into(),
             ..Summary::of(&new_histogram())

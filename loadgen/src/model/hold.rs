@@ -1,17 +1,17 @@
-//! What came of holding many idle connections.
+//! The result of holding many idle connections.
 
 use serde::{Deserialize, Serialize};
 
 /// The part of a result that only `loadgen hold` has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hold {
-    /// Connections asked for.
+    /// Connections requested.
     pub wanted: u32,
-    /// Of those, connected.
+    /// Of those, established.
     pub opened: u32,
-    /// Of those, whose message came back.
+    /// Of those, whose message was echoed.
     pub echoed: u32,
-    /// Of those, no longer open, or with something to be read, at the end.
+    /// Of those, closed or with bytes to read at the end.
     pub lost: u32,
     /// Processes that held them.
     pub processes: usize,
@@ -21,41 +21,40 @@ pub struct Hold {
     pub held_s: f64,
     /// The first failure of a connection.
     pub first_error: Option<String>,
-    /// Connections of the server's port in the kernel's socket table, once all were open.
+    /// Connections with the server's port in the kernel's socket table, once all were open.
     pub seen_by_kernel: Option<usize>,
     /// The server's process, if it is visible.
     pub server_pid: Option<u32>,
-    /// Memory before the first connection, after a warm-up of the pools.
+    /// Memory before the first connection, after the pools were warmed up.
     pub before: MemoryUsage,
     /// Memory with all connections open.
     pub after: MemoryUsage,
-    /// What one connection adds.
+    /// Memory that one connection adds.
     pub bytes_per_connection: BytesPerConnection,
-    /// Probe connections made meanwhile that failed; those that succeeded are in the histogram
-    /// `probe`.
+    /// Probe connections that failed meanwhile; those that succeeded are in the histogram `probe`.
     pub probes_failed: u64,
 }
 
-/// Memory in use at one moment.
+/// Memory in use at one instant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryUsage {
-    /// Resident memory of the server's process; `None` if that is not on this machine.
+    /// Resident memory of the server's process; `None` if the process is not visible.
     pub rss_kib: Option<u64>,
     /// `Slab` of /proc/meminfo, the whole machine.
     pub slab_kib: u64,
-    /// `SUnreclaim` of /proc/meminfo: the part of it that is in use for good.
+    /// `SUnreclaim` of /proc/meminfo: the part of the slab that the kernel cannot reclaim.
     pub unreclaimable_kib: u64,
-    /// Memory of TCP buffers by /proc/net/sockstat, this network namespace.
+    /// Memory of TCP buffers in /proc/net/sockstat, this network namespace.
     pub tcp_kib: u64,
 }
 
-/// Growth between two readings over the number of connections, bytes; negative where memory was
-/// given back meanwhile.
+/// Growth between two readings divided by the number of connections, bytes; negative where memory
+/// was freed meanwhile.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct BytesPerConnection {
     /// Resident memory of the server's process.
     pub user_space: Option<f64>,
-    /// Kernel slab, both ends.
+    /// Kernel slab, for both ends of a connection.
     pub kernel_slab: f64,
     /// The unreclaimable part of it.
     pub kernel_unreclaimable: f64,
@@ -64,9 +63,9 @@ pub struct BytesPerConnection {
 }
 
 impl BytesPerConnection {
-    /// Between two readings with that many connections added.
+    /// From two readings between which `connections` were added.
     pub fn of(before: &MemoryUsage, after: &MemoryUsage, connections: u32) -> Self {
-        let each = |from: u64, to: u64| bytes_each(from, to, connections);
+        let each = |from: u64, to: u64| bytes_per_connection(from, to, connections);
         Self {
             user_space: before.rss_kib.zip(after.rss_kib).map(|(from, to)| each(from, to)),
             kernel_slab: each(before.slab_kib, after.slab_kib),
@@ -77,7 +76,7 @@ impl BytesPerConnection {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn bytes_each(before_kib: u64, after_kib: u64, connections: u32) -> f64 {
+fn bytes_per_connection(before_kib: u64, after_kib: u64, connections: u32) -> f64 {
     (after_kib as f64 - before_kib as f64) * 1024.0 / f64::from(connections.max(1))
 }
 
@@ -86,12 +85,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn growth_is_shared_by_the_connections() {
+    fn growth_is_divided_by_the_connections() {
         let before = MemoryUsage { rss_kib: Some(100), slab_kib: 50, ..MemoryUsage::default() };
         let after = MemoryUsage { rss_kib: Some(110), slab_kib: 40, ..MemoryUsage::default() };
         let each = BytesPerConnection::of(&before, &after, 1024);
         assert_eq!((each.user_space, each.kernel_slab), (Some(10.0), -10.0));
-        let nobody = BytesPerConnection::of(&before, &after, 0);
-        assert_eq!(nobody.user_space, Some(10.0 * 1024.0));
+        let without_connections = BytesPerConnection::of(&before, &after, 0);
+        assert_eq!(without_connections.user_space, Some(10.0 * 1024.0));
     }
 }

@@ -1,4 +1,4 @@
-//! The course of a run: what was counted and measured, interval by interval.
+//! The counts and histograms of a run by interval.
 
 use std::collections::BTreeMap;
 
@@ -7,30 +7,30 @@ use serde::{Deserialize, Serialize};
 use super::histogram::{HistogramError, Summary};
 use super::outcome::Outcomes;
 
-/// Most intervals in a result; with more, neighbours are merged.
+/// The most intervals in a result; with more, adjacent intervals are merged.
 pub const INTERVALS_MAX: usize = 600;
 
 /// One interval, over all generator threads, warm-up included.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// Begin, from the start of the load.
+    /// Begin of the interval, from the start of the load.
     pub start_ns: u64,
-    /// Length.
+    /// Length of the interval.
     pub length_ns: u64,
-    /// Attempts begun in it, and those that ended in it.
+    /// Attempts that began in the interval, and outcomes of those that ended in it.
     pub outcomes: Outcomes,
-    /// Warm-up arrivals in it.
+    /// Warm-up arrivals in the interval.
     #[serde(default)]
     pub warmup_excluded: u64,
-    /// By name of the phase, where there are samples.
+    /// By name of the phase; only phases with samples.
     pub histograms: BTreeMap<String, Summary>,
 }
 
 impl Interval {
-    /// Both as one; exact.
+    /// Merges two intervals exactly.
     ///
     /// # Errors
-    /// [`HistogramError`] where a histogram cannot be read.
+    /// [`HistogramError`] where a histogram cannot be decoded.
     pub fn merged(&self, other: &Self) -> Result<Self, HistogramError> {
         let start_ns = self.start_ns.min(other.start_ns);
         let end_ns = (self.start_ns + self.length_ns).max(other.start_ns + other.length_ns);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_merge_exactly() {
+    fn adjacent_intervals_merge_exactly() {
         let both = interval(0, 5).merged(&interval(10, 7)).unwrap();
         assert_eq!((both.start_ns, both.length_ns, both.warmup_excluded), (0, 20, 2));
         assert_eq!((both.outcomes.attempted, both.outcomes.of(Outcome::Completed)), (2, 2));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_phase_of_only_one_of_them_is_kept() {
+    fn a_phase_of_only_one_interval_is_kept() {
         let mut second = interval(10, 7);
         second.histograms = [("echo_rtt".into(), second.histograms["connect"].clone())].into();
         let both = interval(0, 5).merged(&second).unwrap();

@@ -1,25 +1,25 @@
-//! A run so far, as progress shows it.
+//! The state of a run that the progress line shows.
 
-/// What is known while a run goes on.
+/// Counts and percentiles of the run so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Live {
-    /// Attempts begun, without the warm-up.
+    /// Attempts that began, without the warm-up.
     pub started: u64,
-    /// Attempts that ended well.
+    /// Attempts that completed.
     pub completed: u64,
-    /// Attempts that ended in any way.
+    /// Attempts with any outcome.
     pub finished: u64,
-    /// p50 so far of accept_delay, or of connect where accepts are not seen, nanoseconds.
+    /// p50 so far of accept_delay, or of connect if accepts are not observed, nanoseconds.
     pub p50_ns: Option<u64>,
     /// p99 of the same.
     pub p99_ns: Option<u64>,
 }
 
-/// What a whole run amounts to.
+/// The length of a whole run, for the share that is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunLength {
-    /// So much time, warm-up included.
+    /// By time, warm-up included.
     Milliseconds(u64),
-    /// So many attempts, without the warm-up.
+    /// By number of attempts, without the warm-up.
     Connections(u64),
 }

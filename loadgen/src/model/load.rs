@@ -1,42 +1,42 @@
-//! What was asked for: the values of the command line that end up in the result.
+//! The configured load: the command line's values that the result contains.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// What was asked for.
+/// The configured load.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Load {
     /// `rate`, `burst`, `closed` or `hold`.
     pub shape: String,
     /// Connections per second of an open loop, or of the probes of `hold`.
     pub rate: Option<f64>,
-    /// Spacing of an open loop.
+    /// Spacing of the arrivals of an open loop.
     pub arrivals: Option<Arrivals>,
     /// Connections per burst.
     pub burst: Option<u32>,
-    /// Distance of bursts.
+    /// Interval between bursts.
     pub every_ns: Option<u64>,
-    /// Connections kept going in a closed loop.
+    /// Connections kept open in a closed loop.
     pub concurrency: Option<u32>,
-    /// Length, without warm-up, if that ended the run.
+    /// Length without the warm-up, if the run ends by time.
     pub duration_ns: Option<u64>,
-    /// Number of connections, without warm-up, if that ended the run.
+    /// Number of connections without the warm-up, if the run ends by number.
     pub connections: Option<u64>,
-    /// Load before the measurement.
+    /// Length of the load before the measurement.
     pub warmup_ns: u64,
     /// Echo round trips per connection.
     pub messages: u32,
     /// Bytes per message.
     pub size_bytes: u32,
-    /// How connections were ended.
+    /// How the client closes connections.
     pub close: Close,
-    /// Client networks; empty left it to the kernel.
+    /// Networks of client addresses; if empty, the kernel chooses the address.
     pub sources: Vec<String>,
-    /// Cap on open connections.
+    /// The most connections open at once.
     pub max_in_flight: u32,
-    /// Given up after this long.
+    /// Timeout of a connection.
     pub timeout_ns: u64,
-    /// Seed of everything drawn.
+    /// Seed of the random numbers.
     pub seed: u64,
 }
 

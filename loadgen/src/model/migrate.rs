@@ -1,11 +1,11 @@
-//! From each version of the schema to the next, on the JSON itself.
+//! Migration from each version of the schema to the next, on the JSON values.
 //!
-//! A step moves and renames. What a version did not record is `null` or empty afterwards, never a
-//! guess.
+//! A step moves and renames fields. A value that the older version did not record becomes `null` or
+//! empty, never a guess.
 
 use serde_json::{Map, Value, json};
 
-/// Leads a result of version `found` to the newest.
+/// Migrates a result of version `found` to the newest version.
 pub(super) fn to_newest(value: Value, found: u64) -> Value {
     match found {
         1 => from_1(value),
@@ -66,7 +66,7 @@ fn finding_from_1(finding: &mut Value) {
     *finding = json!({"code": code, "text": text});
 }
 
-/// The width of the brackets around observed accepts.
+/// The resolution of diag observations, from the histogram of bracket widths.
 fn resolution(value: &Value) -> Value {
     let summary = &value["histograms"]["diag_resolution"];
     match (summary["p50"].as_u64(), summary["p99"].as_u64()) {
@@ -96,7 +96,7 @@ fn each(list: Option<&mut Value>, step: fn(&mut Value)) {
     list.and_then(Value::as_array_mut).into_iter().flatten().for_each(step);
 }
 
-/// A stable name for a result that has none: the same file gets the same (FNV-1a).
+/// A hash (FNV-1a) from which a result without a run id gets one that depends only on the file.
 fn fnv1a(bytes: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)

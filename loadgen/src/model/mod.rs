@@ -1,8 +1,8 @@
-//! What a run leaves as data, and pure functions over it. Loading and saving are the only I/O.
+//! The data that a run produces, and pure functions over it. Loading is the only I/O.
 //!
 //! [`result::RunResult`] is the schema of `result.json`; the other modules are its parts.
-//! [`file`](mod@file) reads every version and writes the newest, [`migrate`] leads from one to the
-//! next.
+//! [`file`](mod@file) reads every version and writes the newest, [`migrate`] converts each version
+//! to the next.
 
 pub mod environment;
 pub mod evidence;

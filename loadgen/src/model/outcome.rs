@@ -1,22 +1,22 @@
-//! How an attempt can end, and what is measured of one.
+//! How an attempt can end, and which durations of it are measured.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// How an attempt ended. Every attempt has exactly one.
+/// How an attempt ended. Every attempt has exactly one outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Accepted as far as observed, all messages echoed.
+    /// Accepted, as far as accepts are observed, and all messages echoed.
     Completed,
     /// The peer answered the SYN with RST (ECONNREFUSED).
     Refused,
-    /// No connection within the timeout: the SYN or its answer was dropped.
+    /// Not established within the timeout: the SYN or the SYN-ACK was dropped.
     ConnectTimeout,
     /// Established, then reset by the peer.
     ResetAfterConnect,
-    /// Established, but no sign of an accept within the timeout.
+    /// Established, but no accept was observed within the timeout.
     NeverAccepted,
     /// The first bytes were not a stamp although one was required.
     StampInvalid,
@@ -26,8 +26,8 @@ pub enum Outcome {
     EchoTimeout,
     /// No free port for this source and destination (EADDRNOTAVAIL).
     LocalPortExhausted,
-    /// No descriptor (EMFILE, ENFILE) or no kernel memory (ENOBUFS, ENOMEM) left for a socket at
-    /// this end: its own machine is short of something, and the server has nothing to do with it.
+    /// No descriptor (EMFILE, ENFILE) or no kernel memory (ENOBUFS, ENOMEM) for a socket of the
+    /// generator: a limit of the generator's machine, not of the server.
     FdLimit,
     /// No route (ENETUNREACH, EHOSTUNREACH).
     Unreachable,
@@ -35,7 +35,7 @@ pub enum Outcome {
     ClockError,
     /// Not attempted: `--max-in-flight` connections were open already.
     Shed,
-    /// Still going when the run ended.
+    /// Not ended when the run ended.
     Unfinished,
 }
 
@@ -79,13 +79,13 @@ impl Outcome {
     }
 }
 
-/// A measured duration with a histogram of its own.
+/// A measured duration, with its own histogram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// connect called → accepted: the primary histogram.
     AcceptDelay,
-    /// intended → accepted: what a caller experienced who wanted in at the intended instant.
+    /// intended → accepted: the wait of a caller that arrives at the intended instant.
     AcceptResponse,
     /// connect called → established.
     Connect,
@@ -95,7 +95,7 @@ pub enum Phase {
     GeneratorLag,
     /// connect called → first byte from the server.
     FirstByte,
-    /// Send of a message → its last byte is back.
+    /// Send of a message → last byte of its echo.
     EchoRtt,
     /// Width of the bracket in which a diag observation saw the accept.
     DiagResolution,
@@ -134,19 +134,18 @@ impl Phase {
 pub struct Outcomes {
     /// Arrivals outside the warm-up.
     pub attempted: u64,
-    /// How many of them ended in which way, each a field of its own. Names that this version does
-    /// not know are kept.
+    /// Number of attempts by outcome, each a field of its own. Unknown names are kept.
     #[serde(flatten)]
     pub ended: BTreeMap<String, u64>,
 }
 
 impl Outcomes {
-    /// Attempts that ended so.
+    /// Attempts with this outcome.
     pub fn of(&self, outcome: Outcome) -> u64 {
         self.ended.get(outcome.name()).copied().unwrap_or(0)
     }
 
-    /// Attempts that ended.
+    /// Attempts with any outcome.
     pub fn finished(&self) -> u64 {
         self.ended.values().sum()
     }
@@ -163,16 +162,16 @@ impl Outcomes {
     }
 }
 
-/// An error number and how often it was behind an outcome.
+/// How often an error number was the cause of an outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrnoCount {
-    /// How the attempts ended.
+    /// The outcome.
     pub outcome: String,
-    /// The number (errno(3)).
+    /// The error number (errno(3)).
     pub errno: i32,
     /// Its text.
     pub message: String,
-    /// How often.
+    /// Number of attempts.
     pub count: u64,
 }
 
@@ -181,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn enums_index_their_own_tables() {
+    fn outcomes_and_phases_are_listed_in_order_and_named_as_serialised() {
         for (i, outcome) in Outcome::ALL.into_iter().enumerate() {
             assert_eq!(outcome as usize, i);
             let serialised = serde_json::to_value(outcome).unwrap();

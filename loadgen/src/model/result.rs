@@ -22,67 +22,67 @@ use super::verdict::{Slo, Verdict};
 /// Version of the schema.
 pub const SCHEMA_VERSION: u32 = 2;
 
-/// What one command measured, as kept and compared.
+/// What one command measured; the content of a result file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunResult {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// Which command it came of.
+    /// The command that produced it.
     pub kind: Kind,
-    /// Names this run among all others.
+    /// Unique name of the run.
     pub run_id: String,
-    /// Which part of a larger run this is.
+    /// The part of a divided run; absent for a whole one.
     pub shard: Option<Shard>,
-    /// What made the file.
+    /// The program that wrote the file.
     pub tool: Tool,
     /// Begin of the load, RFC 3339 in UTC.
     pub started_at: String,
     /// The instants of the load; absent in results of version 1.
     pub times: Option<Times>,
-    /// What was typed.
+    /// The command line.
     pub argv: Vec<String>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
-    /// Where it ran.
+    /// The machine on which it ran.
     pub environment: Environment,
-    /// Whom it measured.
+    /// The address that it measured.
     pub target: Target,
-    /// What is known of the server.
+    /// The server's description, as far as it is known.
     pub server: Server,
-    /// What was asked for; absent where the command has a fixed programme.
+    /// The configured load; absent for a command with a fixed one.
     pub load: Option<Load>,
-    /// What the generator made of it.
+    /// How the generator carried it out.
     pub generator: Generator,
-    /// Stopped by a signal: everything else is partial.
+    /// Whether a signal stopped the run; all other fields are then partial.
     pub interrupted: bool,
-    /// What failed beside the measurement or after it, each in a sentence.
+    /// Failures during or after the measurement that are not part of it, one sentence each.
     #[serde(default)]
     pub problems: Vec<String>,
     /// Attempts and how they ended; the outcomes add up to `attempted`.
     pub outcomes: Outcomes,
-    /// Error numbers behind the outcomes.
+    /// Error numbers that caused outcomes.
     pub errnos: Vec<ErrnoCount>,
-    /// Errors of kinds that found no room in `errnos`.
+    /// Errors that `errnos` does not list because it was full.
     pub errnos_other: u64,
-    /// Arrivals of the warm-up: in no other number.
+    /// Arrivals of the warm-up, which no other number includes.
     pub warmup_excluded: u64,
-    /// Accepts seen before connect returned: without a sample in `post_connect_wait`.
+    /// Accepts observed before connect returned, which have no sample in `post_connect_wait`.
     pub accepted_before_return: u64,
-    /// Waits that had not ended: in `accept_response` as "at least this long".
+    /// Waits that had not ended; `accept_response` has them as "at least this long".
     pub censored: u64,
-    /// Samples cut to the histograms' maximum of 300 s.
+    /// Samples clipped to the histograms' maximum of 300 s.
     pub clipped: u64,
     /// Message bytes sent.
     pub bytes_sent: u64,
     /// Echo bytes received.
     pub bytes_received: u64,
-    /// By name of the phase: `accept_delay` always, others where there are samples.
+    /// Histograms by name of the phase: `accept_delay` always, others if they have samples.
     pub histograms: BTreeMap<String, Summary>,
-    /// The course of the run, warm-up included; at most [`super::interval::INTERVALS_MAX`].
+    /// The run by interval, warm-up included; at most [`super::interval::INTERVALS_MAX`].
     pub intervals: Vec<Interval>,
-    /// What the kernel counted.
+    /// What the kernel counted during the run.
     pub evidence: Evidence,
-    /// Whether the numbers can be trusted.
+    /// Whether the measurements are valid.
     pub verdict: Verdict,
     /// Objectives and whether they were met.
     pub slo: Vec<Slo>,
@@ -92,12 +92,12 @@ pub struct RunResult {
     /// Of `loadgen torture`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub torture: Option<Torture>,
-    /// The file it was read from, for the fields that this version does not know.
+    /// The JSON from which it was read, with the fields that this version does not know.
     #[serde(skip)]
     pub original: Option<Value>,
 }
 
-/// Which command a result came of.
+/// The command that produced a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -118,51 +118,51 @@ pub enum Kind {
 /// Part `index` (from 0) of a run that was divided into `count`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
-    /// Which.
+    /// Number of the part, from 0.
     pub index: u32,
-    /// Of how many.
+    /// Number of parts.
     pub count: u32,
 }
 
-/// What made a file.
+/// The program that wrote a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tool {
     /// Name of the program.
     pub name: String,
     /// Its version.
     pub version: String,
-    /// The commit it was built from, where that was known.
+    /// The commit it was built from, if known.
     pub commit: Option<String>,
 }
 
-/// Instants of a load: nanoseconds since 1970 by the generator's clock of the day.
+/// Instants of a load: nanoseconds since 1970 by the generator's realtime clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
-    /// First arrival planned.
+    /// First scheduled arrival.
     pub load_began: u64,
     /// End of the warm-up.
     pub measured_from: u64,
-    /// End of the plan; where that is not known beforehand, the last connect.
+    /// End of the schedule; if that is not known before the run, the last connect.
     pub measured_to: u64,
     /// The last attempt had its outcome.
     pub load_ended: u64,
 }
 
-/// What the generator made of the load.
+/// How the generator carried out the load.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Generator {
-    /// Threads that ran.
+    /// Generator threads.
     pub threads: u16,
     /// What carried the connections: `uring` or `epoll`.
     pub transport: Option<String>,
     /// What the generator had to do without.
     #[serde(default)]
     pub degraded: Vec<String>,
-    /// Planned connects per second of an open loop.
+    /// Scheduled connects per second of an open loop.
     pub target_rate: Option<f64>,
     /// Connects per second that were called.
     pub achieved_rate: Option<f64>,
-    /// Latest planned instant of a connect that was called, from the begin of the load.
+    /// Latest intended instant of a connect that was called, from the begin of the load.
     #[serde(default)]
     pub last_intended_ns: u64,
     /// Latest instant of a connect call, from the begin of the load.
@@ -173,7 +173,7 @@ pub struct Generator {
 }
 
 impl Default for RunResult {
-    /// A run without anything in it.
+    /// An empty run.
     fn default() -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
@@ -219,7 +219,7 @@ impl RunResult {
         self.histograms.get(phase.name()).filter(|summary| summary.count > 0)
     }
 
-    /// How many samples a phase has.
+    /// The number of samples of a phase.
     pub fn samples(&self, phase: Phase) -> u64 {
         self.sampled(phase).map_or(0, |summary| summary.count)
     }

@@ -1,32 +1,32 @@
-//! Whom a run measured.
+//! The server that a run measured.
 
 use serde::{Deserialize, Serialize};
 
 use super::load::Observe;
 
-/// Whom a run measured, and how.
+/// The address that a run measured, and how its accepts were observed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// Address and port.
     pub addr: String,
-    /// The server's clock domain in hexadecimal, if it stamps.
+    /// The server's clock domain in hexadecimal, if it sends stamps.
     pub clock_domain: Option<String>,
-    /// How accepts were seen: never `auto`.
+    /// How accepts were observed; never `auto`.
     pub observe: Observe,
-    /// How finely accepts were seen; absent where the instant is exact or not known.
+    /// Resolution of the observed accepts; absent where the instant is exact or not observed.
     pub resolution: Option<Resolution>,
 }
 
 /// Width of the brackets in which accepts were observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolution {
-    /// Of half of the accepts at most.
+    /// Median.
     pub p50_ns: u64,
-    /// Of all but one in a hundred at most.
+    /// 99th percentile.
     pub p99_ns: u64,
 }
 
-/// What is known of the server: from its ready line all of it, from a stamp a little.
+/// The server's description: from its ready line all fields, from a stamp engine and accept mode.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// `uring`, `epoll` or `tokio-uring`.
@@ -39,9 +39,9 @@ pub struct Server {
     pub backlog_effective: Option<u64>,
     /// `auto`, `always`, `off` or microseconds.
     pub busy_poll: Option<String>,
-    /// What the server had to do without.
+    /// Features that the server runs without.
     pub degraded: Vec<String>,
-    /// What the server was started with.
+    /// The server's arguments.
     #[serde(default)]
     pub argv: Vec<String>,
 }

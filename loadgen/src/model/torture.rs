@@ -1,23 +1,23 @@
-//! What came of the torture suite.
+//! The result of the torture suite.
 
 use serde::{Deserialize, Serialize};
 
 /// The part of a result that only `loadgen torture` has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Torture {
-    /// Smaller numbers and shorter pauses.
+    /// Whether the suite ran with smaller numbers and shorter pauses.
     pub quick: bool,
     /// Cases that passed.
     pub passed: usize,
-    /// Cases in which the server did something else than echo.
+    /// Cases in which the server did not behave as an echo server.
     pub failed: usize,
-    /// Cases that could not be tried here.
+    /// Cases that could not run on this machine.
     pub skipped: usize,
-    /// Case by case, in the order in which they ran.
+    /// The cases in the order in which they ran.
     pub cases: Vec<CaseResult>,
 }
 
-/// How a case went.
+/// The result of one case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CaseResult {
     /// The case's name, as taken by `--case`.
@@ -34,16 +34,16 @@ pub struct CaseResult {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CaseStatus {
-    /// As it should be.
+    /// The server behaved as expected.
     Passed,
-    /// The server did something else.
+    /// The server behaved differently.
     Failed,
-    /// Could not be tried here.
+    /// The case could not run on this machine.
     Skipped,
 }
 
 impl Torture {
-    /// Counts the cases.
+    /// The result of `cases`, with the number of each status.
     pub fn of(quick: bool, cases: Vec<CaseResult>) -> Self {
         let count = |status| cases.iter().filter(|case| case.status == status).count();
         let (passed, failed) = (count(CaseStatus::Passed), count(CaseStatus::Failed));

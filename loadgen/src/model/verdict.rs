@@ -1,7 +1,7 @@
-//! Whether the numbers can be trusted, and what they suggest.
+//! Whether a run's measurements are valid, and advice on what was noticed.
 //!
-//! [`Reason`] and [`Advice`] are what is known when a run is judged. A result file keeps each as a
-//! [`Finding`]: its code, its numbers, and the text that was shown.
+//! Judging a run gives [`Reason`]s and [`Advice`]. The result file contains each as a [`Finding`]:
+//! its code, its numbers, and the text that was shown.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,23 @@ use serde_json::Value;
 
 use super::outcome::Phase;
 
-/// The verdict on a run, as kept.
+/// The verdict on a run, as the result file contains it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Whether the numbers can be trusted: there are no reasons against it.
+    /// Whether the measurements are valid: there are no reasons against it.
     pub valid: bool,
-    /// Why not.
+    /// Why the measurements are not valid.
     pub reasons: Vec<Finding>,
-    /// What was noticed, and what to do about it.
+    /// What was noticed, and the remedy.
     pub advice: Vec<Finding>,
 }
 
 /// One reason or piece of advice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Short name for programs.
+    /// Short name, for programs.
     pub code: String,
-    /// What was found and what to do.
+    /// What was found, and the remedy.
     pub text: String,
     /// The numbers in the text, each a field of its own.
     #[serde(flatten)]
@@ -44,26 +44,26 @@ pub struct Slo {
     pub met: bool,
 }
 
-/// Why a run is INVALID: the generator or the measurement fell short.
+/// Why a run is INVALID: a defect of the generator or of the measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum Reason {
-    /// Stopped by a signal: the report is partial.
+    /// The run was stopped by a signal; the report is partial.
     Interrupted,
     /// The embedded server ended during the run.
     ServerEnded,
-    /// A generator thread gave up.
+    /// A generator thread failed.
     GeneratorFailed,
-    /// Connects were called later than planned.
+    /// Connects were called later than scheduled.
     GeneratorLag {
         /// p99 of generator_lag.
         p99_ns: u64,
-        /// What is tolerated.
+        /// The largest p99 of a valid run.
         limit_ns: u64,
     },
-    /// Fewer connects per second than planned.
+    /// Fewer connects per second than scheduled.
     RateNotReached {
-        /// Connects per second as planned.
+        /// Scheduled connects per second.
         target: f64,
         /// Connects per second that were called.
         achieved: f64,
@@ -73,7 +73,7 @@ pub enum Reason {
         /// How many.
         count: u64,
     },
-    /// Percentiles of so few samples mean nothing.
+    /// Too few samples for the percentiles shown.
     TooFewSamples {
         /// Of which phase.
         phase: Phase,
@@ -82,12 +82,12 @@ pub enum Reason {
         /// How many are needed.
         needed: u64,
     },
-    /// Clocks that contradict each other.
+    /// Connections whose instants contradict each other.
     ClockErrors {
         /// How many.
         count: u64,
     },
-    /// Samples larger than the histograms hold.
+    /// Samples above the histograms' maximum.
     Clipped {
         /// How many.
         count: u64,
@@ -99,7 +99,7 @@ pub enum Reason {
     },
 }
 
-/// What was noticed in a run, and what can be done about it. It leaves the verdict alone.
+/// What was noticed in a run and has a remedy. It does not change the verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum Advice {
@@ -107,7 +107,7 @@ pub enum Advice {
     AcceptQueueOverflowed {
         /// By how much.
         count: u64,
-        /// Effective backlog, if it was seen.
+        /// Effective backlog, if it was observed.
         limit: Option<u32>,
         /// `net.core.somaxconn`.
         somaxconn: Option<u64>,
@@ -119,21 +119,21 @@ pub enum Advice {
     },
     /// The SYN queue was full.
     SynQueueFull {
-        /// Cookies sent instead.
+        /// SYN cookies sent.
         cookies: u64,
         /// SYNs dropped.
         dropped: u64,
     },
-    /// Conntrack lost packets.
+    /// Connection tracking dropped packets.
     ConntrackLost {
         /// How many.
         count: u64,
     },
-    /// Conntrack came near its limit.
+    /// The connection tracking table was nearly full.
     ConntrackNearlyFull {
-        /// Most entries seen.
+        /// The most entries in any sample.
         peak: u64,
-        /// Entries that fit.
+        /// The maximum number of entries.
         limit: u64,
     },
     /// Waits that had not ended.
@@ -141,27 +141,27 @@ pub enum Advice {
         /// How many.
         count: u64,
     },
-    /// Established, and nobody took them up.
+    /// Connections that were established but not accepted.
     NeverAccepted {
         /// How many.
         count: u64,
     },
-    /// Nobody listens there.
+    /// Connections that were refused: nothing listens on the address.
     Refused {
         /// How many.
         count: u64,
     },
-    /// Local ports ran out.
+    /// No local port was free.
     LocalPortExhausted {
         /// How many attempts.
         count: u64,
     },
-    /// Descriptors, or memory for sockets, ran out.
+    /// No descriptor, or no memory for a socket, was free.
     FdLimit {
         /// How many attempts.
         count: u64,
     },
-    /// The server sends no stamp, or not one that can be read.
+    /// The server sends no stamp, or one that cannot be decoded.
     StampInvalid {
         /// On how many connections.
         count: u64,
@@ -171,7 +171,7 @@ pub enum Advice {
         /// How many.
         count: u64,
     },
-    /// Accepts were not seen at all.
+    /// Accepts were not observed.
     AcceptNotObserved,
 }
 
