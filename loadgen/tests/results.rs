@@ -1,4 +1,4 @@
-//! Results: what a run records becomes a file, a file becomes a report, and old files are read.
+//! Results: a recording is written as a file, a file is rendered as a report, old files are read.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -126,7 +126,7 @@ const PERCENTILES: &str =
     "unit count min mean stdev p50 p90 p99 p99_9 p99_99 max hdr_v2_deflate_base64";
 
 #[test]
-fn the_schema_is_kept_to_the_letter() {
+fn the_fields_of_the_schema_are_present() {
     let json = json_of(&result_of(&totals(), 3000.0));
     assert_keys(
         &json,
@@ -157,7 +157,7 @@ fn the_schema_is_kept_to_the_letter() {
 }
 
 #[test]
-fn every_outcome_is_named_and_they_add_up() {
+fn every_outcome_is_listed_and_they_add_up_to_the_attempts() {
     let json = json_of(&result_of(&totals(), 3000.0));
     let outcomes = json["outcomes"].as_object().unwrap();
     let expected: BTreeSet<&str> =
@@ -175,7 +175,7 @@ fn every_outcome_is_named_and_they_add_up() {
 }
 
 #[test]
-fn the_intervals_add_up_to_the_whole() {
+fn the_intervals_add_up_to_the_totals() {
     let result = result_of(&totals(), 3000.0);
     let (first, rest) = result.intervals.split_first().unwrap();
     let sum = rest.iter().try_fold(first.clone(), |sum, next| sum.merged(next)).unwrap();
@@ -184,7 +184,7 @@ fn the_intervals_add_up_to_the_whole() {
 }
 
 #[test]
-fn a_result_survives_being_written_and_read() {
+fn a_result_is_the_same_after_writing_and_reading() {
     let totals = totals();
     let result = result_of(&totals, 3000.0);
     let text = result.to_json();
@@ -196,7 +196,7 @@ fn a_result_survives_being_written_and_read() {
 }
 
 #[test]
-fn a_file_says_all_that_the_run_said() {
+fn a_file_gives_the_same_report_and_log_as_the_run() {
     let result = result_of(&totals(), 4000.0);
     let read = RunResult::parse(result.to_json().as_bytes()).unwrap();
     let style = terminal::Style::default();
@@ -205,7 +205,7 @@ fn a_file_says_all_that_the_run_said() {
 }
 
 #[test]
-fn the_text_fits_80_columns_and_says_what_matters() {
+fn the_text_report_fits_80_columns_and_contains_the_main_results() {
     let text = terminal::report(&result_of(&totals(), 4000.0), terminal::Style::default());
     println!("{text}");
     let widest = text.lines().max_by_key(|line| line.chars().count()).unwrap();
@@ -238,7 +238,7 @@ fn results_of_version_1_are_read() {
     assert_eq!(result.histograms["accept_delay"].histogram().unwrap().len(), 600);
     assert_eq!((result.intervals.len(), result.intervals[0].outcomes.attempted), (3, 201));
     assert_eq!(result.evidence.retransmission_schedule.unwrap().connect, 0);
-    assert_eq!(golden("v1-stamp.json").run_id, result.run_id, "the same file has the same name");
+    assert_eq!(golden("v1-stamp.json").run_id, result.run_id, "the same file gets the same run id");
     let text = terminal::report(&result, terminal::Style::default());
     assert!(text.contains("600 attempted: 600 completed"), "{text}");
 
@@ -251,7 +251,7 @@ fn results_of_version_1_are_read() {
     assert!(!finding.code.is_empty() && !finding.text.is_empty(), "{finding:?}");
 }
 
-/// A field that is renamed or removed breaks whoever reads it: these files never change.
+/// Renaming or removing a field breaks the programs that read it: these files never change.
 #[test]
 fn results_of_version_2_are_read_and_written_unchanged() {
     for (name, kind) in [

@@ -1,4 +1,4 @@
-//! Servers of all characters, made of blocking sockets and threads.
+//! Servers with every behaviour that an outcome needs, made of blocking sockets and threads.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use socket2::{Domain, SockRef, Socket, Type};
 use uring_echo::clock::{monotonic_ns, realtime_ns};
 use uring_echo::stamp::{AcceptMode, ClockDomain, Engine, Stamp};
 
-/// What a server does with one connection, accepted at this monotonic instant.
-type Manner = fn(TcpStream, u64) -> io::Result<()>;
+/// What a server does with one connection, which it accepted at this monotonic instant.
+type Behaviour = fn(TcpStream, u64) -> io::Result<()>;
 
-/// A server that serves each connection in a thread until it is dropped.
+/// A server that serves each connection in a thread, until this value is dropped.
 pub(crate) struct Server {
     addr: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -22,12 +22,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A plain echo.
+    /// Echoes.
     pub(crate) fn echoing(addr: &str) -> Self {
         Self::start(addr, |stream, _| echo(&stream, |_| {}))
     }
 
-    /// A stamp, then an echo.
+    /// Sends a stamp, then echoes.
     pub(crate) fn stamping(addr: &str) -> Self {
         Self::start(addr, |mut stream, accepted_ns| {
             stream.write_all(&stamp(accepted_ns))?;
@@ -35,7 +35,7 @@ impl Server {
         })
     }
 
-    /// A stamp of an hour ago, then an echo.
+    /// Sends a stamp with an accept instant of an hour ago, then echoes.
     pub(crate) fn backdating(addr: &str) -> Self {
         Self::start(addr, |mut stream, accepted_ns| {
             stream.write_all(&stamp(accepted_ns.saturating_sub(3_600_000_000_000)))?;
@@ -43,22 +43,22 @@ impl Server {
         })
     }
 
-    /// An echo with one bit wrong.
-    pub(crate) fn garbling(addr: &str) -> Self {
+    /// Echoes with one bit changed.
+    pub(crate) fn corrupting(addr: &str) -> Self {
         Self::start(addr, |stream, _| echo(&stream, |bytes| bytes[0] ^= 1))
     }
 
-    /// Reads and never answers.
-    pub(crate) fn swallowing(addr: &str) -> Self {
+    /// Reads and never sends.
+    pub(crate) fn discarding(addr: &str) -> Self {
         Self::start(addr, |mut stream, _| io::copy(&mut stream, &mut io::sink()).map(drop))
     }
 
-    /// Closes in good order, at once.
+    /// Closes at once, by FIN.
     pub(crate) fn closing(addr: &str) -> Self {
         Self::start(addr, |stream, _| stream.shutdown(Shutdown::Both))
     }
 
-    /// Resets once it has been spoken to.
+    /// Resets after the first byte received.
     pub(crate) fn resetting(addr: &str) -> Self {
         Self::start(addr, |mut stream, _| {
             stream.read_exact(&mut [0])?;
@@ -70,7 +70,7 @@ impl Server {
         self.addr
     }
 
-    fn start(addr: &str, manner: Manner) -> Self {
+    fn start(addr: &str, behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind(addr).unwrap();
         let (addr, stop) = (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
         let stopped = Arc::clone(&stop);
@@ -81,8 +81,8 @@ impl Server {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                // Clients end as they like; a server of these tests does not mind.
-                thread::spawn(move || drop(manner(stream, accepted_ns)));
+                // An error means that the client has closed or reset, which these tests expect.
+                thread::spawn(move || drop(behaviour(stream, accepted_ns)));
             }
         });
         Self { addr, stop, accepting: Some(accepting) }
@@ -97,31 +97,31 @@ impl Drop for Server {
     }
 }
 
-/// A socket that nobody accepts from.
-pub(crate) struct Idle {
+/// A bound socket from which no connection is accepted.
+pub(crate) struct NeverAccepting {
     pub(crate) addr: SocketAddr,
     listener: Socket,
     queued: Vec<TcpStream>,
 }
 
-/// Nobody listens there.
-pub(crate) fn refusing() -> Idle {
+/// Bound but not listening: connections are refused.
+pub(crate) fn refusing() -> NeverAccepting {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let addr = socket.local_addr().unwrap().as_socket().unwrap();
-    Idle { addr, listener: socket, queued: Vec::new() }
+    NeverAccepting { addr, listener: socket, queued: Vec::new() }
 }
 
-/// With room for all.
-pub(crate) fn idle(backlog: i32) -> Idle {
-    let idle = refusing();
-    idle.listener.listen(backlog).unwrap();
-    idle
+/// Listening with an empty accept queue.
+pub(crate) fn never_accepting(backlog: i32) -> NeverAccepting {
+    let server = refusing();
+    server.listener.listen(backlog).unwrap();
+    server
 }
 
-/// With a full queue: Linux queues one more than the backlog.
-pub(crate) fn deaf() -> Idle {
-    let mut full = idle(1);
+/// Listening with a full accept queue: Linux queues one connection more than the backlog.
+pub(crate) fn full_queue() -> NeverAccepting {
+    let mut full = never_accepting(1);
     full.queued = (0..2).map(|_| TcpStream::connect(full.addr).unwrap()).collect();
     full
 }
