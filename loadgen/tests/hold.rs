@@ -1,4 +1,4 @@
-//! `loadgen hold` as a person runs it.
+//! `loadgen hold` as a user runs it.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -29,7 +29,7 @@ fn two_thousand_are_held_by_several_processes_and_measured() {
     let hold = result.hold.as_ref().expect("the part of hold");
     let counts = (hold.wanted, hold.opened, hold.echoed, hold.lost);
     assert_eq!(counts, (2000, 2000, 2000, 0), "{hold:#?}");
-    assert_eq!(hold.processes, 3, "800 fit one: {hold:#?}");
+    assert_eq!(hold.processes, 3, "800 connections fit in one process: {hold:#?}");
     assert!(hold.seen_by_kernel >= Some(2000), "{hold:#?}");
     assert_eq!((result.histograms["probe"].count, hold.probes_failed), (30, 0));
     assert!(hold.before.rss_kib > Some(0), "{hold:#?}");
@@ -40,7 +40,7 @@ fn two_thousand_are_held_by_several_processes_and_measured() {
 }
 
 /// Echoes, but closes a connection whose first words were few: those of one that is to be held.
-fn forgetful_server() -> SocketAddr {
+fn closing_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let addr = listener.local_addr().expect("bound");
     let serve = |mut stream: TcpStream| {
@@ -62,17 +62,17 @@ fn forgetful_server() -> SocketAddr {
 }
 
 #[test]
-fn connections_that_the_server_gives_up_are_lost_and_a_failure() {
-    let addr = forgetful_server();
+fn connections_that_the_server_closes_are_lost_and_a_failure() {
+    let addr = closing_server();
     let (output, result) = hold(&format!("{addr} --connections 50 --duration 1s"));
     assert_eq!(output.status.code(), Some(1), "{result:#?}");
     let hold = result.hold.as_ref().expect("the part of hold");
     assert_eq!((hold.echoed, hold.lost), (50, 50), "{hold:#?}");
-    assert!(!result.histograms.contains_key("probe"), "none were asked for");
+    assert!(!result.histograms.contains_key("probe"), "no probes were requested");
 }
 
-/// Echoes, and never ends a connection.
-fn patient_server() -> SocketAddr {
+/// An echo server that never closes a connection.
+fn echo_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let addr = listener.local_addr().expect("bound");
     thread::spawn(move || {
@@ -87,12 +87,12 @@ fn patient_server() -> SocketAddr {
 }
 
 #[test]
-fn an_interrupted_hold_reports_what_it_has() {
+fn an_interrupted_hold_writes_a_partial_result() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
-    command.args(["hold", &patient_server().to_string(), "--connections", "20"]);
+    command.args(["hold", &echo_server().to_string(), "--connections", "20"]);
     command.args(["--duration", "10m", "--json", "-"]).stdout(Stdio::piped());
     let child = command.stdin(Stdio::null()).spawn().expect("started");
-    // Long enough for the warm-up of some; whenever it comes, the result is there.
+    // Usually long enough for some of the warm-up; the result is written whenever the signal comes.
     thread::sleep(std::time::Duration::from_secs(4));
     kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
     let output = child.wait_with_output().expect("a child of ours");

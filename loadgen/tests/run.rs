@@ -1,4 +1,4 @@
-//! The program as a person runs it.
+//! `loadgen run` and `loadgen report` as a user runs them.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -26,7 +26,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"))
 }
 
-/// Judged by a machine that may be busy: the numbers count here, not the punctuality.
+/// Accepts a VALID or INVALID run: on a busy machine the generator may be too late for VALID.
 fn assert_reported(output: &Output) {
     assert!(matches!(output.status.code(), Some(0 | 4)), "{output:?}");
 }
@@ -65,7 +65,7 @@ fn epoll_on_either_side_is_what_was_asked_for_and_no_degradation() {
 }
 
 #[test]
-fn the_text_report_and_the_files_are_there() {
+fn a_run_prints_the_report_and_writes_its_files() {
     let folder = tempfile::tempdir().unwrap();
     let args = format!("--burst 150 --out {}", folder.path().display());
     let output = run(&args);
@@ -80,7 +80,7 @@ fn the_text_report_and_the_files_are_there() {
 }
 
 #[test]
-fn a_server_that_was_there_before_is_observed_by_itself() {
+fn a_server_without_stamps_is_observed_by_diag_unasked() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     // The thread lives as long as the process of this test.
@@ -94,7 +94,7 @@ fn a_server_that_was_there_before_is_observed_by_itself() {
 }
 
 #[test]
-fn nobody_listening_is_an_outcome_and_no_error() {
+fn a_refused_connection_is_an_outcome_and_not_an_error() {
     let bound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     bound.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let addr = bound.local_addr().unwrap().as_socket().unwrap();
@@ -107,7 +107,7 @@ fn nobody_listening_is_an_outcome_and_no_error() {
 }
 
 #[test]
-fn usage_and_runtime_errors_are_told_apart() {
+fn usage_and_runtime_errors_have_different_exit_codes() {
     let usage = loadgen("127.0.0.1:1 -- --stall 1s/2s").output().unwrap();
     assert_eq!(usage.status.code(), Some(2), "{usage:?}");
     let impossible = loadgen("--burst 500 --max-in-flight 10").output().unwrap();
@@ -119,7 +119,7 @@ fn usage_and_runtime_errors_are_told_apart() {
 }
 
 #[test]
-fn a_source_of_somebody_else_is_refused_before_anything_is_started() {
+fn a_source_that_is_not_local_is_refused_before_the_server_starts() {
     for command in ["run --rate 10", "hold --connections 10"] {
         let mut loadgen = Command::new(env!("CARGO_BIN_EXE_loadgen"));
         loadgen.args(command.split_whitespace()).args(["--source", "203.0.113.0/24"]);
@@ -131,8 +131,8 @@ fn a_source_of_somebody_else_is_refused_before_anything_is_started() {
     }
 }
 
-/// Starts a long run and reads stderr until it goes.
-fn going(args: &str) -> Child {
+/// Starts a run and reads stderr until its first progress line.
+fn start_until_running(args: &str) -> Child {
     let mut child = loadgen(args).spawn().unwrap();
     let stderr = BufReader::new(child.stderr.as_mut().unwrap());
     for line in stderr.lines() {
@@ -141,12 +141,12 @@ fn going(args: &str) -> Child {
             return child;
         }
     }
-    panic!("it ended before it went: {:?}", child.wait());
+    panic!("the run ended before its first progress line: {:?}", child.wait());
 }
 
 #[test]
-fn an_interrupted_run_reports_what_it_has() {
-    let mut child = going("--rate 100 --duration 10m --json -");
+fn an_interrupted_run_prints_a_partial_result() {
+    let mut child = start_until_running("--rate 100 --duration 10m --json -");
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let mut stdout = String::new();
     child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
@@ -159,12 +159,12 @@ fn an_interrupted_run_reports_what_it_has() {
     assert_eq!(sum, 2 * count("attempted"), "the outcomes add up to the attempts");
 }
 
-/// The terminal is closed: whoever reads the files still wants them.
+/// The terminal was closed (SIGHUP): the files are still written.
 #[test]
-fn a_hangup_reports_too() {
+fn a_hangup_writes_a_partial_result() {
     let folder = tempfile::tempdir().unwrap();
     let args = format!("--rate 100 --duration 10m --out {}", folder.path().display());
-    let child = going(&args);
+    let child = start_until_running(&args);
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{output:?}");
@@ -173,8 +173,8 @@ fn a_hangup_reports_too() {
 }
 
 #[test]
-fn a_server_that_dies_ends_the_run_and_what_was_measured_is_reported() {
-    let child = going("--rate 100 --duration 10m");
+fn a_server_that_dies_ends_the_run_with_a_partial_report() {
+    let child = start_until_running("--rate 100 --duration 10m");
     let children = format!("/proc/{0}/task/{0}/children", child.id());
     let server: i32 = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
     kill_process(Pid::from_raw(server).unwrap(), Signal::KILL).unwrap();
@@ -187,7 +187,7 @@ fn a_server_that_dies_ends_the_run_and_what_was_measured_is_reported() {
 }
 
 #[test]
-fn a_server_that_drains_for_long_costs_neither_report_nor_status() {
+fn a_long_drain_of_the_server_changes_neither_report_nor_exit_code() {
     let output = run("--rate 300 --duration 500ms -- --drain-delay 60s");
     assert_reported(&output);
     assert!(String::from_utf8_lossy(&output.stdout).contains("150 completed"), "{output:?}");
@@ -195,7 +195,7 @@ fn a_server_that_drains_for_long_costs_neither_report_nor_status() {
 }
 
 #[test]
-fn files_that_cannot_be_written_are_noticed_before_the_run() {
+fn files_that_cannot_be_written_are_an_error_before_the_run() {
     for place in ["--out /proc/nothing", "--json /nowhere/at/all.json"] {
         let refused = loadgen(&format!("{place} --duration 1h")).output().unwrap();
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
@@ -207,7 +207,7 @@ fn files_that_cannot_be_written_are_noticed_before_the_run() {
 }
 
 #[test]
-fn a_full_disk_costs_the_file_and_not_the_report() {
+fn a_full_disk_loses_the_file_and_not_the_report() {
     let output = run("--burst 150 --json /dev/full");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report = String::from_utf8_lossy(&output.stdout);
@@ -216,7 +216,7 @@ fn a_full_disk_costs_the_file_and_not_the_report() {
 }
 
 #[test]
-fn an_older_result_is_replaced_and_that_is_said() {
+fn replacing_an_older_result_prints_a_notice() {
     let folder = tempfile::tempdir().unwrap();
     let args = format!("--burst 150 --out {}", folder.path().display());
     let first = run(&args);
@@ -228,7 +228,7 @@ fn an_older_result_is_replaced_and_that_is_said() {
 }
 
 #[test]
-fn a_file_gives_the_report_that_the_run_gave() {
+fn report_prints_the_same_report_as_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let args = format!("--rate 300 --duration 1s --observe diag --out {}", folder.path().display());
     let ran = run(&args);
@@ -242,7 +242,7 @@ fn a_file_gives_the_report_that_the_run_gave() {
 }
 
 #[test]
-fn what_is_no_result_is_a_usage_error() {
+fn a_file_that_is_no_result_is_a_usage_error() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("half.json");
     std::fs::write(&file, "{\"schema_version\": 2, ").unwrap();
@@ -255,9 +255,9 @@ fn what_is_no_result_is_a_usage_error() {
     }
 }
 
-/// As docker/run does it: the server is somebody else's child, and its log is at hand.
+/// As docker/run does it: the server is not a child of loadgen, and `--server-log` gives its log.
 #[test]
-fn a_log_tells_what_the_server_is() {
+fn the_description_of_the_server_is_read_from_its_log() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("server.log");
     let mut serve = Command::new(env!("CARGO_BIN_EXE_loadgen"));
@@ -284,7 +284,7 @@ fn a_log_tells_what_the_server_is() {
 }
 
 #[test]
-fn a_stamp_tells_what_the_server_is() {
+fn engine_and_accept_mode_are_read_from_a_stamp() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -298,7 +298,7 @@ fn a_stamp_tells_what_the_server_is() {
                 sequence: 1,
                 clock_domain: ClockDomain::current().unwrap(),
             };
-            // A client that is gone needs no stamp.
+            // Writing fails only if the client has closed already.
             drop(stream.write_all(&stamp.encode()));
         }
     });

@@ -1,4 +1,4 @@
-//! The torture suite against the embedded server, and against one that is wrong.
+//! The torture suite against the embedded server, and against a server with a fault.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -12,7 +12,7 @@ use loadgen::server::SERVE;
 use loadgen::sys::signals::StopFlag;
 use serde_json::Value;
 
-/// A server in a process of its own, gone with this value.
+/// A server in a process of its own, killed when this value is dropped.
 struct Server {
     child: Child,
     addr: SocketAddr,
@@ -31,7 +31,7 @@ impl Server {
             let listening = fields["message"] == "listening";
             listening.then(|| fields["addr"].as_str()?.parse().ok()).flatten()
         });
-        // The log is read to its end, so that the server never waits to write.
+        // The log is read to its end, so that the server never blocks on writing it.
         thread::spawn(move || lines.for_each(drop));
         Self { child, addr: addr.expect("the server listens") }
     }
@@ -49,7 +49,7 @@ fn assert_all_passed(results: &[CaseResult]) {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-/// Every case there is, by the name that users know it by.
+/// The names of all cases.
 const CASES: [&str; 17] = [
     "half-close-0",
     "half-close-1",
@@ -100,7 +100,7 @@ fn the_command_prints_a_row_for_every_case() {
 }
 
 #[test]
-fn a_stamp_is_left_out_of_the_comparison() {
+fn the_cases_pass_against_a_server_that_sends_stamps() {
     let server = Server::start(&["--stamp"]);
     let options = Options { quick: true, pid: None };
     let cases = select(&["half-close".into(), "pipelined".into()]).expect("they exist");
@@ -109,7 +109,7 @@ fn a_stamp_is_left_out_of_the_comparison() {
 }
 
 /// Changes the last byte of every message that has more than one.
-fn wrong_server() -> SocketAddr {
+fn corrupting_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let addr = listener.local_addr().expect("bound");
     thread::spawn(move || {
@@ -129,10 +129,11 @@ fn wrong_server() -> SocketAddr {
 }
 
 #[test]
-fn a_wrong_byte_is_found_and_a_right_one_is_not() {
+fn a_case_fails_only_if_a_byte_was_changed() {
     let cases = select(&["half-close-1".into(), "pipelined".into()]).expect("they exist");
     let options = Options { quick: true, pid: None };
-    let results: Vec<_> = results(wrong_server(), options, cases, &StopFlag::default()).collect();
+    let results: Vec<_> =
+        results(corrupting_server(), options, cases, &StopFlag::default()).collect();
     let statuses = results.iter().map(|case| (case.name.as_str(), case.status)).collect::<Vec<_>>();
     let expected = [("half-close-1", CaseStatus::Passed), ("pipelined", CaseStatus::Failed)];
     assert_eq!(statuses, expected, "{results:#?}");

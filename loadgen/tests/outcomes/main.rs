@@ -21,7 +21,7 @@ use loadgen::model::outcome::{Outcome, Phase};
 use loadgen::observe::ListenerQueue;
 use uring_echo::stamp::ClockDomain;
 
-use server::{Server, deaf, idle, refusing};
+use server::{Server, full_queue, never_accepting, refusing};
 
 fn plan(target: SocketAddr, method: Method, messages: u32, args: &str) -> GeneratorPlan {
     let line = ["loadgen", "run"].into_iter().chain(args.split_whitespace());
@@ -119,7 +119,7 @@ fn stamped_connections_complete_with_exact_delays() {
 }
 
 #[test]
-fn connections_seen_in_the_socket_table_complete_with_brackets() {
+fn connections_observed_by_diag_complete_with_brackets() {
     for addr in ["127.0.0.1:0", "[::1]:0"] {
         let server = Server::echoing(addr);
         for messages in [0, 2] {
@@ -134,7 +134,7 @@ fn connections_seen_in_the_socket_table_complete_with_brackets() {
 }
 
 #[test]
-fn a_server_that_accepts_and_closes_at_once_is_seen_to_have_accepted() {
+fn diag_observes_the_accept_of_a_server_that_closes_at_once() {
     let server = Server::closing("127.0.0.1:0");
     let expected = [(Outcome::Completed, 30)];
     for all in check(server.addr(), Method::Diag, 0, "--rate 500 --connections 30", &expected) {
@@ -143,7 +143,7 @@ fn a_server_that_accepts_and_closes_at_once_is_seen_to_have_accepted() {
 }
 
 #[test]
-fn large_messages_come_back_whole_in_any_pieces() {
+fn large_messages_are_echoed_completely() {
     let server = Server::stamping("127.0.0.1:0");
     let args = "--concurrency 4 --connections 8 --size 1m --close fin";
     for all in check(server.addr(), Method::Stamp, 2, args, &[(Outcome::Completed, 8)]) {
@@ -152,7 +152,7 @@ fn large_messages_come_back_whole_in_any_pieces() {
 }
 
 #[test]
-fn threads_and_sources_share_a_closed_loop() {
+fn a_closed_loop_is_divided_over_threads_and_sources() {
     let server = Server::echoing("127.0.0.1:0");
     let args = "--concurrency 10 --connections 200 --threads 3 --source 127.8.0.0/28";
     for all in check(server.addr(), Method::Diag, 1, args, &[(Outcome::Completed, 200)]) {
@@ -170,11 +170,11 @@ fn the_warm_up_is_attempted_and_excluded() {
 }
 
 #[test]
-fn nobody_listening_is_refused_with_its_errno() {
-    let nobody = refusing();
+fn a_connection_without_a_listener_is_refused_with_its_errno() {
+    let closed = refusing();
     for method in [Method::Stamp, Method::Diag, Method::None] {
         let args = "--rate 500 --connections 20";
-        for all in check(nobody.addr, method, 1, args, &[(Outcome::Refused, 20)]) {
+        for all in check(closed.addr, method, 1, args, &[(Outcome::Refused, 20)]) {
             let refused = rustix::io::Errno::CONNREFUSED.raw_os_error();
             assert_eq!(all.errnos().iter().collect::<Vec<_>>(), [(Outcome::Refused, refused, 20)]);
         }
@@ -182,8 +182,8 @@ fn nobody_listening_is_refused_with_its_errno() {
 }
 
 #[test]
-fn a_full_queue_is_a_connect_timeout_and_the_waits_are_censored() {
-    let full = deaf();
+fn a_full_accept_queue_is_a_connect_timeout_and_its_waits_are_censored() {
+    let full = full_queue();
     for method in [Method::Stamp, Method::Diag] {
         let args = "--burst 5 --timeout 300ms";
         for all in check(full.addr, method, 1, args, &[(Outcome::ConnectTimeout, 5)]) {
@@ -204,7 +204,7 @@ fn a_broadcast_address_is_unreachable() {
 }
 
 #[test]
-fn a_server_that_resets_is_told_from_one_that_answers() {
+fn a_server_that_resets_is_a_reset_after_connect() {
     let server = Server::resetting("127.0.0.1:0");
     for (method, messages) in [(Method::None, 1), (Method::Stamp, 1)] {
         let args = "--rate 300 --connections 20";
@@ -214,8 +214,8 @@ fn a_server_that_resets_is_told_from_one_that_answers() {
 }
 
 #[test]
-fn a_server_that_never_accepts_is_found_out() {
-    let idle = idle(100);
+fn a_server_that_never_accepts_is_never_accepted() {
+    let idle = never_accepting(100);
     for (method, messages) in [(Method::Stamp, 1), (Method::Diag, 0), (Method::Diag, 1)] {
         let expected = [(Outcome::NeverAccepted, 5)];
         let args = "--burst 5 --timeout 200ms";
@@ -226,7 +226,7 @@ fn a_server_that_never_accepts_is_found_out() {
 }
 
 #[test]
-fn an_echo_is_no_stamp() {
+fn an_echo_in_place_of_a_stamp_is_stamp_invalid() {
     let server = Server::echoing("127.0.0.1:0");
     let args = "--rate 500 --connections 20";
     check(server.addr(), Method::Stamp, 1, args, &[(Outcome::StampInvalid, 20)]);
@@ -242,8 +242,8 @@ fn a_stamp_from_before_the_connect_is_a_clock_error() {
 }
 
 #[test]
-fn bytes_that_were_not_sent_are_a_mismatch() {
-    let server = Server::garbling("127.0.0.1:0");
+fn a_changed_byte_is_an_echo_mismatch() {
+    let server = Server::corrupting("127.0.0.1:0");
     for method in [Method::None, Method::Diag] {
         let args = "--rate 500 --connections 20";
         let expected = [(Outcome::EchoMismatch, 20)];
@@ -253,7 +253,7 @@ fn bytes_that_were_not_sent_are_a_mismatch() {
 
 #[test]
 fn a_server_that_only_reads_is_an_echo_timeout() {
-    let server = Server::swallowing("127.0.0.1:0");
+    let server = Server::discarding("127.0.0.1:0");
     for method in [Method::None, Method::Diag] {
         let args = "--burst 5 --timeout 1s";
         let expected = [(Outcome::EchoTimeout, 5)];
@@ -265,7 +265,7 @@ fn a_server_that_only_reads_is_an_echo_timeout() {
 }
 
 #[test]
-fn a_source_that_is_not_ours_is_no_want_of_ports_and_ends_the_run() {
+fn a_source_that_is_not_local_ends_the_run() {
     let server = Server::echoing("127.0.0.1:0");
     let args = "--rate 500 --connections 20 --source 192.0.2.1";
     let plan = plan(server.addr(), Method::None, 0, args);
@@ -279,16 +279,16 @@ fn a_source_that_is_not_ours_is_no_want_of_ports_and_ends_the_run() {
 
 #[test]
 fn arrivals_over_the_cap_are_shed() {
-    let idle = idle(100);
+    let idle = never_accepting(100);
     let args = "--burst 12 --max-in-flight 5 --timeout 200ms";
     let expected = [(Outcome::NeverAccepted, 5), (Outcome::Shed, 7)];
     check(idle.addr, Method::Diag, 0, args, &expected);
 }
 
 #[test]
-fn what_is_open_when_the_run_is_stopped_is_unfinished() {
+fn a_connection_that_is_open_when_the_run_is_stopped_is_unfinished() {
     for transport in TRANSPORTS {
-        let idle = idle(100);
+        let idle = never_accepting(100);
         let plan = plan(idle.addr, Method::Diag, 1, "--burst 5 --timeout 60s");
         let queue = RefCell::new(ListenerQueue::open(idle.addr).unwrap());
         let all_wait = || queue.borrow_mut().sample().unwrap().is_some_and(|q| q.queued == 5);
