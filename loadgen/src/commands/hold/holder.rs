@@ -102,6 +102,8 @@ impl Holders {
 struct Holder {
     child: Child,
     answers: Receiver<io::Result<String>>,
+    /// A request to stop found it before it could answer one: it holds nothing.
+    gone: bool,
 }
 
 impl Holder {
@@ -112,7 +114,7 @@ impl Holder {
         command.args([HOLD, &share]).process_group(0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let answers = follow(child.stdout.take().expect("stdout is piped"))?;
-        Ok(Self { child, answers })
+        Ok(Self { child, answers, gone: false })
     }
 
     fn opened(&mut self, stop: &StopFlag) -> io::Result<Opened> {
@@ -125,12 +127,19 @@ impl Holder {
             match self.answers.recv_timeout(STOP_CHECK) {
                 Ok(line) => return understood(&line?),
                 Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) if asked => {
+                    self.gone = true;
+                    return Ok(Opened::default());
+                }
                 Err(RecvTimeoutError::Disconnected) => return Err(silent()),
             }
         }
     }
 
     fn end(mut self) -> io::Result<u32> {
+        if self.gone {
+            return Ok(0);
+        }
         let mut stdin = self.child.stdin.take().expect("stdin is piped");
         stdin.write_all(b"end\n")?;
         let Ended { lost } = understood(&self.answers.recv().map_err(|_| silent())??)?;

@@ -110,7 +110,7 @@ fn hold(
     stop: &StopFlag,
     result: &mut RunResult,
 ) -> Result<(), HoldError> {
-    warm_up(addr).map_err(HoldError::WarmUp)?;
+    warm_up(addr, stop).map_err(HoldError::WarmUp)?;
     let before = memory_usage::take(server).map_err(HoldError::Memory)?;
     let start = Instant::now();
     let mut holders = Holders::start(addr, args.connections, &args.source)?;
@@ -176,10 +176,10 @@ fn load(args: &HoldArgs) -> Load {
 
 /// Few connections with much to echo: the server touches its pools, which are the same however many
 /// connections there are, and hardly any of what it keeps per connection.
-fn warm_up(addr: SocketAddr) -> Result<(), EchoError> {
+fn warm_up(addr: SocketAddr, stop: &StopFlag) -> Result<(), EchoError> {
     let server = EchoServer::new(addr, Instant::now() + WARM_UP_WITHIN);
     let bytes = pattern(61, WARM_UP_BYTES);
-    for _ in 0..WARM_UP_CONNECTIONS {
+    for _ in (0..WARM_UP_CONNECTIONS).take_while(|_| !stop.is_set()) {
         let mut client = server.connect()?;
         client.stream_through(&bytes)?;
         client.expect_end()?;
