@@ -58,7 +58,7 @@ fn epoll_on_either_side_is_what_was_asked_for_and_no_degradation() {
     let result = json(&output);
     assert_eq!(result["outcomes"]["completed"], 150, "{:#}", result["outcomes"]);
     for side in [&result["generator"], &result["server"]] {
-        assert_eq!(side["degraded"], serde_json::json!([]), "{side:#}");
+        assert!(side["degraded"].as_array().is_none_or(Vec::is_empty), "{side:#}");
     }
     assert_eq!(result["generator"]["transport"], "epoll");
     assert_eq!(result["server"]["engine"], "epoll");

@@ -155,8 +155,8 @@ pub struct Generator {
     pub threads: u16,
     /// What carried the connections: `uring` or `epoll`.
     pub transport: Option<String>,
-    /// What the generator had to do without.
-    #[serde(default)]
+    /// Features that the generator lacked, and why it was not `uring`; absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<String>,
     /// Scheduled connects per second of an open loop.
     pub target_rate: Option<f64>,
