@@ -1,4 +1,4 @@
-//! The program where io_uring is denied, in each of the ways in which it is.
+//! The program where io_uring is denied, for each way in which a system denies it.
 
 #[path = "../../tests/support/denied.rs"]
 mod support;
@@ -20,7 +20,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What a report calls it.
+/// The cause that a report gives for the denial.
 fn cause(denial: Denial) -> &'static str {
     match denial {
         Denial::Eperm | Denial::Enosys => "io_uring: denied by",
@@ -29,7 +29,7 @@ fn cause(denial: Denial) -> &'static str {
 }
 
 #[test]
-fn the_first_command_measures_over_epoll_and_says_so() {
+fn the_default_transport_falls_back_to_epoll_and_the_cause_is_reported() {
     for denial in Denial::ALL {
         let args = ["run", "--rate", "300", "--duration", "1s"];
         let Some(output) = denial.run(LOADGEN, &args) else { continue };
@@ -38,50 +38,50 @@ fn the_first_command_measures_over_epoll_and_says_so() {
         assert!(report.contains("300 attempted: 300 completed"), "{denial:?}: {report}");
         let head: Vec<&str> = report.lines().take(3).collect();
         let head = head.join(" ");
-        for said in ["transport epoll; server: engine epoll", cause(denial)] {
-            assert!(head.contains(said), "{denial:?}: {said}: {report}");
+        for expected in ["transport epoll; server: engine epoll", cause(denial)] {
+            assert!(head.contains(expected), "{denial:?}: {expected}: {report}");
         }
-        let said = format!("transport epoll: {}", cause(denial));
-        assert!(stderr(&output).contains(&said), "{denial:?}: {}", stderr(&output));
+        let expected = format!("transport epoll: {}", cause(denial));
+        assert!(stderr(&output).contains(&expected), "{denial:?}: {}", stderr(&output));
     }
 }
 
 #[test]
-fn what_was_asked_for_by_name_is_refused_with_the_cause_and_two_ways_out() {
+fn an_explicit_request_for_uring_is_refused_with_cause_and_remedies() {
     let transport = ["run", "--transport", "uring", "--connections", "150"];
     let engine = ["run", "--connections", "150", "--", "--engine", "uring"];
     for denial in [Denial::Eperm, Denial::Enosys] {
         for (args, instead) in [(&transport[..], "--transport epoll"), (&engine, "--engine epoll")]
         {
-            let output = denial.run(LOADGEN, args).expect("anybody may install a filter");
+            let output = denial.run(LOADGEN, args).expect("a filter needs no privilege");
             assert_eq!(output.status.code(), Some(1), "{denial:?}: {output:?}");
             let text = stderr(&output);
-            for said in ["likely cause: denied by", "remedy: ", instead] {
-                assert_eq!(text.matches(said).count(), 1, "{denial:?}: {said}: {text}");
+            for expected in ["likely cause: denied by", "remedy: ", instead] {
+                assert_eq!(text.matches(expected).count(), 1, "{denial:?}: {expected}: {text}");
             }
         }
     }
 }
 
 #[test]
-fn hold_and_torture_work_as_well() {
+fn hold_and_torture_run_where_io_uring_is_denied() {
     let echo = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = echo.local_addr().unwrap().to_string();
     thread::spawn(move || {
         for stream in echo.incoming().map_while(Result::ok) {
-            // Clients that end early have seen what they wanted.
+            // An error means that the client has closed already.
             thread::spawn(move || drop(io::copy(&mut &stream, &mut &stream)));
         }
     });
     let hold = ["hold", "--connections", "300", "--duration", "100ms"];
     let torture = ["torture", &addr, "--quick", "--case", "half-close-1"];
     for args in [&hold[..], &torture] {
-        let output = Denial::Eperm.run(LOADGEN, args).expect("anybody may install a filter");
+        let output = Denial::Eperm.run(LOADGEN, args).expect("a filter needs no privilege");
         assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
     }
 }
 
-/// The file that the kernel would show is put in the place of the real one, for this one process.
+/// A file with a denying value is mounted over the sysctl, for this process only.
 #[test]
 fn a_sysctl_that_denies_it_is_named_with_its_value() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -92,9 +92,9 @@ fn a_sysctl_that_denies_it_is_named_with_its_value() {
     );
     let run = ["run", "--connections", "150"];
     let args = [&["--mount", "sh", "-c", &bind, LOADGEN], &run[..]].concat();
-    let output = Denial::Eperm.run("unshare", &args).expect("anybody may install a filter");
+    let output = Denial::Eperm.run("unshare", &args).expect("a filter needs no privilege");
     if stderr(&output).contains("unshare") || output.status.code() == Some(77) {
-        eprintln!("SKIPPED, no mounts of its own for this user: {}", stderr(&output));
+        eprintln!("SKIPPED, this user cannot create a mount namespace: {}", stderr(&output));
         return;
     }
     assert!(matches!(output.status.code(), Some(0 | 4)), "{output:?}");

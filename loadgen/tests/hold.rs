@@ -8,7 +8,7 @@ use std::thread;
 use loadgen::model::result::{Kind, RunResult};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Runs it where a process may have 1,000 descriptors.
+/// Runs `loadgen hold` with a limit of 1,000 descriptors per process.
 fn hold(args: &str) -> (Output, RunResult) {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 1000; exec \"$0\" hold --json - \"$@\""]);
@@ -39,7 +39,8 @@ fn two_thousand_are_held_by_several_processes_and_measured() {
     assert!(result.verdict.valid);
 }
 
-/// Echoes, but closes a connection whose first words were few: those of one that is to be held.
+/// An echo server that closes a connection after its first message, if that has at most 64 bytes; a
+/// held connection sends such a message.
 fn closing_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let addr = listener.local_addr().expect("bound");

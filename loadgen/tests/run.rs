@@ -52,7 +52,7 @@ fn the_embedded_server_accepts_every_connection() {
 }
 
 #[test]
-fn epoll_on_either_side_is_what_was_asked_for_and_no_degradation() {
+fn epoll_that_was_requested_is_not_reported_as_degraded() {
     let output = run("--burst 150 --transport epoll --json - --quiet -- --engine epoll");
     assert_reported(&output);
     let result = json(&output);

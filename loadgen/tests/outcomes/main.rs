@@ -1,5 +1,5 @@
-//! Every outcome of an attempt, brought about by a server that deserves it, over real sockets and
-//! each transport.
+//! Every outcome of an attempt, caused by a server with the matching behaviour, over real sockets
+//! and each transport.
 
 mod server;
 
@@ -41,7 +41,8 @@ fn plan(target: SocketAddr, method: Method, messages: u32, args: &str) -> Genera
 
 const TRANSPORTS: [TransportChoice; 2] = [TransportChoice::Uring, TransportChoice::Epoll];
 
-/// Runs a plan to its end or until it fails; `None`, loudly, where there is no io_uring for it.
+/// Runs a plan to its end or until it fails; prints that it skips and returns `None` where there is
+/// no io_uring for the transport.
 fn try_to_run(
     mut plan: GeneratorPlan,
     transport: TransportChoice,
@@ -75,7 +76,7 @@ fn outcomes(all: &Recording) -> Vec<(Outcome, u64)> {
     counted.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
-/// Runs a plan to its end over each transport that there is.
+/// Runs a plan to its end over each transport that is available.
 fn check(
     target: SocketAddr,
     method: Method,
