@@ -1,41 +1,20 @@
-//! What was typed, and what is done about it.
+//! `uring-echo serve`: flags → [`Config`] → a server until it is told to stop.
 
-use std::ffi::OsString;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::builder::BoolishValueParser;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, ValueEnum};
 use tracing::{Level, info};
-use tracing_subscriber::EnvFilter;
 
+use super::log::{self, LogFormat};
 use crate::config::{BusyPoll, Config, SandboxMode, Stall};
-use crate::doctor::{Finding, Standing};
 use crate::engine::PEER_LOG;
-use crate::server::{READY_LOG, Server};
+use crate::server::Server;
 use crate::stamp::{AcceptMode, Engine};
 use crate::values::{CpuList, ValueError, Zero};
-use crate::{doctor, ping, shutdown, values};
-
-/// A TCP echo server (RFC 862) on Linux io_uring.
-#[derive(Debug, Parser)]
-#[command(name = "uring-echo", version, about)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Serve until told to stop (SIGTERM or SIGINT; twice to stop at once).
-    Serve(Box<ServeArgs>),
-    /// Send one message to an echo server and wait for its echo: exit 0 if it came back.
-    Ping(PingArgs),
-    /// Examine what this machine offers a server: exit 0 if it would run with this engine.
-    Doctor(DoctorArgs),
-}
+use crate::{shutdown, values};
 
 /// Flags of `uring-echo serve`; each has a twin in the environment.
 #[derive(Debug, Parser)]
@@ -117,32 +96,8 @@ pub struct ServeArgs {
     log: LogFormat,
 }
 
-#[derive(Debug, Parser)]
-struct PingArgs {
-    /// The server's address.
-    addr: String,
-    /// Give up after this long.
-    #[arg(long, value_name = "D", default_value = "2s")]
-    #[arg(value_parser = values::duration(Zero::Refused))]
-    timeout: Duration,
-}
-
-#[derive(Debug, Parser)]
-struct DoctorArgs {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    /// The engine that the server is to run with.
-    #[arg(long, value_enum, env = "URING_ECHO_ENGINE", default_value = "uring")]
-    engine: EngineArg,
-    /// Print a seccomp profile for container engines, which allows what the two programs need,
-    /// io_uring included.
-    #[arg(long)]
-    seccomp_profile: bool,
-}
-
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum EngineArg {
+pub(super) enum EngineArg {
     /// uring where it is available, else epoll.
     Auto,
     /// Completions: io_uring, by a loop of this project's own.
@@ -154,7 +109,7 @@ enum EngineArg {
 }
 
 impl EngineArg {
-    fn engine(self) -> Engine {
+    pub(super) fn engine(self) -> Engine {
         match self {
             Self::Auto | Self::Uring => Engine::Uring,
             Self::Epoll => Engine::Epoll,
@@ -162,7 +117,7 @@ impl EngineArg {
         }
     }
 
-    fn falls_back(self) -> bool {
+    pub(super) fn falls_back(self) -> bool {
         matches!(self, Self::Auto)
     }
 }
@@ -180,37 +135,8 @@ enum SandboxArg {
     Require,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
-/// The whole program: parses `args` (the program's name first), runs, maps to an exit code.
-/// 0 is fine, 1 a runtime error, 2 a usage error.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.into_iter().collect();
-    let outcome = match Cli::parse_from(&args).command {
-        Command::Serve(serve_args) => serve(&serve_args, &after_the_command(&args)),
-        Command::Ping(args) => ping_once(&args),
-        Command::Doctor(args) => examine(&args),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("uring-echo: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// What was typed after the program's name and the command's.
-fn after_the_command(args: &[OsString]) -> Vec<String> {
-    args.iter().skip(2).map(|arg| arg.to_string_lossy().into_owned()).collect()
-}
-
-fn serve(args: &ServeArgs, argv: &[String]) -> Result<()> {
-    start_logging(args.log);
+pub(super) fn run(args: &ServeArgs, argv: &[String]) -> Result<()> {
+    log::start(args.log);
     // Before anything is bound: a signal that comes early must not be lost.
     let signals = shutdown::Signals::install().context("installing the signal handlers")?;
     let config = args.resolve()?;
@@ -231,55 +157,6 @@ fn serve(args: &ServeArgs, argv: &[String]) -> Result<()> {
         "stopped"
     );
     Ok(())
-}
-
-fn ping_once(args: &PingArgs) -> Result<()> {
-    let addr = values::socket_addrs(&args.addr)?[0];
-    let answer = ping::ping(addr, args.timeout).with_context(|| format!("pinging {addr}"))?;
-    println!("{addr} echoed {} bytes in {:?}", answer.bytes, answer.round_trip);
-    Ok(())
-}
-
-fn examine(args: &DoctorArgs) -> Result<()> {
-    if args.seccomp_profile {
-        print!("{}", doctor::SECCOMP_PROFILE);
-        return Ok(());
-    }
-    let (engine, fall_back_to_epoll) = (args.engine.engine(), args.engine.falls_back());
-    let findings = doctor::examine(&Config { engine, fall_back_to_epoll, ..Config::default() });
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
-    } else {
-        for Finding { subject, standing, found } in &findings {
-            let sign = match standing {
-                Standing::Fine => "✓",
-                Standing::Less => "!",
-                Standing::Broken => "✗",
-            };
-            println!("{sign} {subject:<13} {}", found.replace('\n', "\n                "));
-        }
-    }
-    let broken = findings.iter().any(|finding| finding.standing == Standing::Broken);
-    anyhow::ensure!(!broken, "the server would not run here");
-    Ok(())
-}
-
-fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::builder()
-        .with_default_directive(Level::INFO.into())
-        .with_env_var(EnvFilter::DEFAULT_ENV)
-        .from_env_lossy()
-        .add_directive(format!("{READY_LOG}=info").parse().expect("a directive"));
-    let color =
-        std::env::var_os("NO_COLOR").is_none() && rustix::termios::isatty(std::io::stderr());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(color);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
 }
 
 impl ServeArgs {
@@ -363,12 +240,6 @@ fn parse_stall(text: &str) -> Result<Stall, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
-    }
 
     #[test]
     fn sizes_and_stalls_are_read() {

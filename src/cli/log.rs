@@ -1,0 +1,31 @@
+//! The log of a serving process.
+
+use clap::ValueEnum;
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
+
+use crate::server::READY_LOG;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+pub(super) fn start(format: LogFormat) {
+    let filter = EnvFilter::builder()
+        .with_default_directive(Level::INFO.into())
+        .with_env_var(EnvFilter::DEFAULT_ENV)
+        .from_env_lossy()
+        .add_directive(format!("{READY_LOG}=info").parse().expect("a directive"));
+    let color =
+        std::env::var_os("NO_COLOR").is_none() && rustix::termios::isatty(std::io::stderr());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(color);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

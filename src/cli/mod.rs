@@ -1,0 +1,65 @@
+//! The command line: what can be typed, a file per subcommand, and how each one ends.
+
+mod doctor;
+mod log;
+mod ping;
+mod serve;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use self::serve::ServeArgs;
+
+/// A TCP echo server (RFC 862) on Linux io_uring.
+#[derive(Debug, Parser)]
+#[command(name = "uring-echo", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until told to stop (SIGTERM or SIGINT; twice to stop at once).
+    Serve(Box<ServeArgs>),
+    /// Send one message to an echo server and wait for its echo: exit 0 if it came back.
+    Ping(ping::PingArgs),
+    /// Examine what this machine offers a server: exit 0 if it would run with this engine.
+    Doctor(Box<doctor::DoctorArgs>),
+}
+
+/// The whole program: parses `args` (the program's name first), runs, maps to an exit code.
+/// 0 is fine, 1 a runtime error, 2 a usage error.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let outcome = match Cli::parse_from(&args).command {
+        Command::Serve(serve_args) => serve::run(&serve_args, &after_the_command(&args)),
+        Command::Ping(args) => ping::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("uring-echo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What was typed after the program's name and the command's.
+fn after_the_command(args: &[OsString]) -> Vec<String> {
+    args.iter().skip(2).map(|arg| arg.to_string_lossy().into_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}
