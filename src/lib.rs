@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod echo;
 pub mod engine;
 pub mod listen;
+pub mod log;
 pub mod metrics;
 pub mod ping;
 #[allow(unsafe_code, reason = "the one fence: see its module documentation")]

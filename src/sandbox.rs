@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetStatus,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
 };
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -47,7 +47,7 @@ impl Sandbox {
     }
 
     /// After listeners are bound, before workers start: no new privileges, no file system except
-    /// reading `/proc` (diagnoses need it), no TCP port to bind or connect to.
+    /// reading `/proc` and control groups (diagnoses need them), no TCP port to bind or connect to.
     ///
     /// # Errors
     /// Under `require`, the first restriction that is not available.
@@ -85,6 +85,9 @@ impl Sandbox {
     }
 }
 
+/// What diagnoses read, and nothing else: `/proc` and the limits of control groups.
+const READABLE: [&str; 2] = ["/proc", "/sys/fs/cgroup"];
+
 /// Landlock (Linux 5.13; TCP ports from 6.7) on this thread and those it starts from now on.
 fn landlock() -> Result<(), String> {
     let abi = ABI::V4;
@@ -95,14 +98,12 @@ fn landlock() -> Result<(), String> {
             .handle_access(AccessNet::from_all(abi))?
             .create()?;
         let read = AccessFs::ReadFile | AccessFs::ReadDir;
-        let ruleset = match PathFd::new("/proc") {
-            Ok(proc) => ruleset.add_rule(PathBeneath::new(proc, read))?,
-            // Not mounted: nothing to allow.
-            Err(_) => ruleset,
-        };
-        ruleset.restrict_self()
+        // What is not mounted has nothing to allow.
+        let readable = READABLE.into_iter().filter_map(|path| PathFd::new(path).ok());
+        let rule = |folder| Ok::<_, RulesetError>(PathBeneath::new(folder, read));
+        ruleset.add_rules(readable.map(rule))?.restrict_self()
     };
-    let status = restrict().map_err(|error: landlock::RulesetError| error.to_string())?;
+    let status = restrict().map_err(|error: RulesetError| error.to_string())?;
     match status.ruleset {
         RulesetStatus::NotEnforced => Err("this kernel has none (Linux 5.13, lsm=landlock)".into()),
         RulesetStatus::PartiallyEnforced => Err("in force only in part (ports: Linux 6.7)".into()),

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use tracing::{debug, info, warn};
 
@@ -17,6 +17,7 @@ use crate::sandbox::{Sandbox, SandboxError};
 use crate::shutdown::{Control, Phase};
 use crate::stamp::{AcceptMode, Engine};
 use crate::sys::descriptors;
+use crate::sys::threads::{self, ThreadError};
 
 /// The log target of the line that says where the server listens: at every log level, since
 /// whoever starts a server waits for it.
@@ -37,7 +38,10 @@ pub enum ServerError {
     /// An address could not be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The system refused an eventfd or a thread.
+    /// The system refused a thread.
+    #[error(transparent)]
+    Thread(#[from] ThreadError),
+    /// The system refused an eventfd.
     #[error("{step}: {source}")]
     Os {
         /// What was tried.
@@ -129,9 +133,8 @@ impl Server {
         for (index, listeners) in share_out(listening, workers).into_iter().enumerate() {
             let context = server.context(index, listeners, config, limits(index)?);
             let ready = ready.clone();
-            let worker = thread::Builder::new().name(format!("echo-{index}"));
-            let worker = worker.spawn(move || engine::run(context, &ready));
-            server.workers.push(worker.map_err(os("starting a worker thread"))?);
+            let worker = move || engine::run(context, &ready);
+            server.workers.push(threads::spawn(&format!("echo-{index}"), worker)?);
         }
         drop(ready);
         let mut server = server.await_readiness(&readiness)?;

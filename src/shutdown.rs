@@ -5,12 +5,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing::{error, info, warn};
+
+use crate::log;
+use crate::sys::threads::{self, ThreadError};
 
 /// The server's phase. It only ever advances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,12 +87,12 @@ impl Signals {
         mut self,
         control: Arc<Control>,
         delay: Duration,
-    ) -> io::Result<()> {
+    ) -> Result<(), ThreadError> {
         let (sender, signals) = mpsc::channel();
-        thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(move || self.caught.forever().all(|signal| sender.send(signal).is_ok()))?;
-        thread::Builder::new().name("stop".to_owned()).spawn(move || {
+        threads::spawn("signals", move || {
+            self.caught.forever().all(|signal| sender.send(signal).is_ok())
+        })?;
+        threads::spawn("stop", move || {
             let Ok(signal) = signals.recv() else { return };
             info!(signal, ?delay, "draining; signal again to exit now");
             match signals.recv_timeout(delay) {
@@ -110,5 +112,6 @@ const EXIT_NOW: i32 = 130;
 
 fn exit_now() -> ! {
     warn!("second signal: exiting with connections open");
+    log::flush(log::FLUSH_TIMEOUT);
     std::process::exit(EXIT_NOW)
 }

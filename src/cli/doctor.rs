@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Parser;
 
+use super::report;
 use super::serve::EngineArg;
 use crate::config::Config;
 use crate::doctor::{self, Finding, Standing};
@@ -23,24 +24,25 @@ pub(super) struct DoctorArgs {
 
 pub(super) fn run(args: &DoctorArgs) -> Result<()> {
     if args.seccomp_profile {
-        print!("{}", doctor::SECCOMP_PROFILE);
-        return Ok(());
+        return report::print(doctor::SECCOMP_PROFILE);
     }
     let (engine, fall_back_to_epoll) = (args.engine.engine(), args.engine.falls_back());
     let findings = doctor::examine(&Config { engine, fall_back_to_epoll, ..Config::default() });
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        report::print(&format!("{}\n", serde_json::to_string_pretty(&findings)?))?;
     } else {
-        for Finding { subject, standing, found } in &findings {
-            let sign = match standing {
-                Standing::Fine => "✓",
-                Standing::Less => "!",
-                Standing::Broken => "✗",
-            };
-            println!("{sign} {subject:<13} {}", found.replace('\n', "\n                "));
-        }
+        report::print(&findings.iter().map(line).collect::<String>())?;
     }
     let broken = findings.iter().any(|finding| finding.standing == Standing::Broken);
     anyhow::ensure!(!broken, "the server would not run here");
     Ok(())
+}
+
+fn line(Finding { subject, standing, found }: &Finding) -> String {
+    let sign = match standing {
+        Standing::Fine => "✓",
+        Standing::Less => "!",
+        Standing::Broken => "✗",
+    };
+    format!("{sign} {subject:<13} {}\n", found.replace('\n', "\n                "))
 }

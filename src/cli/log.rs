@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
+use crate::log::{self, LogError};
 use crate::server::READY_LOG;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -12,7 +13,9 @@ pub(super) enum LogFormat {
     Json,
 }
 
-pub(super) fn start(format: LogFormat) {
+/// Starts it.
+pub(super) fn start(format: LogFormat) -> Result<(), LogError> {
+    let log = log::start()?;
     let filter = EnvFilter::builder()
         .with_default_directive(Level::INFO.into())
         .with_env_var(EnvFilter::DEFAULT_ENV)
@@ -22,10 +25,12 @@ pub(super) fn start(format: LogFormat) {
         std::env::var_os("NO_COLOR").is_none() && rustix::termios::isatty(std::io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(log)
+        .log_internal_errors(false)
         .with_ansi(color);
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
     }
+    Ok(())
 }

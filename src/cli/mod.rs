@@ -3,6 +3,7 @@
 mod doctor;
 mod log;
 mod ping;
+mod report;
 mod serve;
 
 use std::ffi::OsString;
@@ -10,7 +11,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::log::LogFormat;
 pub use self::serve::ServeArgs;
+use crate::log::FLUSH_TIMEOUT;
 
 /// A TCP echo server (RFC 862) on Linux io_uring.
 #[derive(Debug, Parser)]
@@ -34,15 +37,23 @@ enum Command {
 /// 0 is fine, 1 a runtime error, 2 a usage error.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    let outcome = match Cli::parse_from(&args).command {
+    let command = Cli::parse_from(&args).command;
+    let format = match &command {
+        Command::Serve(args) => args.log_format(),
+        Command::Ping(_) | Command::Doctor(_) => LogFormat::Text,
+    };
+    let outcome = match command {
         Command::Serve(serve_args) => serve::run(&serve_args, &after_the_command(&args)),
         Command::Ping(args) => ping::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            crate::log::flush(FLUSH_TIMEOUT);
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("uring-echo: {error:#}");
+            report::fatal(&error, format);
             ExitCode::FAILURE
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 
+use super::report;
 use crate::ping;
 use crate::values::{self, Zero};
 
@@ -21,6 +22,6 @@ pub(super) struct PingArgs {
 pub(super) fn run(args: &PingArgs) -> Result<()> {
     let addr = values::socket_addrs(&args.addr)?[0];
     let answer = ping::ping(addr, args.timeout).with_context(|| format!("pinging {addr}"))?;
-    println!("{addr} echoed {} bytes in {:?}", answer.bytes, answer.round_trip);
-    Ok(())
+    let text = format!("{addr} echoed {} bytes in {:?}\n", answer.bytes, answer.round_trip);
+    report::print(&text)
 }

@@ -136,14 +136,14 @@ enum SandboxArg {
 }
 
 pub(super) fn run(args: &ServeArgs, argv: &[String]) -> Result<()> {
-    log::start(args.log);
+    log::start(args.log)?;
     // Before anything is bound: a signal that comes early must not be lost.
     let signals = shutdown::Signals::install().context("installing the signal handlers")?;
     let config = args.resolve()?;
     info!(?config, "starting");
     let server = Server::start(&config)?;
     let started = signals.start_handler(server.control(), config.drain_delay);
-    started.context("starting the threads that watch for signals")?;
+    started?;
     server.log_ready(argv);
     let summary = server.wait()?;
     info!(
@@ -154,12 +154,17 @@ pub(super) fn run(args: &ServeArgs, argv: &[String]) -> Result<()> {
         bytes_out = summary.bytes_out,
         parked = summary.parked,
         credit_stops = summary.credit_stops,
+        log_lines_lost = crate::log::lost_lines(),
         "stopped"
     );
     Ok(())
 }
 
 impl ServeArgs {
+    pub(super) const fn log_format(&self) -> LogFormat {
+        self.log
+    }
+
     fn resolve(&self) -> Result<Config> {
         let mut listen = Vec::new();
         for addr in &self.listen {

@@ -6,6 +6,7 @@
 //! - `resources`: what a connection costs the process, and that all of it is freed
 //! - `sandbox`: the restrictions of the running process
 //! - `stop`: nothing accepted or queued is lost when the server is told to end
+//! - `log`: a log that nobody reads, or that cannot be written, hurts nobody
 //! - `torture`: resets, floods and signals while connections are in use
 //! - `soak`: clients of several kinds at once, for as long as asked for
 //! - `denied`: what is left of it where io_uring is denied
@@ -17,6 +18,7 @@ mod cli;
 mod denied;
 mod echo;
 mod limits;
+mod log;
 mod paths;
 mod resources;
 mod sandbox;

@@ -12,13 +12,18 @@ type Edges = &'static [(&'static str, &'static [&'static str])];
 const SERVER: Edges = &[
     ("main", &["cli"]),
     ("lib", &["config", "server"]),
-    ("cli", &["config", "doctor", "engine", "ping", "server", "shutdown", "stamp", "values"]),
+    (
+        "cli",
+        &["config", "doctor", "engine", "log", "ping", "server", "shutdown", "stamp", "values"],
+    ),
     ("doctor", &["config", "engine", "listen", "ring", "sandbox", "sys"]),
     ("server", &["config", "engine", "listen", "metrics", "sandbox", "shutdown", "stamp", "sys"]),
     (
         "engine",
         &["clock", "config", "echo", "metrics", "ring", "shutdown", "slots", "stamp", "sys"],
     ),
+    ("shutdown", &["log", "sys"]),
+    ("log", &["sys"]),
     ("listen", &["ring", "sys"]),
     ("sandbox", &["config"]),
     ("config", &["stamp"]),
@@ -28,7 +33,6 @@ const SERVER: Edges = &[
     ("sys", &["values"]),
     ("clock", &[]),
     ("metrics", &[]),
-    ("shutdown", &[]),
     ("slots", &[]),
     ("stamp", &[]),
     ("values", &[]),
