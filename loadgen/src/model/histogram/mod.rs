@@ -1,5 +1,9 @@
 //! Histograms of nanoseconds, all with the same bounds, so that any of them merge exactly.
 
+mod payload;
+
+pub use payload::Count;
+
 use std::io::Write;
 
 use base64::Engine;
@@ -9,6 +13,8 @@ use flate2::write::ZlibEncoder;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 use serde::{Deserialize, Serialize};
+
+use self::payload::V2_COMPRESSED_COOKIE;
 
 /// Smallest value of every histogram, nanoseconds.
 pub const LOWEST_NS: u64 = 1;
@@ -104,16 +110,29 @@ impl Summary {
     /// # Errors
     /// [`HistogramError`] when the payload is damaged or has other bounds.
     pub fn histogram(&self) -> Result<Histogram<u64>, HistogramError> {
-        let damaged = |error: &dyn std::fmt::Debug| HistogramError::Damaged(format!("{error:?}"));
-        let bytes = STANDARD.decode(&self.hdr_v2_deflate_base64).map_err(|e| damaged(&e))?;
-        let read = Deserializer::new().deserialize(&mut bytes.as_slice());
-        let histogram: Histogram<u64> = read.map_err(|e| damaged(&e))?;
-        let (low, high, digits) = (histogram.low(), histogram.high(), histogram.sigfig());
-        if (low, high, digits) != (LOWEST_NS, HIGHEST_NS, DIGITS) {
-            return Err(HistogramError::Bounds { low, high, digits });
-        }
-        Ok(histogram)
+        of_counts(&self.counts()?)
     }
+
+    /// Its values with samples, ascending: much smaller than the histogram where there are few.
+    ///
+    /// # Errors
+    /// [`HistogramError`] when the payload is damaged or has other bounds.
+    pub fn counts(&self) -> Result<Vec<Count>, HistogramError> {
+        payload::decode(&self.hdr_v2_deflate_base64)
+    }
+}
+
+/// The histogram with these values.
+///
+/// # Errors
+/// [`HistogramError::Damaged`] where a value is beyond the bounds.
+pub fn of_counts(counts: &[Count]) -> Result<Histogram<u64>, HistogramError> {
+    let mut histogram = new_histogram();
+    for (value, count) in counts {
+        let recorded = histogram.record_n(*value, *count);
+        recorded.map_err(|error| HistogramError::Damaged(error.to_string()))?;
+    }
+    Ok(histogram)
 }
 
 /// A histogram encoded during the run to save memory. Compressing it takes ten times as long and is
@@ -149,9 +168,6 @@ impl PackedHistogram {
         STANDARD.encode([head, deflated].concat())
     }
 }
-
-/// The first four bytes of a compressed histogram (AbstractHistogram.java of HdrHistogram).
-const V2_COMPRESSED_COOKIE: u32 = 0x1c84_9314;
 
 #[cfg(test)]
 mod tests {
