@@ -72,10 +72,7 @@ impl Plot {
     /// A round value whose row this is.
     fn label(&self, row: usize) -> String {
         let round = round_values(self.low, self.high).find(|v| self.row_at(*v) == row);
-        #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
-        #[expect(clippy::cast_sign_loss, reason = "powers of ten are positive")]
-        let label = round.map(|v| human_round(10f64.powf(v).round() as u64));
-        label.unwrap_or_default()
+        round.map(|v| units::round_duration(10f64.powf(v))).unwrap_or_default()
     }
 
     fn row_at(&self, value: f64) -> usize {
@@ -127,11 +124,6 @@ fn round_values(low: f64, high: f64) -> impl Iterator<Item = f64> {
 
 fn inside(value: f64, low: f64, high: f64) -> bool {
     (low - 1e-9..=high + 1e-9).contains(&value)
-}
-
-/// `10µs` instead of `10.0µs`.
-fn human_round(ns: u64) -> String {
-    units::duration(ns).replace(".00", "").replace(".0", "")
 }
 
 fn row_of(value: f64, low: f64, high: f64) -> usize {

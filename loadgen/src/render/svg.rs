@@ -50,6 +50,12 @@ impl Scale {
         }
     }
 
+    /// The same values at other positions.
+    #[must_use]
+    pub fn onto(self, span: Span) -> Self {
+        Self { span, ..self }
+    }
+
     /// Whether equal ratios are equally long.
     #[must_use]
     pub fn is_logarithmic(&self) -> bool {
@@ -67,17 +73,27 @@ impl Scale {
         self.span.from + share.clamp(0.0, 1.0) * (self.span.to - self.span.from)
     }
 
-    /// Round values along the scale, ascending: powers of ten on a logarithmic one, else steps of
-    /// 1, 2 or 5 times a power of ten.
+    /// Round values along the scale, ascending: powers of ten on a logarithmic one (and twice and
+    /// five times those where it has few), else steps of 1, 2 or 5 times a power of ten.
     #[must_use]
     pub fn ticks(&self) -> Vec<f64> {
+        if self.logarithmic {
+            return self.powers();
+        }
         let step = self.step();
-        let first = match self.logarithmic {
-            true => 10f64.powf(self.low.log10().ceil()),
-            false => (self.low / step).ceil() * step,
-        };
-        let next = |tick: &f64| Some(if self.logarithmic { tick * 10.0 } else { tick + step });
+        let first = (self.low / step).ceil() * step;
+        let next = |tick: &f64| Some(tick + step).filter(|next| next > tick);
         std::iter::successors(Some(first), next).take_while(|tick| *tick <= self.high).collect()
+    }
+
+    fn powers(&self) -> Vec<f64> {
+        const FEW: f64 = 150.0;
+        let factors: &[f64] = if self.high / self.low < FEW { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        let first = 10f64.powf(self.low.log10().floor());
+        let decades = std::iter::successors(Some(first), |power| Some(power * 10.0));
+        let decades = decades.take_while(|power| *power <= self.high);
+        let ticks = decades.flat_map(|power| factors.iter().map(move |factor| factor * power));
+        ticks.filter(|tick| (self.low..=self.high).contains(tick)).collect()
     }
 
     fn step(&self) -> f64 {
@@ -154,12 +170,24 @@ impl Canvas {
     /// A white canvas of this size in pixels.
     #[must_use]
     pub fn new(width: f64, height: f64) -> Self {
+        let mut canvas = Self::transparent(width, height, "");
+        canvas.put("<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>");
+        canvas
+    }
+
+    /// A canvas without a background, whose picture is called `name` (read to those who cannot see
+    /// it, unless empty).
+    #[must_use]
+    pub fn transparent(width: f64, height: f64, name: &str) -> Self {
         let mut canvas = Self { text: String::new(), origin: (0.0, 0.0) };
+        let role = match name {
+            "" => String::new(),
+            name => format!(" role=\"img\" aria-label=\"{}\"", escaped(name)),
+        };
         canvas.put(format_args!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" \
              height=\"{height:.0}\" viewBox=\"0 0 {width:.0} {height:.0}\" \
-             font-family=\"DejaVu Sans, Verdana, sans-serif\">\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>"
+             font-family=\"DejaVu Sans, Verdana, sans-serif\"{role}>"
         ));
         canvas
     }
@@ -196,6 +224,38 @@ impl Canvas {
             "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" \
              stroke-width=\"{width}\" stroke-opacity=\"{opacity}\"/>"
         ));
+    }
+
+    /// A line of dashes.
+    pub fn dashes(&mut self, from: Point, to: Point, stroke: Stroke) {
+        let [(x1, y1), (x2, y2)] = [from, to].map(|point| self.absolute(point));
+        let Stroke { colour, width, opacity } = stroke;
+        self.put(format_args!(
+            "<path d=\"M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}\" stroke=\"{colour}\" \
+             stroke-width=\"{width}\" stroke-opacity=\"{opacity}\" stroke-dasharray=\"6 4\"/>"
+        ));
+    }
+
+    /// A filled shape with these corners.
+    pub fn area(&mut self, corners: &[Point], colour: &str, opacity: f64) {
+        let absolute = corners.iter().map(|point| self.absolute(*point));
+        let points: Vec<String> = absolute.map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        let points = points.join(" ");
+        self.put(format_args!(
+            "<polygon points=\"{points}\" fill=\"{colour}\" fill-opacity=\"{opacity}\"/>"
+        ));
+    }
+
+    /// Filled rectangles, each from corner to corner, as one element.
+    pub fn rectangles(&mut self, corners: &[(Point, Point)], colour: &str, opacity: f64) {
+        let mut path = String::new();
+        for (one, other) in corners {
+            let ((x, y), (right, bottom)) = (self.absolute(*one), self.absolute(*other));
+            let (width, height) = (right - x, bottom - y);
+            let infallible = write!(path, "M{x:.1} {y:.1}h{width:.1}v{height:.1}H{x:.1}z");
+            infallible.expect("a String takes whatever is written to it");
+        }
+        self.put(format_args!("<path d=\"{path}\" fill=\"{colour}\" fill-opacity=\"{opacity}\"/>"));
     }
 
     /// A filled circle.
@@ -236,7 +296,7 @@ impl Canvas {
 const GRID: Stroke = Stroke { colour: "#e4e4e4", width: 1.0, opacity: 1.0 };
 
 fn escaped(words: &str) -> String {
-    words.replace('&', "&amp;").replace('<', "&lt;")
+    words.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -267,6 +327,7 @@ mod tests {
         assert_eq!(Scale::linear(0.0, 23.0, SPAN).ticks(), [0.0, 10.0, 20.0]);
         assert_eq!(Scale::linear(3.0, 7.0, SPAN).ticks(), [3.0, 4.0, 5.0, 6.0, 7.0]);
         assert_eq!(Scale::logarithmic(5.0, 2000.0, SPAN).ticks(), [10.0, 100.0, 1000.0]);
+        assert_eq!(Scale::logarithmic(15.0, 90.0, SPAN).ticks(), [20.0, 50.0]);
     }
 
     #[test]

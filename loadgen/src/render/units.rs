@@ -18,7 +18,21 @@ pub fn duration(ns: u64) -> String {
     format!("{value:.digits$}{name}")
 }
 
-/// The same, or a dash.
+/// A round number of nanoseconds, for an axis: `10µs` instead of `10.0µs`.
+#[must_use]
+pub fn round_duration(ns: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
+    #[expect(clippy::cast_sign_loss, reason = "durations are not negative")]
+    let shown = duration(ns.round() as u64);
+    let unit = shown.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(shown.len());
+    let (number, unit) = shown.split_at(unit);
+    match number.contains('.') {
+        true => number.trim_end_matches('0').trim_end_matches('.').to_owned() + unit,
+        false => shown,
+    }
+}
+
+/// A duration, or a dash.
 pub fn maybe(ns: Option<u64>) -> String {
     ns.map_or_else(|| "–".into(), duration)
 }
@@ -62,6 +76,13 @@ pub fn signed(n: f64) -> String {
     format!("{sign}{}", count(size))
 }
 
+/// A part of a whole: `7.3 %`.
+pub fn percent(part: u64, whole: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+    let share = 100.0 * part as f64 / whole.max(1) as f64;
+    format!("{share:.1} %")
+}
+
 /// Nanoseconds of a number of milliseconds.
 pub fn ns_of_ms(ms: f64) -> u64 {
     #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
@@ -91,6 +112,14 @@ mod tests {
         ];
         for (ns, text) in shown {
             assert_eq!(duration(ns), text);
+        }
+    }
+
+    #[test]
+    fn round_durations_have_no_trailing_zeros() {
+        let shown = [(10e3, "10µs"), (1.05e6, "1.05ms"), (500.0, "500ns"), (2.5e9, "2.5s")];
+        for (ns, text) in shown {
+            assert_eq!(round_duration(ns), text);
         }
     }
 

@@ -162,7 +162,7 @@ fn outcomes(result: &RunResult) -> Vec<String> {
     }
     if result.accepted_before_return > 0 {
         let early = result.accepted_before_return;
-        let share = percent(early, outcomes.attempted);
+        let share = units::percent(early, outcomes.attempted);
         lines.push(format!("{} accepted before connect returned ({share})", units::count(early)));
     }
     for kind in &result.errnos {
@@ -260,12 +260,6 @@ fn verdict(result: &RunResult, style: Style) -> Vec<String> {
         lines.extend(wrap(&sentence, WIDTH - NAMES, "  "));
     }
     entry("verdict", lines)
-}
-
-fn percent(part: u64, whole: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-    let share = 100.0 * part as f64 / whole.max(1) as f64;
-    format!("{share:.1} %")
 }
 
 #[cfg(test)]
