@@ -6,8 +6,21 @@ use clap::Args;
 
 /// Arguments of `loadgen report`, as typed.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = REPORT_EXAMPLES)]
 pub struct ReportArgs {
     /// Result files, or folders with a result.json
     #[arg(required = true, value_name = "FILES")]
     pub files: Vec<PathBuf>,
+
+    /// Also write them as one page, with the curves of several overlaid
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  loadgen report results                            the report, as the run printed it
+  loadgen report results --html report.html         as a page for a browser
+  loadgen report before after --html both.html      both, their curves overlaid
+
+Exit status: 0 fine, 1 runtime error, 2 a file is no result.";

@@ -122,7 +122,7 @@ pub struct RunArgs {
     #[arg(help_heading = "Output")]
     pub label: Vec<(String, String)>,
 
-    /// Write result.json, run.hlog and accept_delay.hgrm into this folder
+    /// Write result.json, report.html, run.hlog and accept_delay.hgrm into this folder
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub out: Option<PathBuf>,
 

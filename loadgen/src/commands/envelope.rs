@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use crate::evidence::environment;
 use crate::model::result::{Kind, RunResult, Tool};
 use crate::render::output::{self, Output, OutputError};
-use crate::render::{hgrm, hlog, terminal};
+use crate::render::{hgrm, hlog, html, terminal};
 
 /// A result of this command with nothing measured in it yet.
 pub(super) fn envelope(kind: Kind, began: SystemTime) -> RunResult {
@@ -48,6 +48,7 @@ pub(super) struct Destination {
 struct Folder {
     log: Output,
     percentiles: Output,
+    report: Output,
     result: Output,
 }
 
@@ -101,6 +102,8 @@ impl Destination {
             write_one(folder.log, log, &mut files, result);
             let percentiles = hgrm::of(result).map_err(|error| error.to_string());
             write_one(folder.percentiles, percentiles, &mut files, result);
+            let report = html::report(result);
+            write_one(folder.report, Ok(report), &mut files, result);
             // Last: where it stands, the others belong to it, and it tells of those that failed.
             let text = result.to_json();
             write_one(folder.result, Ok(text), &mut files, result);
@@ -133,6 +136,7 @@ impl Folder {
         Ok(Self {
             log: Output::open(&path.join("run.hlog"))?,
             percentiles: Output::open(&path.join("accept_delay.hgrm"))?,
+            report: Output::open(&path.join("report.html"))?,
             result: Output::open(&path.join("result.json"))?,
         })
     }
@@ -163,7 +167,7 @@ mod tests {
         assert_eq!(destination.replaced().count(), 0);
         let mut result = RunResult::default();
         let files = destination.write(&mut result);
-        assert_eq!(files.len(), 3);
+        assert_eq!(files.len(), 4);
         assert!(files.iter().all(|file| file.is_file()), "{files:?}");
         assert!(result.problems[0].contains("/dev/full"), "{:?}", result.problems);
         let again = Destination::open(Some(folder.path()), None).unwrap();

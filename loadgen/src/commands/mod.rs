@@ -3,6 +3,7 @@
 mod envelope;
 pub mod exit;
 pub mod hold;
+mod names;
 pub mod report;
 pub mod run;
 mod target;

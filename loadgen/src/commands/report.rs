@@ -1,11 +1,15 @@
-//! `loadgen report`: the report of a result file, as the run printed it.
+//! `loadgen report`: the reports of result files, as the runs printed them, and as a page.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
+use super::names::distinct;
 use crate::cli::report::ReportArgs;
 use crate::model::file::LoadError;
 use crate::model::result::RunResult;
-use crate::render::{output, terminal};
+use crate::render::html::{self, Named};
+use crate::render::output::{self, Output, OutputError};
+use crate::render::terminal;
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -13,18 +17,23 @@ pub enum ReportError {
     /// A file is no result. A usage error.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The page cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// stdout refused the text.
     #[error("writing to stdout")]
     Print(#[from] io::Error),
 }
 
-/// Prints the report of each file.
+/// Prints the report of each file, and writes the page where one is wanted.
 ///
 /// # Errors
-/// [`ReportError`], before anything is printed if a file is no result.
+/// [`ReportError`], before anything is printed if a file is no result or the page cannot be
+/// written.
 pub fn execute(args: &ReportArgs) -> Result<(), ReportError> {
     let results =
         args.files.iter().map(|file| RunResult::load(file)).collect::<Result<Vec<_>, _>>()?;
+    let page = args.html.as_deref().map(Output::open).transpose()?;
     let style = output::style_of_stdout();
     for (index, result) in results.iter().enumerate() {
         let between = if index == 0 { "" } else { "\n" };
@@ -32,5 +41,14 @@ pub fn execute(args: &ReportArgs) -> Result<(), ReportError> {
         let afterwards = terminal::afterwards(&result.problems, &[], style);
         output::print(&[between, &report, &afterwards].concat())?;
     }
-    Ok(())
+    let Some(page) = page else { return Ok(()) };
+    let written = page.write(&overlaid(&args.files, &results))?;
+    Ok(output::print(&terminal::afterwards(&[], &[written], style))?)
+}
+
+fn overlaid(files: &[PathBuf], results: &[RunResult]) -> String {
+    let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    let names = distinct(&paths);
+    let named = names.iter().zip(results).map(|(name, result)| Named { name, result });
+    html::overlay(&named.collect::<Vec<_>>())
 }

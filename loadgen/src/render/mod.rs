@@ -1,8 +1,11 @@
 //! A result in the forms that people and other programs read, and the files they go to.
 
+pub mod chart;
 pub mod findings;
+pub mod headline;
 pub mod hgrm;
 pub mod hlog;
+pub mod html;
 pub mod output;
 pub mod plot;
 pub mod progress;

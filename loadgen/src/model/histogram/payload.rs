@@ -148,7 +148,8 @@ mod tests {
             for (value, count) in samples {
                 histogram.record_n(value >> shift, count).unwrap();
             }
-            let ours = Summary { hdr_v2_deflate_base64: encoded(&histogram), ..Summary::of(&histogram) };
+            let hdr_v2_deflate_base64 = encoded(&histogram);
+            let ours = Summary { hdr_v2_deflate_base64, ..Summary::of(&histogram) };
             let ours = ours.histogram().unwrap();
             let bytes = STANDARD.decode(encoded(&histogram)).unwrap();
             let theirs: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).unwrap();

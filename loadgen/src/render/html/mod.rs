@@ -1,0 +1,110 @@
+//! `report.html`: a result, or several overlaid, as one file that loads nothing else.
+//!
+//! Text is escaped by its type (maud); only the pictures of [`super::chart`] are inserted as they
+//! are. The page's policy forbids scripts and every request, so that what escapes all the same can
+//! do nothing.
+
+mod charts;
+mod facts;
+mod overlay;
+mod sections;
+
+pub use overlay::Named;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::chart::{Chart, Theme};
+use super::headline;
+use crate::model::result::{Kind, RunResult};
+
+/// Nothing from anywhere, but for the styles and the icon that are written in the page itself.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
+                      base-uri 'none'; form-action 'none'";
+const STYLE: &str = include_str!("style.css");
+
+/// The report of one result.
+pub fn report(result: &RunResult) -> String {
+    let title = format!("loadgen {} → {}", command(result), result.target.addr);
+    page(&title, &sections::all(result))
+}
+
+/// The reports of several results in one page, with their curves overlaid.
+pub fn overlay(results: &[Named<'_>]) -> String {
+    match results {
+        [only] => report(only.result),
+        _ => page("loadgen: results compared", &overlay::sections(results)),
+    }
+}
+
+fn page(title: &str, content: &Markup) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="referrer" content="no-referrer";
+                link rel="icon" href="data:,";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body { (content) }
+        }
+    };
+    page.into_string()
+}
+
+fn command(result: &RunResult) -> &'static str {
+    match result.kind {
+        Kind::Run => "run",
+        Kind::Hold => "hold",
+        Kind::Torture => "torture",
+        Kind::Watch => "watch",
+        Kind::Sweep => "sweep",
+        Kind::Comparison => "compare",
+    }
+}
+
+/// A chart with its heading and what there is to say of it.
+fn figure(class: &str, chart: &Chart, caption: &str) -> Markup {
+    html! {
+        figure class=(class) {
+            h3 { (chart.title) }
+            (PreEscaped(chart.svg(&Theme::PAGE)))
+            @if !caption.is_empty() { figcaption { (caption) } }
+        }
+    }
+}
+
+fn verdict_badge(result: &RunResult) -> Markup {
+    let class = if result.verdict.valid { "badge" } else { "badge bad" };
+    html! { span class=(class) { (headline::verdict(result)) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_loads_nothing_runs_nothing_and_escapes_everything() {
+        let script = "<script>alert(1)</script>";
+        let mut result = RunResult::default();
+        result.labels.insert(script.into(), script.into());
+        result.target.addr = script.into();
+        result.argv = vec![script.into()];
+        result.environment.cpu = Some(script.into());
+        result.outcomes.attempted = 1;
+        result.outcomes.ended.insert(script.into(), 1);
+        let named = [Named { name: script, result: &result }, Named { name: "b", result: &result }];
+        for page in [report(&result), overlay(&named)] {
+            assert!(!page.contains("<script"), "{page}");
+            assert!(page.contains("&lt;script&gt;") && page.contains(POLICY), "{page}");
+            for what in ["src=", "url(", "@import", "http://", "https://"] {
+                let outside = page.replace("http://www.w3.org/2000/svg", "");
+                assert!(!outside.contains(what), "{what}");
+            }
+        }
+    }
+}
