@@ -10,7 +10,7 @@ use loadgen::cli::{Cli, Command};
 use loadgen::commands::exit::ExitStatus;
 use loadgen::commands::report::ReportError;
 use loadgen::commands::run::RunError;
-use loadgen::commands::{hold, report, run, torture};
+use loadgen::commands::{hold, report, run, torture, trace};
 use loadgen::server;
 
 fn main() -> ExitCode {
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         },
         Command::Torture(args) => done(torture::execute(&args)),
         Command::Hold(args) => done(hold::execute(&args)),
+        Command::Trace(args) => done(trace::execute(&args)),
         Command::Report(args) => match report::execute(&args) {
             Err(error @ ReportError::Load(_)) => complain(&error.into(), USAGE),
             other => done(other.map(|()| ExitStatus::Fine)),

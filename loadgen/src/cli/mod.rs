@@ -4,6 +4,7 @@ pub mod hold;
 pub mod report;
 pub mod run;
 pub mod torture;
+pub mod trace;
 pub mod values;
 
 use clap::builder::styling::{AnsiColor, Styles};
@@ -13,6 +14,7 @@ use hold::HoldArgs;
 use report::ReportArgs;
 use run::RunArgs;
 use torture::TortureArgs;
+use trace::TraceArgs;
 
 /// The program: one measurement per call.
 #[derive(Debug, Parser)]
@@ -42,6 +44,8 @@ pub enum Command {
     Torture(TortureArgs),
     /// Hold idle connections, each echoed once, and measure what one costs the server
     Hold(HoldArgs),
+    /// Show one connection from both sides, call by call
+    Trace(TraceArgs),
     /// Print the report of a result file again
     Report(ReportArgs),
 }

@@ -8,3 +8,4 @@ pub mod report;
 pub mod run;
 mod target;
 pub mod torture;
+pub mod trace;

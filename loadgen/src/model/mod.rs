@@ -17,4 +17,5 @@ pub mod outcome;
 pub mod result;
 pub mod server;
 pub mod torture;
+pub mod trace;
 pub mod verdict;

@@ -17,6 +17,7 @@ use super::load::Load;
 use super::outcome::{ErrnoCount, Outcomes, Phase};
 use super::server::{Server, Target};
 use super::torture::Torture;
+use super::trace::Trace;
 use super::verdict::{Slo, Verdict};
 
 /// Version of the schema.
@@ -92,6 +93,9 @@ pub struct RunResult {
     /// Of `loadgen torture`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub torture: Option<Torture>,
+    /// Of `loadgen trace`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
     /// The JSON from which it was read, with the fields that this version does not know.
     #[serde(skip)]
     pub original: Option<Value>,
@@ -113,6 +117,8 @@ pub enum Kind {
     Sweep,
     /// `loadgen compare`.
     Comparison,
+    /// `loadgen trace`.
+    Trace,
 }
 
 /// Part `index` (from 0) of a run that was divided into `count`.
@@ -208,6 +214,7 @@ impl Default for RunResult {
             slo: Vec::new(),
             hold: None,
             torture: None,
+            trace: None,
             original: None,
         }
     }

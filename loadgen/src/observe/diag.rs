@@ -76,6 +76,24 @@ impl DiagSocket {
         Ok(found.map_or(SocketSample::Absent { listener: false }, SocketState::classify))
     }
 
+    /// How many segments of `client`, SYNs included, were sent again (`tcpi_total_retrans`
+    /// of tcp(7)); `None` when that end is not in this network namespace.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample).
+    pub fn retransmissions(
+        &mut self,
+        client: SocketAddr,
+        server: SocketAddr,
+    ) -> io::Result<Option<u32>> {
+        let mut request = Request::exact();
+        request.0[EXTENSIONS_AT] = 1 << (INET_DIAG_INFO - 1);
+        request.set_addresses(client, server);
+        let answer =
+            self.netlink.query(&mut request.0, |data| Some(total_retransmissions(data)))?;
+        Ok(answer.flatten())
+    }
+
     /// When the kernel had taken the last sample, monotonic nanoseconds; reading its answer came
     /// after this instant.
     #[must_use]
@@ -167,7 +185,7 @@ impl SocketState {
             receive_queue: u32_at(data, 56)?,
             write_queue: u32_at(data, 60)?,
             inode: u32_at(data, 68)?,
-            only_v6: attribute(data.get(MESSAGE_LEN..)?, INET_DIAG_SKV6ONLY) == Some(1),
+            only_v6: attribute(data.get(MESSAGE_LEN..)?, INET_DIAG_SKV6ONLY) == Some(&[1]),
         })
     }
 
@@ -187,13 +205,19 @@ impl SocketState {
     }
 }
 
-/// The first byte of attribute `wanted` (`struct nlattr`: length, type, value, padded to four).
-fn attribute(mut attributes: &[u8], wanted: u16) -> Option<u8> {
+/// Of a socket that is connected or connecting: listeners and handshakes have no such counter.
+fn total_retransmissions(data: &[u8]) -> Option<u32> {
+    let info = attribute(data.get(MESSAGE_LEN..)?, INET_DIAG_INFO)?;
+    u32_at(info, TOTAL_RETRANS_AT)
+}
+
+/// The value of attribute `wanted` (`struct nlattr`: length, type, value, padded to four).
+fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let (len, kind) = (u16_ne(attributes, 0)?, u16_ne(attributes, 2)?);
         let len = usize::from(len);
         if kind == wanted {
-            return attributes.get(4..len)?.first().copied();
+            return attributes.get(4..len);
         }
         attributes = attributes.get(len.max(4).next_multiple_of(4)..)?;
     }
@@ -224,11 +248,15 @@ pub(super) const AF_INET: u8 = 2;
 pub(super) const AF_INET6: u8 = 10;
 
 const IPPROTO_TCP: u8 = 6;
+const INET_DIAG_INFO: u16 = 2;
 const INET_DIAG_SKV6ONLY: u16 = 11;
+/// Offset of `tcpi_total_retrans` in `struct tcp_info` (linux/tcp.h).
+const TOTAL_RETRANS_AT: usize = 100;
 
 // Offsets in the request; the answer's `inet_diag_msg` has its own 72 bytes.
 const FAMILY_AT: usize = HEADER_LEN;
 const PROTOCOL_AT: usize = HEADER_LEN + 1;
+const EXTENSIONS_AT: usize = HEADER_LEN + 2;
 const STATES_AT: usize = HEADER_LEN + 4;
 const ID_AT: usize = HEADER_LEN + 8;
 const COOKIE_AT: usize = ID_AT + 40;
@@ -250,6 +278,7 @@ const TCP_NEW_SYN_RECV: u8 = 12;
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
+    use std::thread;
 
     use proptest::prelude::*;
 
@@ -318,6 +347,27 @@ mod tests {
     }
 
     #[test]
+    fn the_syns_that_a_full_queue_drops_are_counted() {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let listener = listener.unwrap();
+        listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        listener.listen(0).unwrap();
+        let server = listener.local_addr().unwrap().as_socket().unwrap();
+        let queued = TcpStream::connect(server).unwrap();
+        let mut diag = DiagSocket::open().unwrap();
+        let client = queued.local_addr().unwrap();
+        assert_eq!(diag.retransmissions(client, server).unwrap(), Some(0));
+        let late = thread::spawn(move || TcpStream::connect(server).unwrap());
+        // Taken out at once, so that the second SYN, a second later, finds room.
+        thread::sleep(std::time::Duration::from_millis(200));
+        drop(listener.accept().unwrap());
+        let client = late.join().unwrap().local_addr().unwrap();
+        let counted = diag.retransmissions(client, server).unwrap();
+        assert!(counted.is_none_or(|sent| sent > 0), "{counted:?}");
+        assert_eq!(diag.retransmissions("127.0.0.9:9".parse().unwrap(), server).unwrap(), None);
+    }
+
+    #[test]
     fn a_server_that_has_shut_down_but_not_closed_counts_as_accepted() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -336,7 +386,7 @@ mod tests {
         #[test]
         fn arbitrary_attributes_never_panic(bytes: Vec<u8>, wanted: u16) {
             let found = attribute(&bytes, wanted);
-            prop_assert!(found.is_none() || bytes.len() > 4);
+            prop_assert!(found.is_none() || bytes.len() >= 4);
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod html;
 pub mod output;
 pub mod plot;
 pub mod progress;
+pub mod sequence;
 pub mod svg;
 pub mod terminal;
 pub mod units;

@@ -64,6 +64,7 @@ fn command(result: &RunResult) -> &'static str {
         Kind::Watch => "watch",
         Kind::Sweep => "sweep",
         Kind::Comparison => "compare",
+        Kind::Trace => "trace",
     }
 }
 

@@ -3,6 +3,7 @@
 mod hold;
 mod run;
 mod torture;
+mod trace;
 mod transport;
 
 pub use torture::{case_row, torture_counts};
@@ -42,6 +43,7 @@ pub fn report(result: &RunResult, style: Style) -> String {
     let lines = match result.kind {
         Kind::Hold => hold::lines(result, style),
         Kind::Torture => torture::lines(result),
+        Kind::Trace => trace::lines(result, style),
         Kind::Run | Kind::Watch | Kind::Sweep | Kind::Comparison => run::lines(result, style),
     };
     joined(lines)
@@ -77,7 +79,7 @@ fn paragraph(name: &str, text: &str) -> Vec<String> {
 }
 
 /// Breaks at spaces; a single longer word stays whole.
-fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().expect("there is always a last line");

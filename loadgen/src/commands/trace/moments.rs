@@ -1,0 +1,55 @@
+//! What happened when, until it is known when connect was called.
+
+use uring_echo::clock::monotonic_ns;
+
+use crate::model::trace::{Event, Side, Step};
+
+/// A step with its instant on the monotonic clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) side: Side,
+    pub(super) event: Event,
+    pub(super) at_ns: u64,
+    pub(super) took_ns: Option<u64>,
+    pub(super) seen_within_ns: Option<u64>,
+    pub(super) count: Option<u64>,
+}
+
+impl Moment {
+    /// At a known instant.
+    pub(super) fn at(side: Side, event: Event, at_ns: u64) -> Self {
+        Self { side, event, at_ns, took_ns: None, seen_within_ns: None, count: None }
+    }
+
+    /// Now.
+    pub(super) fn now(side: Side, event: Event) -> Self {
+        Self::at(side, event, monotonic_ns())
+    }
+
+    pub(super) fn count(self, count: u64) -> Self {
+        Self { count: Some(count), ..self }
+    }
+
+    /// A call, from its begin on.
+    pub(super) fn of_call<T>(side: Side, event: Event, call: impl FnOnce() -> T) -> (Self, T) {
+        let began = monotonic_ns();
+        let returned = call();
+        let took_ns = Some(monotonic_ns() - began);
+        (Self { took_ns, ..Self::at(side, event, began) }, returned)
+    }
+
+    fn step(self, connect_called_ns: u64) -> Step {
+        let Self { side, event, at_ns, took_ns, seen_within_ns, count } = self;
+        let at_ns = at_ns.wrapping_sub(connect_called_ns).cast_signed();
+        Step { side, event, at_ns, took_ns, seen_within_ns, count }
+    }
+}
+
+/// The steps in their order, from the call of connect on; empty if it was never called.
+pub(super) fn steps(moments: &[Moment]) -> Vec<Step> {
+    let called = moments.iter().find(|moment| moment.event == Event::ConnectCalled);
+    let Some(called) = called.map(|moment| moment.at_ns) else { return Vec::new() };
+    let mut steps: Vec<Step> = moments.iter().map(|moment| moment.step(called)).collect();
+    steps.sort_by_key(|step| step.at_ns);
+    steps
+}
