@@ -88,21 +88,26 @@ impl KernelCounters {
     /// The differences from `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let diff = u64::saturating_sub;
+        self.each(earlier, u64::saturating_sub)
+    }
+
+    /// Each counter with its counterpart in `other`.
+    #[must_use]
+    pub fn each(&self, other: &Self, of: fn(u64, u64) -> u64) -> Self {
         Self {
-            listen_overflows: diff(self.listen_overflows, earlier.listen_overflows),
-            listen_drops: diff(self.listen_drops, earlier.listen_drops),
-            tcp_req_q_full_do_cookies: diff(
+            listen_overflows: of(self.listen_overflows, other.listen_overflows),
+            listen_drops: of(self.listen_drops, other.listen_drops),
+            tcp_req_q_full_do_cookies: of(
                 self.tcp_req_q_full_do_cookies,
-                earlier.tcp_req_q_full_do_cookies,
+                other.tcp_req_q_full_do_cookies,
             ),
-            tcp_req_q_full_drop: diff(self.tcp_req_q_full_drop, earlier.tcp_req_q_full_drop),
-            syncookies_sent: diff(self.syncookies_sent, earlier.syncookies_sent),
-            tcp_syn_retrans: diff(self.tcp_syn_retrans, earlier.tcp_syn_retrans),
-            tcp_timeouts: diff(self.tcp_timeouts, earlier.tcp_timeouts),
-            tcp_abort_on_memory: diff(self.tcp_abort_on_memory, earlier.tcp_abort_on_memory),
-            retrans_segs: diff(self.retrans_segs, earlier.retrans_segs),
-            estab_resets: diff(self.estab_resets, earlier.estab_resets),
+            tcp_req_q_full_drop: of(self.tcp_req_q_full_drop, other.tcp_req_q_full_drop),
+            syncookies_sent: of(self.syncookies_sent, other.syncookies_sent),
+            tcp_syn_retrans: of(self.tcp_syn_retrans, other.tcp_syn_retrans),
+            tcp_timeouts: of(self.tcp_timeouts, other.tcp_timeouts),
+            tcp_abort_on_memory: of(self.tcp_abort_on_memory, other.tcp_abort_on_memory),
+            retrans_segs: of(self.retrans_segs, other.retrans_segs),
+            estab_resets: of(self.estab_resets, other.estab_resets),
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod hold;
 pub mod interval;
 pub mod live;
 pub mod load;
+pub mod merge;
 pub mod migrate;
 pub mod outcome;
 pub mod result;

@@ -147,16 +147,17 @@ impl Outcomes {
 
     /// Attempts with any outcome.
     pub fn finished(&self) -> u64 {
-        self.ended.values().sum()
+        self.ended.values().fold(0, |sum, count| u64::saturating_add(sum, *count))
     }
 
     /// The sum of both.
     #[must_use]
     pub fn merged(&self, other: &Self) -> Self {
         let mut sum = self.clone();
-        sum.attempted += other.attempted;
+        sum.attempted = sum.attempted.saturating_add(other.attempted);
         for (name, count) in &other.ended {
-            *sum.ended.entry(name.clone()).or_default() += count;
+            let ended = sum.ended.entry(name.clone()).or_default();
+            *ended = ended.saturating_add(*count);
         }
         sum
     }

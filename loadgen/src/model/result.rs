@@ -34,6 +34,9 @@ pub struct RunResult {
     pub run_id: String,
     /// The part of a divided run; absent for a whole one.
     pub shard: Option<Shard>,
+    /// The runs of which it is the sum; absent for one that was measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<String>,
     /// The program that wrote the file.
     pub tool: Tool,
     /// Begin of the load, RFC 3339 in UTC.
@@ -186,6 +189,7 @@ impl Default for RunResult {
             kind: Kind::Run,
             run_id: String::new(),
             shard: None,
+            merged: Vec::new(),
             tool: Tool { name: "loadgen".into(), version: String::new(), commit: None },
             started_at: String::new(),
             times: None,
