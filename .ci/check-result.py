@@ -2,8 +2,8 @@
 """Checks the folder that `loadgen run --out` left: check-result.py FOLDER
 
 Every attempt has one outcome and all completed; the interval log, read by an implementation of
-HdrHistogram that is not ours, says the same as result.json. Nothing here looks at how long
-anything took.
+HdrHistogram that is not ours, says the same as result.json, and so does metrics.prom, if it is
+there, read by Prometheus' own client. Nothing here looks at how long anything took.
 """
 
 import json
@@ -12,6 +12,7 @@ import sys
 
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
+from prometheus_client.parser import text_string_to_metric_families
 
 LOWEST_NS, HIGHEST_NS, DIGITS = 1, 300 * 10**9, 3
 
@@ -35,11 +36,36 @@ def main(folder):
         (f"{name}.count in run.hlog", histogram.get_total_count(), count_of(result, name))
         for name, histogram in logged.items()
     ]
+    metrics = folder / "metrics.prom"
+    if metrics.exists():
+        checks += check_metrics(metrics.read_text(encoding="utf-8"), result)
     wrong = [check for check in checks if check[1] != check[2]]
     if wrong:
         lines = [f"  {name} is {got}, expected {expected}" for name, got, expected in wrong]
         sys.exit("\n".join([f"{folder}:", *lines]))
     print(f"{folder}: {attempted} attempted and completed, {len(checks)} checks hold")
+
+
+def check_metrics(text, result):
+    """Each outcome and each phase, as Prometheus reads them."""
+    samples = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            samples[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
+    outcomes = split_outcomes(result["outcomes"])[1]
+    checks = [
+        (name, samples["loadgen_attempts_total", (("outcome", name),)], count)
+        for name, count in outcomes.items()
+    ]
+    for phase, summary in result["histograms"].items():
+        all_of_them = (("le", "+Inf"), ("phase", phase))
+        p99 = (("phase", phase), ("quantile", "0.99"))
+        checks += [
+            (phase, samples["loadgen_phase_seconds_bucket", all_of_them], summary["count"]),
+            (phase, samples["loadgen_phase_seconds_count", (("phase", phase),)], summary["count"]),
+            (phase, samples["loadgen_phase_quantile_seconds", p99], summary["p99"] / 1e9),
+        ]
+    return checks
 
 
 def split_outcomes(outcomes):

@@ -8,9 +8,11 @@ use anyhow::{Error, Result};
 use clap::Parser;
 use loadgen::cli::{Cli, Command};
 use loadgen::commands::exit::ExitStatus;
+use loadgen::commands::export::ExportError;
+use loadgen::commands::merge::MergeCommandError;
 use loadgen::commands::report::ReportError;
 use loadgen::commands::run::RunError;
-use loadgen::commands::{hold, report, run, torture, trace};
+use loadgen::commands::{export, hold, merge, report, run, torture, trace};
 use loadgen::server;
 
 fn main() -> ExitCode {
@@ -23,17 +25,32 @@ fn main() -> ExitCode {
         _ => {}
     }
     match Cli::parse().command {
-        Command::Run(args) => match run::execute(&args) {
-            Err(error @ RunError::Config(_)) => complain(&error.into(), USAGE),
-            other => done(other),
-        },
+        Command::Run(args) => ended(run::execute(&args), |e| matches!(e, RunError::Config(_))),
         Command::Torture(args) => done(torture::execute(&args)),
         Command::Hold(args) => done(hold::execute(&args)),
         Command::Trace(args) => done(trace::execute(&args)),
-        Command::Report(args) => match report::execute(&args) {
-            Err(error @ ReportError::Load(_)) => complain(&error.into(), USAGE),
-            other => done(other.map(|()| ExitStatus::Fine)),
-        },
+        Command::Report(args) => {
+            let outcome = report::execute(&args).map(|()| ExitStatus::Fine);
+            ended(outcome, |error| matches!(error, ReportError::Load(_)))
+        }
+        Command::Merge(args) => ended(merge::execute(&args), |error| {
+            matches!(error, MergeCommandError::Load(_) | MergeCommandError::Merge(_))
+        }),
+        Command::Export(args) => {
+            let outcome = export::execute(&args).map(|()| ExitStatus::Fine);
+            ended(outcome, |e| matches!(e, ExportError::Load(_) | ExportError::Histogram { .. }))
+        }
+    }
+}
+
+/// Some errors are about what was typed.
+fn ended<E: Into<Error>>(
+    outcome: Result<ExitStatus, E>,
+    is_usage: impl Fn(&E) -> bool,
+) -> ExitCode {
+    match outcome {
+        Err(error) if is_usage(&error) => complain(&error.into(), USAGE),
+        other => done(other),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What was typed on the command line, and nothing that needs a system call: a file per command.
 
+pub mod export;
 pub mod hold;
+pub mod merge;
 pub mod report;
 pub mod run;
 pub mod torture;
@@ -10,7 +12,9 @@ pub mod values;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
+use export::ExportArgs;
 use hold::HoldArgs;
+use merge::MergeArgs;
 use report::ReportArgs;
 use run::RunArgs;
 use torture::TortureArgs;
@@ -46,8 +50,12 @@ pub enum Command {
     Hold(HoldArgs),
     /// Show one connection from both sides, call by call
     Trace(TraceArgs),
-    /// Print the report of a result file again
+    /// Print the report of result files again, or overlay them in one page
     Report(ReportArgs),
+    /// Add results up exactly: shards of a divided run, or rounds
+    Merge(MergeArgs),
+    /// Print a result as CSV, percentile table, HdrHistogram log, Prometheus text or Markdown
+    Export(ExportArgs),
 }
 
 const STYLES: Styles = Styles::styled()

@@ -2,7 +2,9 @@
 
 mod envelope;
 pub mod exit;
+pub mod export;
 pub mod hold;
+pub mod merge;
 mod names;
 pub mod report;
 pub mod run;

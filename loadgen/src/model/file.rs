@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::error::Category;
 
@@ -110,8 +111,7 @@ impl RunResult {
             return Err(ContentError::Newer { found, tool });
         }
         let value = migrate::to_newest(value, found);
-        let mut result: Self =
-            serde_json::from_value(value.clone()).map_err(ContentError::Damaged)?;
+        let mut result = Self::deserialize(&value).map_err(ContentError::Damaged)?;
         result.original = Some(value);
         Ok(result)
     }

@@ -1,7 +1,10 @@
 //! The text of each reason and each piece of advice: what was found, and what to do.
 
+use serde_json::json;
+
 use super::units;
 use crate::model::histogram::HIGHEST_NS;
+use crate::model::merge::{Note, PartReason};
 use crate::model::verdict::{Advice, Finding, Reason, Verdict};
 
 /// A reason with its text.
@@ -18,6 +21,39 @@ pub fn advice(advice: &Advice) -> Finding {
 pub fn only_interruption(interrupted: bool) -> Verdict {
     let reasons = interrupted.then(|| reason(&Reason::Interrupted));
     Verdict::of(reasons.into_iter().collect(), Vec::new())
+}
+
+/// A reason of a part, which is one of the whole.
+pub fn part_reason(reason: &PartReason) -> Finding {
+    let PartReason { part, others, finding } = reason;
+    let more = match others {
+        0 => String::new(),
+        n => format!(" (and {} more)", units::plural(*n, "part")),
+    };
+    Finding { text: format!("{part}: {}{more}", finding.text), ..finding.clone() }
+}
+
+/// What was noticed while merging.
+pub fn note(note: &Note) -> Finding {
+    let (code, text, number, value) = match note {
+        Note::EvidenceShared { parts } => (
+            "evidence_shared",
+            format!(
+                "{} watched a server or kernel that others watched at the same time: what it \
+                 counted is in the evidence once",
+                units::plural(*parts, "part")
+            ),
+            "parts",
+            json!(parts),
+        ),
+        Note::PartsDiffer { fields } => (
+            "parts_differ",
+            format!("the parts differ in {}: left out", fields.join(", ")),
+            "fields",
+            json!(fields),
+        ),
+    };
+    Finding { code: code.into(), text, numbers: [(number.to_owned(), value)].into() }
 }
 
 fn reason_text(reason: &Reason) -> String {

@@ -1,14 +1,17 @@
 //! A result in the forms that people and other programs read, and the files they go to.
 
 pub mod chart;
+pub mod csv;
 pub mod findings;
 pub mod headline;
 pub mod hgrm;
 pub mod hlog;
 pub mod html;
+pub mod markdown;
 pub mod output;
 pub mod plot;
 pub mod progress;
+pub mod prometheus;
 pub mod sequence;
 pub mod svg;
 pub mod terminal;

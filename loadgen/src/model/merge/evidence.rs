@@ -38,7 +38,7 @@ impl Scene {
             addr: result.target.addr.clone(),
             clock_domain: result.target.clock_domain.clone(),
             kernel: evidence.kernel,
-            queue: evidence.accept_queue.clone(),
+            queue: evidence.accept_queue.as_ref().cloned(),
             conntrack: evidence.conntrack,
             server_cpu: evidence.server_cpu,
         }
@@ -132,18 +132,16 @@ impl EvidenceSum {
 }
 
 /// Of queues at different times, or of different servers.
-fn queues(one: QueueEvidence, other: QueueEvidence) -> QueueEvidence {
-    let samples = one.samples.saturating_add(other.samples);
+fn queues(mut one: QueueEvidence, other: QueueEvidence) -> QueueEvidence {
     let weighted = |queue: &QueueEvidence| queue.depth_mean * queue.samples as f64;
-    let depth_mean = (weighted(&one) + weighted(&other)) / samples.max(1) as f64;
-    QueueEvidence {
-        listeners: one.listeners.max(other.listeners),
-        limit: one.limit.min(other.limit),
-        depth_max: one.depth_max.max(other.depth_max),
-        depth_mean,
-        samples,
-        samples_failed: one.samples_failed.saturating_add(other.samples_failed),
-    }
+    let waiting = weighted(&one) + weighted(&other);
+    one.samples = one.samples.saturating_add(other.samples);
+    one.depth_mean = waiting / one.samples.max(1) as f64;
+    one.listeners = one.listeners.max(other.listeners);
+    one.limit = one.limit.min(other.limit);
+    one.depth_max = one.depth_max.max(other.depth_max);
+    one.samples_failed = one.samples_failed.saturating_add(other.samples_failed);
+    one
 }
 
 fn conntracks(one: Conntrack, other: Conntrack) -> Conntrack {
