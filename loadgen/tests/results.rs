@@ -6,7 +6,9 @@ use std::path::Path;
 use loadgen::analyse::{pace::Pace, verdict};
 use loadgen::generate::aggregation::Aggregate;
 use loadgen::generate::recorder::{Recorder, Recording};
-use loadgen::model::evidence::{Conntrack, CpuUse, Evidence, KernelCounters, QueueEvidence};
+use loadgen::model::evidence::{
+    Conntrack, CpuUse, Evidence, KernelCounters, QueueEvidence, QueuePoint,
+};
 use loadgen::model::load::{Arrivals, Load, Observe};
 use loadgen::model::outcome::{Outcome, Phase};
 use loadgen::model::result::{Kind, RunResult, SCHEMA_VERSION};
@@ -64,6 +66,11 @@ fn evidence() -> Evidence {
             depth_max: 3,
             depth_mean: 0.02,
             samples: 998,
+            samples_wanted: Some(1000),
+            series: vec![
+                QueuePoint { at_ns: 0, depth: 1 },
+                QueuePoint { at_ns: 20_000_000, depth: 3 },
+            ],
             samples_failed: 0,
         }),
         conntrack: Some(Conntrack {

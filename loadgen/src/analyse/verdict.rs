@@ -16,6 +16,12 @@ pub const LAG_P99_MAX_NS: u64 = 1_000_000;
 pub const RATE_SHARE_MIN: f64 = 0.99;
 /// Samples below which a p99 means nothing.
 pub const SAMPLES_MIN: u64 = 100;
+/// Share of the accepts that may have no sample.
+pub const NOT_OBSERVED_SHARE_MAX: f64 = 0.01;
+/// Share of the mean accept delay that the server may have waited for a CPU.
+pub const RUN_DELAY_SHARE_MAX: f64 = 0.25;
+/// Run delay per accept that is not worth mentioning: a few wake-ups on a busy core.
+pub const RUN_DELAY_TOLERATED_NS: u64 = 50_000;
 /// Share of the conntrack table that is called nearly full.
 const CONNTRACK_NEARLY_FULL: f64 = 0.9;
 
@@ -28,7 +34,10 @@ pub fn reasons(result: &RunResult) -> Vec<Reason> {
     reasons.extend(generator_lag(result));
     reasons.extend(rate_not_reached(result));
     let outcome = |outcome| some(result.outcomes.of(outcome));
+    reasons.extend(outcome(Outcome::NotBegun).map(|count| Reason::NotBegun { count }));
     reasons.extend(outcome(Outcome::Shed).map(|count| Reason::Shed { count }));
+    reasons.extend(not_observed(result));
+    reasons.extend(server_waited_for_cpu(result));
     reasons.extend(too_few_samples(result));
     reasons.extend(outcome(Outcome::ClockError).map(|count| Reason::ClockErrors { count }));
     reasons.extend(some(result.clipped).map(|count| Reason::Clipped { count }));
@@ -83,6 +92,26 @@ fn rate_not_reached(result: &RunResult) -> Option<Reason> {
     (achieved < RATE_SHARE_MIN * target).then_some(Reason::RateNotReached { target, achieved })
 }
 
+/// Samples that are missing are no random choice: an attempt that ends early is a fast one or a
+/// failed one.
+fn not_observed(result: &RunResult) -> Option<Reason> {
+    let (count, observed) = (result.not_observed?, result.samples(Phase::AcceptDelay));
+    let share = approx(count) / approx(count + observed);
+    (share > NOT_OBSERVED_SHARE_MAX).then_some(Reason::NotObserved { count, observed })
+}
+
+/// A run delay counts only if the generator may have caused it.
+fn server_waited_for_cpu(result: &RunResult) -> Option<Reason> {
+    let waited = result.evidence.server_run_delay.filter(|delay| delay.generator_shares_cpus)?;
+    let accepts = result.sampled(Phase::AcceptDelay)?;
+    let per_accept_ns = waited.total_ns / accepts.count;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean of u64")]
+    let accept_delay_ns = accepts.mean? as u64;
+    let large = approx(per_accept_ns) > RUN_DELAY_SHARE_MAX * approx(accept_delay_ns);
+    let counts = large && per_accept_ns > RUN_DELAY_TOLERATED_NS;
+    counts.then_some(Reason::ServerWaitedForCpu { per_accept_ns, accept_delay_ns })
+}
+
 /// Where nobody observed accepts, connects are what there is.
 fn too_few_samples(result: &RunResult) -> Option<Reason> {
     let phase = match result.target.observe {
@@ -96,7 +125,7 @@ fn too_few_samples(result: &RunResult) -> Option<Reason> {
 fn queue_advice(evidence: &Evidence) -> Vec<Advice> {
     let Some(kernel) = evidence.kernel else { return Vec::new() };
     let mut advice = Vec::new();
-    let limit = evidence.accept_queue.map(|queue| queue.limit);
+    let limit = evidence.accept_queue.as_ref().map(|queue| queue.limit);
     let somaxconn = evidence.settings.somaxconn;
     let overflowed = some(kernel.listen_overflows);
     advice.extend(overflowed.map(|count| Advice::AcceptQueueOverflowed {
@@ -130,7 +159,7 @@ fn approx(n: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::evidence::{KernelCounters, RetransmissionSchedule};
+    use crate::model::evidence::{KernelCounters, RetransmissionSchedule, RunDelay};
     use crate::model::histogram::{Summary, new_histogram};
     use crate::model::load::Arrivals;
 
@@ -210,6 +239,34 @@ mod tests {
         result.clipped = 1;
         let expected = ["shed", "too_few_samples", "clock_errors", "clipped", "unaccounted"];
         assert_eq!(codes(&reasons(&result)), expected);
+    }
+
+    #[test]
+    fn what_was_not_begun_or_not_observed_invalidates() {
+        let mut result = run(load("closed"), 1000, 0);
+        result.not_observed = Some(10);
+        assert_eq!(reasons(&result), [], "1 % is tolerated");
+        result.not_observed = Some(11);
+        let expected = Reason::NotObserved { count: 11, observed: 1000 };
+        assert_eq!(reasons(&result), [expected]);
+        result.not_observed = None;
+        result.outcomes.attempted += 5;
+        result.outcomes.ended.insert("not_begun".into(), 5);
+        assert_eq!(reasons(&result), [Reason::NotBegun { count: 5 }]);
+    }
+
+    #[test]
+    fn a_server_without_a_cpu_invalidates_if_the_generator_may_be_the_cause() {
+        let mut result = run(load("closed"), 1000, 0);
+        let mut waited = |per_accept_ns: u64, generator_shares_cpus| {
+            let total_ns = 1000 * per_accept_ns;
+            let delay = RunDelay { total_ns, generator_shares_cpus, ..RunDelay::default() };
+            result.evidence.server_run_delay = Some(delay);
+            codes(&reasons(&result))
+        };
+        assert_eq!(waited(60_000, true), ["server_waited_for_cpu"]);
+        assert!(waited(60_000, false).is_empty());
+        assert!(waited(40_000, true).is_empty());
     }
 
     #[test]

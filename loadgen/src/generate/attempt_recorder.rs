@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::generate::recorder::{Recorder, Recording};
 use crate::model::outcome::{Outcome, Phase};
+use crate::observe::Bracket;
 use crate::sys::time::nanos;
 
 /// The instants of one attempt, monotonic nanoseconds.
@@ -28,10 +29,35 @@ pub struct Timeline {
 /// An accept, as observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accept {
-    /// When, monotonic nanoseconds.
+    /// When, monotonic nanoseconds; the middle of the bracket.
     pub at_ns: u64,
-    /// Width of the bracket it lies in; `None` if the instant is exact.
-    pub bracket_ns: Option<u64>,
+    /// Where it lies; `None` if the instant is exact.
+    pub bracket: Option<Bracket>,
+}
+
+impl Accept {
+    /// At this monotonic instant.
+    #[must_use]
+    pub fn exactly(at_ns: u64) -> Self {
+        Self { at_ns, bracket: None }
+    }
+
+    /// Somewhere in the bracket.
+    #[must_use]
+    pub fn within(bracket: Bracket) -> Self {
+        Self { at_ns: bracket.middle_ns(), bracket: Some(bracket) }
+    }
+
+    /// Whether it came after `instant_ns`; `None` if the bracket contains that instant.
+    fn is_after(self, instant_ns: u64) -> Option<bool> {
+        let exact = Bracket { earliest_ns: self.at_ns, latest_ns: self.at_ns };
+        let Bracket { earliest_ns, latest_ns } = self.bracket.unwrap_or(exact);
+        match (latest_ns <= instant_ns, earliest_ns >= instant_ns) {
+            (true, _) => Some(false),
+            (false, true) => Some(true),
+            (false, false) => None,
+        }
+    }
 }
 
 /// How an attempt ended.
@@ -146,16 +172,25 @@ impl AttemptRecorder {
         self.record(times, Phase::AcceptDelay, delay_ns);
         let response_ns = accept.at_ns.saturating_sub(times.intended_ns);
         self.record(times, Phase::AcceptResponse, response_ns);
-        if let Some(width_ns) = accept.bracket_ns {
-            self.record(times, Phase::DiagResolution, width_ns);
+        if let Some(bracket) = accept.bracket {
+            self.record(times, Phase::DiagResolution, bracket.width_ns());
         }
-        let established_ns = times.established_ns.unwrap_or(times.called_ns);
-        match accept.at_ns.checked_sub(established_ns) {
-            Some(wait_ns) if wait_ns > 0 => self.record(times, Phase::PostConnectWait, wait_ns),
-            _ if times.measured => self.recorder.accepted_before_return(),
-            _ => {}
-        }
+        self.in_order(times, accept);
         Ok(())
+    }
+
+    /// Records on which side of connect's return the accept lies. That it lies on one of them is
+    /// not claimed where the bracket contains both.
+    fn in_order(&mut self, times: &Timeline, accept: Accept) {
+        let established_ns = times.established_ns.unwrap_or(times.called_ns);
+        match accept.is_after(established_ns) {
+            Some(true) => {
+                self.record(times, Phase::PostConnectWait, accept.at_ns - established_ns);
+            }
+            Some(false) if times.measured => self.recorder.accepted_before_return(),
+            None if times.measured => self.recorder.accept_order_undetermined(),
+            Some(false) | None => {}
+        }
     }
 
     /// Bytes from the server are here; only the first count.
@@ -191,8 +226,14 @@ impl AttemptRecorder {
             return;
         }
         self.recorder.outcome(ending.outcome, ending.errno);
-        if self.observed && waited_in_vain(ending.outcome) && !times.is_accepted() {
+        if !self.observed || times.is_accepted() {
+            return;
+        }
+        if waited_in_vain(ending.outcome) {
             self.recorder.censored(now_ns.saturating_sub(times.intended_ns));
+        }
+        if times.is_established() && may_have_been_accepted(ending.outcome) {
+            self.recorder.not_observed();
         }
     }
 
@@ -236,6 +277,12 @@ fn waited_in_vain(outcome: Outcome) -> bool {
     )
 }
 
+/// The server did something with an established connection, or something happened to it, other
+/// than that it waited for its accept until the end.
+fn may_have_been_accepted(outcome: Outcome) -> bool {
+    !matches!(outcome, Outcome::NeverAccepted | Outcome::Unfinished | Outcome::ClockError)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,10 +295,6 @@ mod tests {
         recorder
     }
 
-    fn exact(at_ns: u64) -> Accept {
-        Accept { at_ns, bracket_ns: None }
-    }
-
     #[test]
     fn durations_are_those_of_the_vocabulary() {
         let mut recorder = recorder(0);
@@ -259,13 +302,13 @@ mod tests {
         recorder.established(&mut times, START + 34);
         recorder.bytes_arrived(&mut times, START + 114);
         recorder.bytes_arrived(&mut times, START + 999);
-        let accept = Accept { at_ns: START + 64, bracket_ns: Some(7) };
-        recorder.accepted(&mut times, accept).unwrap();
+        let bracket = Bracket { earliest_ns: START + 60, latest_ns: START + 67 };
+        recorder.accepted(&mut times, Accept::within(bracket)).unwrap();
         recorder.echoed(&times, 80);
         recorder.ended(&times, Outcome::Completed.into(), START + 200);
         let done = recorder.take_interval(START + 1000, Recording::new());
         let durations = Phase::ALL.map(|phase| done.histogram(phase).max());
-        assert_eq!(durations, [50, 54, 20, 30, 4, 100, 80, 7]);
+        assert_eq!(durations, [49, 53, 20, 29, 4, 100, 80, 7]);
         assert_eq!(done.counts().outcome(Outcome::Completed), 1);
         assert_eq!((done.end_ns, done.counts().accepted_before_return), (1000, 0));
     }
@@ -275,7 +318,7 @@ mod tests {
         let mut recorder = recorder(0);
         let mut times = recorder.called(START, START);
         recorder.established(&mut times, START + 20);
-        recorder.accepted(&mut times, exact(START + 8)).unwrap();
+        recorder.accepted(&mut times, Accept::exactly(START + 8)).unwrap();
         let done = recorder.take_interval(START + 50, Recording::new());
         assert_eq!(done.histogram(Phase::AcceptDelay).max(), 8);
         assert!(done.histogram(Phase::PostConnectWait).is_empty());
@@ -283,11 +326,51 @@ mod tests {
     }
 
     #[test]
+    fn what_a_bracket_cannot_know_is_not_claimed() {
+        let established_ns = START + 20;
+        let cases = [((5, 20), [1, 0, 0]), ((20, 30), [0, 1, 0]), ((19, 21), [0, 0, 1])];
+        for ((earliest, latest), expected) in cases {
+            let mut recorder = recorder(0);
+            let mut times = recorder.called(START, START);
+            recorder.established(&mut times, established_ns);
+            let bracket = Bracket { earliest_ns: START + earliest, latest_ns: START + latest };
+            recorder.accepted(&mut times, Accept::within(bracket)).unwrap();
+            let done = recorder.take_interval(START + 50, Recording::new());
+            let counts = done.counts();
+            let after = done.histogram(Phase::PostConnectWait).len();
+            let found = [counts.accepted_before_return, after, counts.accept_order_undetermined];
+            assert_eq!(found, expected, "{bracket:?}");
+            assert_eq!(done.histogram(Phase::AcceptDelay).len(), 1);
+        }
+    }
+
+    #[test]
+    fn an_established_attempt_without_a_sample_is_not_observed() {
+        let mut recorder = recorder(0);
+        let mut end = |established, accepted, outcome: Outcome| {
+            let mut times = recorder.called(START, START);
+            if established {
+                recorder.established(&mut times, START + 20);
+            }
+            if accepted {
+                recorder.accepted(&mut times, Accept::exactly(START + 30)).unwrap();
+            }
+            recorder.ended(&times, outcome.into(), START + 40);
+            recorder.take_interval(START + 50, Recording::new()).counts().not_observed
+        };
+        assert_eq!(end(true, false, Outcome::EchoMismatch), 1);
+        assert_eq!(end(true, false, Outcome::ResetAfterConnect), 1);
+        assert_eq!(end(true, true, Outcome::EchoMismatch), 0);
+        assert_eq!(end(true, false, Outcome::NeverAccepted), 0);
+        assert_eq!(end(false, false, Outcome::Refused), 0);
+    }
+
+    #[test]
     fn an_accept_before_connect_is_a_contradiction_and_not_a_zero() {
         let mut recorder = recorder(0);
         let mut times = recorder.called(START, START + 5);
         recorder.established(&mut times, START + 20);
-        let error = recorder.accepted(&mut times, exact(START + 2)).unwrap_err();
+        let error = recorder.accepted(&mut times, Accept::exactly(START + 2)).unwrap_err();
         assert_eq!((error.by_ns, times.is_accepted()), (3, false));
         let done = recorder.take_interval(START + 50, Recording::new());
         assert!(done.histogram(Phase::AcceptDelay).is_empty());
@@ -313,7 +396,7 @@ mod tests {
         let mut times = recorder.called(START + 99, START + 150);
         recorder.established(&mut times, START + 160);
         recorder.bytes_arrived(&mut times, START + 170);
-        recorder.accepted(&mut times, exact(START + 155)).unwrap();
+        recorder.accepted(&mut times, Accept::exactly(START + 155)).unwrap();
         recorder.sent(&times, 5);
         recorder.received(&times, 5);
         recorder.echoed(&times, 5);

@@ -145,7 +145,7 @@ impl Connection {
 
     /// The kernel shows that a process holds the connection.
     pub fn seen_accepted(&mut self, bracket: Bracket, cx: &mut Context<'_>) -> Step {
-        let accept = accept_within(bracket);
+        let accept = Accept::within(bracket);
         if !self.times.is_established() {
             self.early = Some(accept);
             return Step::Wait;
@@ -156,10 +156,15 @@ impl Connection {
     /// The server's end was there and is gone: accepted and closed, unless the peer resets.
     pub fn seen_ended(&mut self, bracket: Bracket, cx: &mut Context<'_>) -> Step {
         if self.peer_done {
-            return self.accepted(accept_within(bracket), cx);
+            return self.accepted(Accept::within(bracket), cx);
         }
-        self.unconfirmed = Some(accept_within(bracket));
+        self.unconfirmed = Some(Accept::within(bracket));
         Step::Wait
+    }
+
+    /// The server has sent something or closed in good order, so it had accepted in this bracket.
+    pub fn answered(&mut self, bracket: Bracket) {
+        self.unconfirmed = Some(Accept::within(bracket));
     }
 
     /// Bytes from the server.
@@ -296,18 +301,13 @@ impl Connection {
     }
 }
 
-fn accept_within(bracket: Bracket) -> Accept {
-    let width_ns = bracket.latest_ns.saturating_sub(bracket.earliest_ns);
-    Accept { at_ns: bracket.middle_ns(), bracket_ns: Some(width_ns) }
-}
-
 /// What a stamp says, unless our clock cannot be compared with it or contradicts it.
 fn stamped(stamp: &Stamp, cx: &Context<'_>) -> Result<Accept, Ending> {
     let at_ns = stamp.accepted_monotonic_ns;
     if !stamp.clock_domain.compares_with(cx.script.clock_domain) || at_ns > cx.now_ns {
         return Err(Outcome::ClockError.into());
     }
-    Ok(Accept { at_ns, bracket_ns: None })
+    Ok(Accept::exactly(at_ns))
 }
 
 #[cfg(test)]

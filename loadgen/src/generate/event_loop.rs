@@ -176,6 +176,11 @@ impl<T: Transport> EventLoop<T> {
         if entry.ended {
             return None;
         }
+        if let (Op::Recv, Ok(_), Some(watch)) = (done.token.op(), done.result, &mut self.watch)
+            && let Some(bracket) = watch.answered(id.index(), now_ns)
+        {
+            entry.connection.answered(bracket);
+        }
         let cx = &mut Context { script: &self.script, recorder: &mut self.recorder, now_ns };
         let connection = &mut entry.connection;
         Some(match (done.token.op(), done.result) {

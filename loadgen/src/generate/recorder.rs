@@ -62,6 +62,16 @@ impl Recorder {
         self.current.counts.accepted_before_return += 1;
     }
 
+    /// The accept was seen, but not whether it came before connect returned or after it.
+    pub fn accept_order_undetermined(&mut self) {
+        self.current.counts.accept_order_undetermined += 1;
+    }
+
+    /// An attempt that may have been accepted ended without an observed accept.
+    pub fn not_observed(&mut self) {
+        self.current.counts.not_observed += 1;
+    }
+
     /// A wait that had not ended: it lasted at least this long, counted from the intended instant.
     /// Enters [`Phase::AcceptResponse`].
     pub fn censored(&mut self, at_least_ns: u64) {
@@ -190,6 +200,10 @@ pub struct Counts {
     pub warmup_excluded: u64,
     /// Accepts seen before connect returned.
     pub accepted_before_return: u64,
+    /// Accepts seen in a bracket that contains the return of connect.
+    pub accept_order_undetermined: u64,
+    /// Attempts that may have been accepted and ended without an observed accept.
+    pub not_observed: u64,
     /// Waits that had not ended, in accept_response as "at least".
     pub censored: u64,
     /// Samples over [`HIGHEST_NS`].
@@ -225,6 +239,8 @@ impl Counts {
         }
         self.warmup_excluded += other.warmup_excluded;
         self.accepted_before_return += other.accepted_before_return;
+        self.accept_order_undetermined += other.accept_order_undetermined;
+        self.not_observed += other.not_observed;
         self.censored += other.censored;
         self.clipped += other.clipped;
         self.samples_missed += other.samples_missed;

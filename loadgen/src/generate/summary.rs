@@ -20,6 +20,8 @@ impl Aggregate {
         result.errnos_other = self.all().errnos().others();
         result.warmup_excluded = counts.warmup_excluded;
         result.accepted_before_return = counts.accepted_before_return;
+        result.accept_order_undetermined = Some(counts.accept_order_undetermined);
+        result.not_observed = Some(counts.not_observed);
         result.censored = counts.censored;
         result.clipped = counts.clipped;
         result.bytes_sent = counts.bytes_sent;

@@ -5,12 +5,16 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Kernel evidence of one run.
+/// Kernel evidence of one run, over its measured part: from the end of the warm-up until the last
+/// attempt has its outcome.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Time between the first and the last reading.
     pub elapsed_ns: u64,
-    /// TCP counters, difference over the run.
+    /// Instant of the first reading, from the begin of the load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_ns: Option<u64>,
+    /// TCP counters, difference between the two readings.
     pub kernel: Option<KernelCounters>,
     /// Samples of the accept queue.
     pub accept_queue: Option<QueueEvidence>,
@@ -20,6 +24,10 @@ pub struct Evidence {
     pub generator_cpu: Option<CpuUse>,
     /// CPU time of the server, where its process is known.
     pub server_cpu: Option<CpuUse>,
+    /// How long the server's threads were runnable and waited for a CPU, where its process is
+    /// known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_run_delay: Option<RunDelay>,
     /// Samples at the instants at which the kernel retries a SYN.
     pub retransmission_schedule: Option<RetransmissionSchedule>,
     /// Samples of `--observe diag` that the kernel had no memory for (ENOBUFS, ENOMEM, EAGAIN); the
@@ -33,7 +41,7 @@ pub struct Evidence {
 }
 
 /// The accept queue over the run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct QueueEvidence {
     /// The most listening sockets in any sample.
     pub listeners: u32,
@@ -41,12 +49,44 @@ pub struct QueueEvidence {
     pub limit: u32,
     /// Longest queue of one listener in any sample, to be compared with `limit`.
     pub depth_max: u32,
-    /// Connections waiting over all listeners, mean of the samples.
+    /// Connections waiting over all listeners: mean over time, each sample weighted with the time
+    /// since the one before it.
     pub depth_mean: f64,
     /// Samples taken.
     pub samples: u64,
+    /// Samples that the period of the sampler called for; fewer were taken if it came too late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples_wanted: Option<u64>,
     /// Samples that failed.
     pub samples_failed: u64,
+    /// The depth over time, ascending, at most [`QUEUE_POINTS_MAX`] points.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub series: Vec<QueuePoint>,
+}
+
+/// The most points in [`QueueEvidence::series`]; with more, adjacent points are merged.
+pub const QUEUE_POINTS_MAX: usize = 600;
+
+/// The accept queue around one instant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuePoint {
+    /// The first sample of the point, from the begin of the load.
+    pub at_ns: u64,
+    /// Longest queue of one listener until the next point, to be compared with
+    /// [`QueueEvidence::limit`].
+    pub depth: u32,
+}
+
+/// Time that the threads of a process were runnable without a CPU (the second number of
+/// `/proc/PID/task/TID/schedstat`, Documentation/scheduler/sched-stats.rst).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunDelay {
+    /// Over all threads.
+    pub total_ns: u64,
+    /// Of the thread that waited longest.
+    pub longest_thread_ns: u64,
+    /// Whether threads of the generator could run on a CPU of the server, and so be the cause.
+    pub generator_shares_cpus: bool,
 }
 
 /// Samples at the instants of the kernel's retransmissions: the SYN or the last ACK of the

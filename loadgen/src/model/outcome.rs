@@ -37,11 +37,13 @@ pub enum Outcome {
     Shed,
     /// Not ended when the run ended.
     Unfinished,
+    /// Planned, but the run's time was over before the generator came to it.
+    NotBegun,
 }
 
 impl Outcome {
     /// All, in the order of the result file.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Completed,
         Self::Refused,
         Self::ConnectTimeout,
@@ -56,6 +58,7 @@ impl Outcome {
         Self::ClockError,
         Self::Shed,
         Self::Unfinished,
+        Self::NotBegun,
     ];
 
     /// The name in results and logs.
@@ -75,6 +78,7 @@ impl Outcome {
             Self::ClockError => "clock_error",
             Self::Shed => "shed",
             Self::Unfinished => "unfinished",
+            Self::NotBegun => "not_begun",
         }
     }
 }

@@ -72,6 +72,16 @@ pub struct RunResult {
     pub warmup_excluded: u64,
     /// Accepts observed before connect returned, which have no sample in `post_connect_wait`.
     pub accepted_before_return: u64,
+    /// Accepts whose bracket contains the return of connect: whether they came before or after it
+    /// is not known, so they count in neither `accepted_before_return` nor `post_connect_wait`.
+    /// Absent in results of earlier releases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accept_order_undetermined: Option<u64>,
+    /// Attempts that the server may have accepted although no accept was observed: they ended
+    /// first, and have no sample in `accept_delay`.
+    /// Absent in results of earlier releases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_observed: Option<u64>,
     /// Waits that had not ended; `accept_response` has them as "at least this long".
     pub censored: u64,
     /// Samples clipped to the histograms' maximum of 300 s.
@@ -207,6 +217,8 @@ impl Default for RunResult {
             errnos_other: 0,
             warmup_excluded: 0,
             accepted_before_return: 0,
+            accept_order_undetermined: None,
+            not_observed: None,
             censored: 0,
             clipped: 0,
             bytes_sent: 0,

@@ -73,6 +73,26 @@ pub enum Reason {
         /// How many.
         count: u64,
     },
+    /// Planned arrivals that the generator had not come to when the run's time was over.
+    NotBegun {
+        /// How many.
+        count: u64,
+    },
+    /// Accepts that were not observed and have no sample.
+    NotObserved {
+        /// Attempts that the server may have accepted, without a sample.
+        count: u64,
+        /// Accepts with a sample.
+        observed: u64,
+    },
+    /// The server waited for a CPU that the generator may have used, for a large part of the
+    /// accept delay.
+    ServerWaitedForCpu {
+        /// Run delay of the server's threads per accept.
+        per_accept_ns: u64,
+        /// Mean of accept_delay.
+        accept_delay_ns: u64,
+    },
     /// Too few samples for the percentiles shown.
     TooFewSamples {
         /// Of which phase.

@@ -45,10 +45,16 @@ impl Bracket {
         self.earliest_ns.midpoint(self.latest_ns)
     }
 
+    /// From the lower to the upper bound.
+    #[must_use]
+    pub const fn width_ns(self) -> u64 {
+        self.latest_ns.saturating_sub(self.earliest_ns)
+    }
+
     /// The largest error of the estimate in either direction.
     #[must_use]
     pub const fn half_width_ns(self) -> u64 {
-        self.latest_ns.saturating_sub(self.earliest_ns).div_ceil(2)
+        self.width_ns().div_ceil(2)
     }
 }
 
@@ -109,5 +115,11 @@ impl WaitHistory {
         let absent_ns = if kind == ObservationKind::Vanished { 0 } else { self.absent_ns };
         let earliest_ns = self.waiting_ns.max(absent_ns);
         Some((kind, Bracket { earliest_ns, latest_ns }))
+    }
+
+    /// The bracket of an accept that is known to lie before `latest_ns`.
+    pub(super) fn accepted_by(&self, latest_ns: u64) -> Bracket {
+        let earliest_ns = self.waiting_ns.max(self.absent_ns).min(latest_ns);
+        Bracket { earliest_ns, latest_ns }
     }
 }

@@ -81,6 +81,23 @@ fn reason_text(reason: &Reason) -> String {
              rate, or raise --max-in-flight",
             units::plural(count, "arrival")
         ),
+        Reason::NotBegun { count } => format!(
+            "{} planned and not begun when the time was over: lower the rate or add --threads",
+            was(count, "connect")
+        ),
+        Reason::NotObserved { count, observed } => format!(
+            "{} may have been accepted without being observed, beside {} with a sample: what is \
+             missing may be the slowest",
+            units::plural(count, "attempt"),
+            units::count(observed)
+        ),
+        Reason::ServerWaitedForCpu { per_accept_ns, accept_delay_ns } => format!(
+            "the server's threads waited {} per accept for a CPU that the generator may use, \
+             beside a mean accept_delay of {}: pin the two apart (--cpus, taskset) or lower the \
+             rate",
+            units::duration(per_accept_ns),
+            units::duration(accept_delay_ns)
+        ),
         Reason::TooFewSamples { phase, count, needed } => format!(
             "{} of {} are too few for percentiles: run longer (at least {needed})",
             units::plural(count, "sample"),

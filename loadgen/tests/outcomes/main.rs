@@ -144,6 +144,30 @@ fn diag_observes_the_accept_of_a_server_that_closes_at_once() {
 }
 
 #[test]
+fn whatever_becomes_of_a_connection_its_accept_is_a_sample() {
+    let server = Server::greeting_after("127.0.0.1:0", Duration::from_millis(50));
+    let args = "--rate 800 --connections 400";
+    let expected = [(Outcome::EchoMismatch, 400)];
+    for all in check(server.addr(), Method::Diag, 1, args, &expected) {
+        assert_eq!((samples(&all, Phase::AcceptDelay), all.counts().not_observed), (400, 0));
+    }
+}
+
+#[test]
+fn an_accept_beside_the_return_of_connect_is_not_put_on_one_side() {
+    let server = Server::echoing("127.0.0.1:0");
+    let args = "--rate 1k --connections 200";
+    for all in check(server.addr(), Method::Diag, 0, args, &[(Outcome::Completed, 200)]) {
+        let counts = all.counts();
+        let after = samples(&all, Phase::PostConnectWait);
+        let before = counts.accepted_before_return;
+        assert_eq!(after + before + counts.accept_order_undetermined, 200);
+        // The first look comes after the return, so nothing that it finds was seen before it.
+        assert_eq!(before, 0, "{counts:?}");
+    }
+}
+
+#[test]
 fn large_messages_are_echoed_completely() {
     let server = Server::stamping("127.0.0.1:0");
     let args = "--concurrency 4 --connections 8 --size 1m --close fin";

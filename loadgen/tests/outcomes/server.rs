@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 use uring_echo::clock::{monotonic_ns, realtime_ns};
@@ -66,16 +66,33 @@ impl Server {
         })
     }
 
+    /// Accepts all that wait, once per `pause`, and greets each with a line that nobody asked for.
+    pub(crate) fn greeting_after(addr: &str, pause: Duration) -> Self {
+        Self::start_pausing(addr, pause, |mut stream, _| {
+            stream.write_all(b"220 hello\r\n")?;
+            echo(&stream, |_| {})
+        })
+    }
+
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     fn start(addr: &str, behaviour: Behaviour) -> Self {
+        Self::start_pausing(addr, Duration::ZERO, behaviour)
+    }
+
+    fn start_pausing(addr: &str, pause: Duration, behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind(addr).unwrap();
         let (addr, stop) = (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
         let stopped = Arc::clone(&stop);
         let accepting = thread::spawn(move || {
+            let mut next = Instant::now();
             loop {
+                if Instant::now() >= next {
+                    thread::sleep(pause);
+                    next = Instant::now() + pause / 10;
+                }
                 let (stream, _) = listener.accept().unwrap();
                 let accepted_ns = monotonic_ns();
                 if stopped.load(Ordering::Relaxed) {

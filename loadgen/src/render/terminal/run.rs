@@ -165,6 +165,7 @@ fn outcomes(result: &RunResult) -> Vec<String> {
         let share = units::percent(early, outcomes.attempted);
         lines.push(format!("{} accepted before connect returned ({share})", units::count(early)));
     }
+    lines.extend(beside_the_samples(result));
     for kind in &result.errnos {
         let (count, name) = (units::count(kind.count), &kind.outcome);
         lines.push(format!("{count} × {name}: {}", kind.message));
@@ -173,6 +174,21 @@ fn outcomes(result: &RunResult) -> Vec<String> {
         lines.push(format!("{} × other errors", units::count(result.errnos_other)));
     }
     entry("outcomes", lines)
+}
+
+/// Accepts of which less is known than a sample says, or nothing.
+fn beside_the_samples(result: &RunResult) -> Vec<String> {
+    let some = |count: Option<u64>| count.filter(|&count| count > 0);
+    let order = some(result.accept_order_undetermined).map(|count| {
+        let share = percent(count, result.outcomes.attempted);
+        format!(
+            "{} accepted as connect returned, before or after it ({share})",
+            units::count(count)
+        )
+    });
+    let unseen = some(result.not_observed)
+        .map(|count| format!("{} ended before an accept was observed", units::count(count)));
+    order.into_iter().chain(unseen).collect()
 }
 
 fn pace(generator: &Generator) -> Vec<String> {
@@ -196,12 +212,13 @@ fn evidence(result: &RunResult) -> Vec<String> {
 fn queue(evidence: &Evidence) -> Vec<String> {
     let Some(queue) = &evidence.accept_queue else { return Vec::new() };
     vec![format!(
-        "deepest {}, mean {:.2}, of {} ({}, {})",
+        "deepest {}, mean {:.2}, of {} ({}, {}{})",
         units::count(queue.depth_max.into()),
         queue.depth_mean,
         units::count(queue.limit.into()),
         units::plural(queue.listeners.into(), "listener"),
         units::plural(queue.samples, "sample"),
+        queue.samples_wanted.map_or_else(String::new, |n| format!(" of {}", units::count(n))),
     )]
 }
 
@@ -246,7 +263,12 @@ fn cpu(result: &RunResult) -> Vec<String> {
     };
     let generator = result.generator.cpu.as_ref().map(|cpu| use_of("generator", cpu));
     let server = result.evidence.server_cpu.as_ref().map(|cpu| use_of("server", cpu));
-    generator.into_iter().chain(server).collect()
+    let waited = result.evidence.server_run_delay.map(|delay| {
+        let each = delay.total_ns.checked_div(attempts).unwrap_or(0);
+        let shared = if delay.generator_shares_cpus { ", which the generator may use" } else { "" };
+        format!("server waited {} per connection for a CPU{shared}", units::duration(each))
+    });
+    generator.into_iter().chain(server).chain(waited).collect()
 }
 
 fn verdict(result: &RunResult, style: Style) -> Vec<String> {
