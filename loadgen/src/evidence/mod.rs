@@ -3,12 +3,13 @@
 mod counters;
 mod cpu;
 pub mod environment;
+mod queue;
 mod sampler;
 mod settings;
 
 use std::io;
 
-pub use sampler::{Sampler, SamplerOptions};
+pub use sampler::{MeasuredFrom, Sampler, SamplerOptions};
 
 /// Samples the server's listening sockets.
 pub trait ListenerSampler {

@@ -1,20 +1,25 @@
-//! The thread that samples the evidence: lowest priority, a few samples per second of most sources.
+//! The thread that samples the evidence of the measured part of a run.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fs, io};
 
 use super::cpu::CpuMeter;
+use super::queue::QueueMeter;
 use super::{ListenerSampler, counters, settings};
+use uring_echo::clock::monotonic_ns;
 use uring_echo::sys::conntrack::{self, Losses};
 
-use crate::model::evidence::{Conntrack, Evidence, KernelCounters, QueueEvidence};
+use crate::model::evidence::{Conntrack, Evidence, KernelCounters};
+use crate::sys::time::nanos;
 
 /// What a [`Sampler`] samples.
 pub struct SamplerOptions {
-    /// The server's process id, where it is known and visible.
-    pub server_pid: Option<u32>,
+    /// The server's process ids, where they are known and visible.
+    pub server_pids: Vec<u32>,
+    /// Whether threads of the generator could run on a CPU of the server.
+    pub generator_shares_cpus: bool,
     /// CPUs of the evidence thread; `None` leaves the choice to the scheduler.
     pub cpus: Option<Vec<usize>>,
     /// The accept queue, where the listener is in this network namespace.
@@ -25,14 +30,20 @@ pub struct SamplerOptions {
 
 impl Default for SamplerOptions {
     fn default() -> Self {
-        Self { server_pid: None, cpus: None, listener: None, period: Duration::from_millis(10) }
+        Self {
+            server_pids: Vec::new(),
+            generator_shares_cpus: false,
+            cpus: None,
+            listener: None,
+            period: Duration::from_millis(10),
+        }
     }
 }
 
 impl std::fmt::Debug for SamplerOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SamplerOptions")
-            .field("server_pid", &self.server_pid)
+            .field("server_pids", &self.server_pids)
             .field("cpus", &self.cpus)
             .field("period", &self.period)
             .finish_non_exhaustive()
@@ -42,28 +53,37 @@ impl std::fmt::Debug for SamplerOptions {
 /// A running evidence thread.
 #[derive(Debug)]
 pub struct Sampler {
-    stop: mpsc::Sender<()>,
+    /// Says what part is measured; closing it ends the thread.
+    measured: mpsc::Sender<MeasuredFrom>,
     thread: JoinHandle<Evidence>,
 }
 
+/// The begin of the load and of its measured part, monotonic nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MeasuredFrom {
+    /// First scheduled arrival.
+    pub load_began_ns: u64,
+    /// End of the warm-up.
+    pub measured_from_ns: u64,
+}
+
 impl Sampler {
-    /// Starts the thread and waits until it has taken the first readings.
+    /// Starts the thread, which waits for [`begin`](Self::begin).
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(options: SamplerOptions) -> io::Result<Self> {
-        let (stop, stopped) = mpsc::channel();
-        // The first readings must be taken before the run's first connections.
-        let (ready, is_ready) = mpsc::channel();
-        let thread = thread::Builder::new().name("evidence".into()).spawn(move || {
-            let mut run = Readings::begin(options);
-            if ready.send(()).is_ok() {
-                run.sample_until(&stopped);
-            }
-            run.end()
-        })?;
-        is_ready.recv().map_err(io::Error::other)?;
-        Ok(Self { stop, thread })
+        let (measured, told) = mpsc::channel();
+        let thread =
+            thread::Builder::new().name("evidence".into()).spawn(move || sample(options, &told))?;
+        Ok(Self { measured, thread })
+    }
+
+    /// Says when the measured part begins. The first readings are taken just before it, so that
+    /// they include neither the set-up nor the warm-up, and all of the first connection.
+    pub fn begin(&self, measured: MeasuredFrom) {
+        // A thread that has panicked tells so when it is joined.
+        self.measured.send(measured).unwrap_or_default();
     }
 
     /// Takes the last readings and ends the thread.
@@ -71,19 +91,41 @@ impl Sampler {
     /// # Errors
     /// When the evidence thread panicked.
     pub fn finish(self) -> io::Result<Evidence> {
-        // Dropping the sender disconnects the channel, which ends the thread's loop; unlike a send
-        // it cannot fail when the thread has ended already.
-        drop(self.stop);
+        drop(self.measured);
         self.thread.join().map_err(|_| io::Error::other("the evidence thread panicked"))
     }
 }
 
+/// The life of the thread. A run that ends before its measured part has no evidence.
+fn sample(options: SamplerOptions, told: &mpsc::Receiver<MeasuredFrom>) -> Evidence {
+    let mut unreadable = Vec::new();
+    stay_on(options.cpus.as_deref(), &mut unreadable);
+    let Ok(measured) = told.recv() else { return Evidence { unreadable, ..Evidence::default() } };
+    let first_ns = measured.measured_from_ns.saturating_sub(EARLY_NS);
+    if !sleep_until(first_ns, told) {
+        return Evidence { unreadable, ..Evidence::default() };
+    }
+    let mut readings = Readings::begin(options, measured.load_began_ns, unreadable);
+    readings.sample_until_the_end(told);
+    readings.end()
+}
+
+/// False if the run has ended meanwhile.
+fn sleep_until(at_ns: u64, told: &mpsc::Receiver<MeasuredFrom>) -> bool {
+    let left = Duration::from_nanos(at_ns.saturating_sub(monotonic_ns()));
+    told.recv_timeout(left) != Err(RecvTimeoutError::Disconnected)
+}
+
+/// The first readings are this much earlier than the first connection that they count.
+const EARLY_NS: u64 = 10_000_000;
 /// Samples of the accept queue per sample of the slower sources (conntrack, CPU time).
-const SLOW_EVERY: u32 = 10;
+const SLOW_EVERY: u64 = 10;
 
 struct Readings {
-    began: Instant,
-    period: Duration,
+    load_began_ns: u64,
+    began_ns: u64,
+    period_ns: u64,
+    generator_shares_cpus: bool,
     counters: Option<KernelCounters>,
     losses: Option<Losses>,
     conntrack: Option<Conntrack>,
@@ -94,38 +136,52 @@ struct Readings {
 }
 
 impl Readings {
-    fn begin(options: SamplerOptions) -> Self {
-        let mut unreadable = Vec::new();
-        yield_to_generator(options.cpus.as_deref(), &mut unreadable);
-        let own = CpuMeter::start(std::process::id());
+    fn begin(options: SamplerOptions, load_began_ns: u64, mut unreadable: Vec<String>) -> Self {
+        let own = CpuMeter::start(vec![std::process::id()]);
         let generator = or_unreadable(own, "own CPU time", &mut unreadable);
-        let server = options.server_pid.and_then(|pid| {
-            or_unreadable(CpuMeter::start(pid), "CPU time of the server", &mut unreadable)
-        });
+        let server =
+            (!options.server_pids.is_empty()).then(|| CpuMeter::start(options.server_pids));
+        let server = server
+            .and_then(|meter| or_unreadable(meter, "CPU time of the server", &mut unreadable));
         let counters = or_unreadable(read_counters(), "TCP counters", &mut unreadable);
-        Self {
-            began: Instant::now(),
-            period: options.period,
+        let period_ns = nanos(options.period).max(1);
+        let mut readings = Self {
+            load_began_ns,
+            began_ns: monotonic_ns(),
+            period_ns,
+            generator_shares_cpus: options.generator_shares_cpus,
             counters,
             losses: Losses::read(),
             conntrack: read_conntrack(),
             generator,
             server,
-            queue: options.listener.map(QueueMeter::new),
+            queue: options.listener.map(|listener| QueueMeter::new(listener, period_ns)),
             unreadable,
+        };
+        readings.sample_queue();
+        readings
+    }
+
+    /// Samples are due at multiples of the period, so that a late one does not delay the others.
+    fn sample_until_the_end(&mut self, told: &mpsc::Receiver<MeasuredFrom>) {
+        let mut tick = 1;
+        while sleep_until(self.began_ns.saturating_add(tick * self.period_ns), told) {
+            self.sample_queue();
+            if tick.is_multiple_of(SLOW_EVERY) {
+                self.sample_slow();
+            }
+            tick = (tick + 1).max(self.elapsed_ns() / self.period_ns + 1);
         }
     }
 
-    fn sample_until(&mut self, stopped: &mpsc::Receiver<()>) {
-        let mut samples: u32 = 0;
-        while stopped.recv_timeout(self.period) == Err(RecvTimeoutError::Timeout) {
-            samples = samples.wrapping_add(1);
-            if let Some(queue) = &mut self.queue {
-                queue.sample();
-            }
-            if samples.is_multiple_of(SLOW_EVERY) {
-                self.sample_slow();
-            }
+    fn elapsed_ns(&self) -> u64 {
+        monotonic_ns().saturating_sub(self.began_ns)
+    }
+
+    fn sample_queue(&mut self) {
+        let at_ns = monotonic_ns().saturating_sub(self.load_began_ns);
+        if let Some(queue) = &mut self.queue {
+            queue.sample(at_ns);
         }
     }
 
@@ -146,18 +202,22 @@ impl Readings {
 
     fn end(mut self) -> Evidence {
         self.sample_slow();
-        let elapsed = self.began.elapsed();
-        let elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        let elapsed_ns = self.elapsed_ns();
         let after = or_unreadable(read_counters(), "TCP counters", &mut self.unreadable);
-        let accept_queue = self.queue.and_then(|queue| queue.finish(&mut self.unreadable));
+        let wanted = elapsed_ns / self.period_ns + 1;
+        let unreadable = &mut self.unreadable;
+        let accept_queue = self.queue.and_then(|queue| queue.finish(wanted, unreadable));
         self.unreadable.dedup();
+        let shares = self.generator_shares_cpus;
         Evidence {
             elapsed_ns,
+            from_ns: Some(self.began_ns.saturating_sub(self.load_began_ns)),
             kernel: after.zip(self.counters).map(|(after, before)| after.since(&before)),
             accept_queue,
             conntrack: self.conntrack.map(|c| with_losses(c, self.losses, Losses::read())),
             generator_cpu: self.generator.map(|meter| meter.total(elapsed_ns)),
-            server_cpu: self.server.map(|meter| meter.total(elapsed_ns)),
+            server_cpu: self.server.as_ref().map(|meter| meter.total(elapsed_ns)),
+            server_run_delay: self.server.map(|meter| meter.run_delay(shares)),
             retransmission_schedule: None,
             samples_missed: 0,
             settings: settings::read(),
@@ -166,54 +226,9 @@ impl Readings {
     }
 }
 
-struct QueueMeter {
-    listener: Box<dyn ListenerSampler + Send>,
-    evidence: QueueEvidence,
-    depth_sum: u64,
-    first_error: Option<io::Error>,
-}
-
-impl QueueMeter {
-    fn new(listener: Box<dyn ListenerSampler + Send>) -> Self {
-        let evidence = QueueEvidence::default();
-        let mut meter = Self { listener, evidence, depth_sum: 0, first_error: None };
-        meter.sample();
-        meter
-    }
-
-    fn sample(&mut self) {
-        match self.listener.sample() {
-            Ok(depth) => {
-                self.evidence.samples += 1;
-                self.evidence.listeners = self.evidence.listeners.max(depth.listeners);
-                self.evidence.limit = self.evidence.limit.max(depth.limit);
-                self.evidence.depth_max = self.evidence.depth_max.max(depth.queued_max);
-                self.depth_sum += u64::from(depth.queued);
-            }
-            Err(error) => {
-                self.evidence.samples_failed += 1;
-                self.first_error.get_or_insert(error);
-            }
-        }
-    }
-
-    fn finish(self, unreadable: &mut Vec<String>) -> Option<QueueEvidence> {
-        if let Some(error) = self.first_error {
-            unreadable.push(format!("accept queue: {error}"));
-        }
-        #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 53 bits")]
-        let mean = self.depth_sum as f64 / self.evidence.samples as f64;
-        (self.evidence.samples > 0).then_some(QueueEvidence { depth_mean: mean, ..self.evidence })
-    }
-}
-
-/// Sets the lowest priority and the given CPUs, so that this thread takes no CPU time that the
-/// generator threads need.
-fn yield_to_generator(cpus: Option<&[usize]>, unreadable: &mut Vec<String>) {
-    // On Linux a thread's nice value is its own (setpriority(2), "C library/kernel differences").
-    if let Err(error) = rustix::process::nice(19) {
-        unreadable.push(format!("priority of the evidence thread: {error}"));
-    }
+/// Moves this thread to the given CPUs. It keeps its priority: beside a generator thread that never
+/// sleeps a lower one would cost it a third of its samples.
+fn stay_on(cpus: Option<&[usize]>, unreadable: &mut Vec<String>) {
     let Some(cpus) = cpus else { return };
     let mut set = rustix::thread::CpuSet::new();
     cpus.iter().for_each(|&cpu| set.set(cpu));
@@ -260,50 +275,61 @@ mod tests {
     use super::*;
     use crate::evidence::QueueDepth;
 
-    struct FakeListener(Vec<io::Result<QueueDepth>>);
+    struct OneWaits;
 
-    impl ListenerSampler for FakeListener {
+    impl ListenerSampler for OneWaits {
         fn sample(&mut self) -> io::Result<QueueDepth> {
-            self.0.pop().unwrap_or_else(|| Err(io::Error::other("over")))
+            Ok(QueueDepth { listeners: 1, queued: 2, queued_max: 1, limit: 128 })
         }
     }
 
-    fn depth(queued: u32) -> io::Result<QueueDepth> {
-        Ok(QueueDepth { listeners: 2, queued, queued_max: queued - 1, limit: 128 })
-    }
-
-    #[test]
-    fn depth_is_averaged_over_the_samples_that_succeeded() {
-        let listener = FakeListener(vec![depth(9), Err(io::Error::other("once")), depth(3)]);
-        let mut meter = QueueMeter::new(Box::new(listener));
-        meter.sample();
-        meter.sample();
-        let mut unreadable = Vec::new();
-        let evidence = meter.finish(&mut unreadable).unwrap();
-        assert_eq!((evidence.depth_max, evidence.depth_mean), (8, 6.0));
-        assert_eq!((evidence.samples, evidence.samples_failed, evidence.limit), (2, 1, 128));
-        assert_eq!(unreadable, ["accept queue: once"]);
-    }
-
-    #[test]
-    fn a_queue_whose_samples_all_fail_is_unreadable() {
-        let mut unreadable = Vec::new();
-        let meter = QueueMeter::new(Box::new(FakeListener(vec![])));
-        assert_eq!(meter.finish(&mut unreadable), None);
-        assert_eq!(unreadable, ["accept queue: over"]);
+    fn options() -> SamplerOptions {
+        SamplerOptions {
+            server_pids: vec![std::process::id()],
+            listener: Some(Box::new(OneWaits)),
+            ..SamplerOptions::default()
+        }
     }
 
     #[test]
     fn a_sampler_returns_its_evidence_when_it_is_finished() {
-        let listener = FakeListener(vec![depth(2)]);
-        let options = SamplerOptions {
-            server_pid: Some(std::process::id()),
-            listener: Some(Box::new(listener)),
-            ..SamplerOptions::default()
-        };
-        let evidence = Sampler::start(options).unwrap().finish().unwrap();
+        let sampler = Sampler::start(options()).unwrap();
+        let load_began_ns = monotonic_ns();
+        sampler.begin(MeasuredFrom { load_began_ns, measured_from_ns: load_began_ns });
+        let told = std::time::Instant::now();
+        while told.elapsed() < Duration::from_millis(100) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let evidence = sampler.finish().unwrap();
         assert!(evidence.kernel.is_some());
         assert!(evidence.generator_cpu.is_some() && evidence.server_cpu.is_some());
-        assert_eq!(evidence.accept_queue.unwrap().depth_max, 1);
+        assert!(evidence.server_run_delay.is_some());
+        let queue = evidence.accept_queue.unwrap();
+        assert_eq!((queue.depth_max, queue.depth_mean), (1, 2.0));
+        assert!(queue.samples_wanted >= Some(queue.samples) && queue.samples > 1, "{queue:?}");
+    }
+
+    #[test]
+    fn the_warm_up_is_not_in_the_evidence() {
+        let sampler = Sampler::start(options()).unwrap();
+        let load_began_ns = monotonic_ns();
+        let measured_from_ns = load_began_ns + 60_000_000;
+        sampler.begin(MeasuredFrom { load_began_ns, measured_from_ns });
+        while monotonic_ns() < measured_from_ns + 20_000_000 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let evidence = sampler.finish().unwrap();
+        assert!(evidence.from_ns >= Some(60_000_000 - EARLY_NS), "{:?}", evidence.from_ns);
+        let first = evidence.accept_queue.unwrap().series[0];
+        assert!(first.at_ns >= 60_000_000 - EARLY_NS, "{first:?}");
+    }
+
+    #[test]
+    fn a_run_that_ends_in_its_warm_up_has_no_evidence() {
+        let sampler = Sampler::start(options()).unwrap();
+        let load_began_ns = monotonic_ns();
+        let measured_from_ns = load_began_ns + 3_600_000_000_000;
+        sampler.begin(MeasuredFrom { load_began_ns, measured_from_ns });
+        assert_eq!(sampler.finish().unwrap(), Evidence::default());
     }
 }

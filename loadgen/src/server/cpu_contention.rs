@@ -16,28 +16,41 @@ use crate::sys::processes::ServerProcess;
 /// CPU numbers.
 type Cpus = BTreeSet<usize>;
 
-/// The CPUs that each thread of the server may run on.
+/// The processes of a server, and the CPUs that each of their threads may run on.
 #[derive(Debug)]
-pub(crate) struct CpuContention(Vec<Cpus>);
+pub(crate) struct CpuContention {
+    pids: Vec<u32>,
+    threads: Vec<Cpus>,
+}
 
 impl CpuContention {
     /// Of the processes that listen on `addr`, or of process `pid` where that is known. A process
     /// that is not visible (on another host, in another namespace, of another user) is assumed to
     /// run on any CPU.
     pub(crate) fn of(addr: SocketAddr, pid: Option<u32>) -> Self {
-        let threads = ServerProcess::holders(addr, pid)
-            .map(|servers| servers.iter().flat_map(threads_of).collect::<Vec<Cpus>>());
-        match threads {
-            Ok(threads) if !threads.is_empty() => Self(threads),
-            Ok(_) | Err(_) => Self(vec![online()]),
-        }
+        // What cannot be read is not visible either.
+        let servers = ServerProcess::holders(addr, pid).unwrap_or_default();
+        let pids = servers.iter().map(|server| server.pid).collect();
+        let threads: Vec<Cpus> = servers.iter().flat_map(threads_of).collect();
+        let threads = if threads.is_empty() { vec![online()] } else { threads };
+        Self { pids, threads }
+    }
+
+    /// The visible processes of the server.
+    pub(crate) fn pids(&self) -> &[u32] {
+        &self.pids
+    }
+
+    /// Whether a thread of the server may run on one of the CPUs `own`.
+    pub(crate) fn overlaps(&self, own: &[usize]) -> bool {
+        self.threads.iter().any(|cpus| own.iter().any(|cpu| cpus.contains(cpu)))
     }
 
     /// Whether `threads` spinning generator threads on the CPUs `own` leave a thread without a CPU:
     /// one of their own, or one of the server.
     pub(crate) fn starves_a_thread(&self, own: &[usize], threads: usize) -> bool {
         let own: Cpus = own.iter().copied().collect();
-        threads > own.len() || self.0.iter().any(|cpus| cpus.union(&own).count() <= threads)
+        threads > own.len() || self.threads.iter().any(|cpus| cpus.union(&own).count() <= threads)
     }
 }
 
@@ -71,7 +84,8 @@ mod tests {
 
     fn starves(server: &[&[usize]], own: &[usize], threads: usize) -> bool {
         let cpus = |list: &&[usize]| list.iter().copied().collect();
-        CpuContention(server.iter().map(cpus).collect()).starves_a_thread(own, threads)
+        let contention = CpuContention { pids: vec![], threads: server.iter().map(cpus).collect() };
+        contention.starves_a_thread(own, threads)
     }
 
     #[test]
@@ -103,7 +117,9 @@ mod tests {
         });
         is_pinned.recv().unwrap();
         let local = CpuContention::of(listener.local_addr().unwrap(), None);
-        assert!(local.0.contains(&BTreeSet::from([first])) && local.0.len() > 1, "{local:?}");
+        let pinned = local.threads.contains(&BTreeSet::from([first]));
+        assert!(pinned && local.threads.len() > 1, "{local:?}");
+        assert!(local.overlaps(&[first]) && local.pids() == [std::process::id()], "{local:?}");
         assert!(local.starves_a_thread(&[first], 1));
         drop(stop);
         thread.join().unwrap();
@@ -112,7 +128,8 @@ mod tests {
     #[test]
     fn a_server_that_is_not_visible_may_run_on_any_cpu() {
         let remote = CpuContention::of(SocketAddr::from(([192, 0, 2, 1], 7)), None);
-        assert_eq!(remote.0, [online()]);
+        assert_eq!(remote.threads, [online()]);
+        assert!(remote.pids().is_empty());
         assert!(!online().is_empty());
     }
 }

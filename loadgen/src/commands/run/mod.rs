@@ -25,7 +25,7 @@ use self::target_server::TargetServer;
 use super::envelope::Destination;
 use super::exit::ExitStatus;
 use crate::cli::run::RunArgs;
-use crate::evidence::{ListenerSampler, Sampler, SamplerOptions};
+use crate::evidence::{ListenerSampler, MeasuredFrom, Sampler, SamplerOptions};
 use crate::generate::{GenerateError, GeneratorPlan, GeneratorThreads, PREPARED_MAX};
 use crate::observe::ListenerQueue;
 use crate::plan::config::RunConfig;
@@ -35,6 +35,7 @@ use crate::render::output::OutputError;
 use crate::render::progress::Progress;
 use crate::server::EmbeddedError;
 use crate::sys::signals::StopFlag;
+use crate::sys::time::nanos;
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +117,9 @@ fn measure(
     let plan = Arc::new(plan(config, &server, &observing)?);
     let sampler = start_sampler(&plan, &server)?;
     let threads = GeneratorThreads::start(&plan, &stop.shared())?;
+    let (load_began_ns, warmup_ns) = (threads.start_ns(), nanos(plan.config.warmup));
+    let measured_from_ns = load_began_ns.saturating_add(warmup_ns);
+    sampler.begin(MeasuredFrom { load_began_ns, measured_from_ns });
     let (transport, degraded) = (threads.transport(), threads.degraded().to_vec());
     for reason in &degraded {
         progress.note(&format!("transport {}: {reason}", transport.name()));
@@ -187,7 +191,8 @@ fn plan(
 fn start_sampler(plan: &GeneratorPlan, server: &TargetServer) -> Result<Sampler, RunError> {
     let cpus = (!plan.cpus.is_empty()).then(|| plan.cpus.clone());
     let options = SamplerOptions {
-        server_pid: server.pid(),
+        server_pids: server.pids(),
+        generator_shares_cpus: server.may_share_cpus(),
         cpus,
         listener: accept_queue(plan),
         ..SamplerOptions::default()

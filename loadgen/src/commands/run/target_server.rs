@@ -61,9 +61,14 @@ impl TargetServer {
         self.embedded.is_some()
     }
 
-    /// Its process, where it is known.
-    pub(super) fn pid(&self) -> Option<u32> {
-        self.embedded.as_ref().map(EmbeddedServer::pid)
+    /// Its processes, where they are visible.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.contention.pids().to_vec()
+    }
+
+    /// Whether a thread of the generator may run on a CPU of the server.
+    pub(super) fn may_share_cpus(&self) -> bool {
+        self.contention.overlaps(self.own_cpus())
     }
 
     /// CPUs for the generator; empty leaves it to the scheduler.
@@ -75,12 +80,15 @@ impl TargetServer {
     /// own stay on the first ones of these.
     pub(super) fn must_share_with(&self, threads: u16) -> bool {
         let threads = usize::from(threads);
-        let own = if self.generator_cpus.is_empty() {
-            &self.allowed[..]
-        } else {
-            &self.generator_cpus[..self.generator_cpus.len().min(threads)]
-        };
+        let own = self.own_cpus();
+        let pinned = !self.generator_cpus.is_empty();
+        let own = if pinned { &own[..own.len().min(threads)] } else { own };
         self.contention.starves_a_thread(own, threads)
+    }
+
+    /// The CPUs that threads of the generator may run on.
+    fn own_cpus(&self) -> &[usize] {
+        if self.generator_cpus.is_empty() { &self.allowed } else { &self.generator_cpus }
     }
 
     /// What the server says of itself, as far as that is known.

@@ -180,7 +180,7 @@ fn outcomes(result: &RunResult) -> Vec<String> {
 fn beside_the_samples(result: &RunResult) -> Vec<String> {
     let some = |count: Option<u64>| count.filter(|&count| count > 0);
     let order = some(result.accept_order_undetermined).map(|count| {
-        let share = percent(count, result.outcomes.attempted);
+        let share = units::percent(count, result.outcomes.attempted);
         format!(
             "{} accepted as connect returned, before or after it ({share})",
             units::count(count)
