@@ -7,7 +7,7 @@ use crate::config::{Config, SandboxMode};
 use crate::engine::limits::WorkerLimits;
 use crate::engine::{EngineError, try_rings};
 use crate::ring::{Environment, RingError};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, Uses};
 use crate::sys::{conntrack, descriptors};
 
 /// How serious a finding is.
@@ -57,7 +57,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     findings.push(memlock(&environment));
     findings.push(queue_limit());
     findings.extend(connection_tracking());
-    findings.push(sandbox());
+    findings.push(sandbox(config));
     findings
 }
 
@@ -138,9 +138,11 @@ fn connection_tracking() -> Option<Finding> {
     Some(Finding::new("conntrack", Standing::Less, found))
 }
 
-fn sandbox() -> Finding {
-    let mut sandbox = Sandbox::new(SandboxMode::Auto);
-    let outcome = sandbox.restrict_before_workers().and_then(|()| sandbox.restrict_when_ready());
+fn sandbox(config: &Config) -> Finding {
+    let mut sandbox = Sandbox::with_trial(SandboxMode::Auto);
+    let uses = Uses { engine: config.engine };
+    let outcome =
+        sandbox.restrict_before_workers().and_then(|()| sandbox.restrict_when_ready(uses));
     match outcome {
         Err(error) => Finding::new("sandbox", Standing::Less, error.to_string()),
         Ok(()) if sandbox.missing.is_empty() => {

@@ -46,13 +46,13 @@ struct Queue {
     lost: u64,
 }
 
-/// Starts the log thread, which writes to standard error.
+/// Starts the log thread, which calls `confine` first and then writes to standard error.
 ///
 /// # Errors
 /// If the thread cannot be started; nothing is logged then.
-pub fn start() -> Result<Log, LogError> {
+pub fn start(confine: impl FnOnce() + Send + 'static) -> Result<Log, LogError> {
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(LogError::Stderr)?;
-    let log = Log::start(stderr)?;
+    let log = Log::start(stderr, confine)?;
     Ok(LOG.get_or_init(|| log).clone())
 }
 
@@ -94,11 +94,14 @@ pub enum LogError {
 }
 
 impl Log {
-    fn start(file: OwnedFd) -> Result<Self, ThreadError> {
+    fn start(file: OwnedFd, confine: impl FnOnce() + Send + 'static) -> Result<Self, ThreadError> {
         let log = Self(Arc::default());
         log.0.lock().lines.reserve(CAPACITY);
         let shared = Arc::clone(&log.0);
-        threads::spawn("log", move || shared.write_to(&file))?;
+        threads::spawn("log", move || {
+            confine();
+            shared.write_to(&file);
+        })?;
         Ok(log)
     }
 
@@ -250,7 +253,7 @@ mod tests {
     use super::*;
 
     fn log_to(file: impl Into<OwnedFd>) -> Log {
-        Log::start(file.into()).expect("a thread")
+        Log::start(file.into(), || {}).expect("a thread")
     }
 
     fn pipe() -> (File, OwnedFd) {

@@ -13,7 +13,7 @@ use crate::engine::limits::{LimitError, WorkerLimits, grow_descriptor_table};
 use crate::engine::{self, EngineError, Stats, Unsupported, WorkerContext};
 use crate::listen::{AddressListeners, ListenError, ListenerBuilder, effective_backlog};
 use crate::metrics::Published;
-use crate::sandbox::{Sandbox, SandboxError};
+use crate::sandbox::{Sandbox, SandboxError, Uses};
 use crate::shutdown::{Control, Phase};
 use crate::stamp::{AcceptMode, Engine};
 use crate::sys::descriptors;
@@ -72,6 +72,7 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct Server {
     info: ServerInfo,
+    uses: Uses,
     control: Arc<Control>,
     published: Vec<Arc<Published<Stats>>>,
     workers: Vec<JoinHandle<Result<Stats, EngineError>>>,
@@ -106,6 +107,14 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; nothing is left running.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
+        Self::start_unsealed(config, Sandbox::new(config.sandbox))?.seal()
+    }
+
+    /// As [`Self::start`], but the caller may start threads before it calls [`Self::seal`].
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(crate) fn start_unsealed(config: &Config, sandbox: Sandbox) -> Result<Self, ServerError> {
         let nofile = raise_descriptor_limit();
         let (config, without) = engine::adapt(config, nofile)?;
         let config = &config;
@@ -123,7 +132,8 @@ impl Server {
         let workers = config.workers.get();
         let control = Arc::new(Control::new(workers).map_err(os("eventfd"))?);
         let mut server = Self {
-            info: info(config, &listening, builder.degraded.into_iter().chain(without)),
+            info: info(config, &listening, builder.degraded.into_iter().chain(without), sandbox),
+            uses: Uses { engine: config.engine },
             control,
             published: Vec::new(),
             workers: Vec::new(),
@@ -137,10 +147,18 @@ impl Server {
             server.workers.push(threads::spawn(&format!("echo-{index}"), worker)?);
         }
         drop(ready);
-        let mut server = server.await_readiness(&readiness)?;
-        server.info.sandbox.restrict_when_ready()?;
-        server.info.degraded.extend(server.info.sandbox.missing.clone());
-        Ok(server)
+        server.await_readiness(&readiness)
+    }
+
+    /// Restricts the process to what serving takes, which no new thread does.
+    ///
+    /// # Errors
+    /// [`ServerError::Sandbox`] under `require`.
+    pub(crate) fn seal(mut self) -> Result<Self, ServerError> {
+        let info = &mut self.info;
+        info.sandbox.restrict_when_ready(self.uses)?;
+        info.degraded.extend(info.sandbox.missing.clone());
+        Ok(self)
     }
 
     fn context(
@@ -288,6 +306,7 @@ fn info(
     config: &Config,
     listening: &[AddressListeners],
     degraded: impl Iterator<Item = String>,
+    sandbox: Sandbox,
 ) -> ServerInfo {
     ServerInfo {
         addrs: listening.iter().map(|address| address.addr).collect(),
@@ -302,6 +321,6 @@ fn info(
             BusyPoll::For(time) => time.as_micros().to_string(),
         },
         degraded: degraded.collect(),
-        sandbox: Sandbox::new(config.sandbox),
+        sandbox,
     }
 }

@@ -13,9 +13,12 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// Starts it.
-pub(super) fn start(format: LogFormat) -> Result<(), LogError> {
-    let log = log::start()?;
+/// Starts it, on a thread that calls `confine` first.
+pub(super) fn start(
+    format: LogFormat,
+    confine: impl FnOnce() + Send + 'static,
+) -> Result<(), LogError> {
+    let log = log::start(confine)?;
     let filter = EnvFilter::builder()
         .with_default_directive(Level::INFO.into())
         .with_env_var(EnvFilter::DEFAULT_ENV)

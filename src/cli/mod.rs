@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 use self::log::LogFormat;
 pub use self::serve::ServeArgs;
 use crate::log::FLUSH_TIMEOUT;
+use crate::sandbox;
 
 /// A TCP echo server (RFC 862) on Linux io_uring.
 #[derive(Debug, Parser)]
@@ -36,6 +37,9 @@ enum Command {
 /// The whole program: parses `args` (the program's name first), runs, maps to an exit code.
 /// 0 is fine, 1 a runtime error, 2 a usage error.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    if let Some(tried) = sandbox::try_for_parent() {
+        return tried;
+    }
     let args: Vec<OsString> = args.into_iter().collect();
     let command = Cli::parse_from(&args).command;
     let format = match &command {

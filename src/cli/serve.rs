@@ -11,6 +11,7 @@ use tracing::{Level, info};
 use super::log::{self, LogFormat};
 use crate::config::{BusyPoll, Config, SandboxMode, Stall};
 use crate::engine::PEER_LOG;
+use crate::sandbox::Sandbox;
 use crate::server::Server;
 use crate::stamp::{AcceptMode, Engine};
 use crate::values::{CpuList, ValueError, Zero};
@@ -135,15 +136,27 @@ enum SandboxArg {
     Require,
 }
 
+impl SandboxArg {
+    const fn mode(self) -> SandboxMode {
+        match self {
+            Self::Auto => SandboxMode::Auto,
+            Self::Off => SandboxMode::Off,
+            Self::Require => SandboxMode::Require,
+        }
+    }
+}
+
 pub(super) fn run(args: &ServeArgs, argv: &[String]) -> Result<()> {
-    log::start(args.log)?;
+    let sandbox = Sandbox::with_trial(args.sandbox.mode());
+    let of_the_log = sandbox.clone();
+    log::start(args.log, move || of_the_log.restrict_thread())?;
     // Before anything is bound: a signal that comes early must not be lost.
     let signals = shutdown::Signals::install().context("installing the signal handlers")?;
     let config = args.resolve()?;
     info!(?config, "starting");
-    let server = Server::start(&config)?;
-    let started = signals.start_handler(server.control(), config.drain_delay);
-    started?;
+    let server = Server::start_unsealed(&config, sandbox)?;
+    signals.start_handler(server.control(), config.drain_delay)?;
+    let server = server.seal()?;
     server.log_ready(argv);
     let summary = server.wait()?;
     info!(
@@ -192,11 +205,7 @@ impl ServeArgs {
             write_timeout: Some(self.write_timeout),
             drain_delay: self.drain_delay,
             drain_timeout: self.drain_timeout,
-            sandbox: match self.sandbox {
-                SandboxArg::Auto => SandboxMode::Auto,
-                SandboxArg::Off => SandboxMode::Off,
-                SandboxArg::Require => SandboxMode::Require,
-            },
+            sandbox: self.sandbox.mode(),
             log_peers: tracing::enabled!(target: PEER_LOG, Level::DEBUG),
             ..Config::default()
         };

@@ -187,12 +187,8 @@ fn on_the_host(host: Host) -> &'static str {
 }
 
 /// Which filter denies it.
-fn filter(host: Host) -> &'static str {
-    match host {
-        Host::Plain => "denied by a seccomp filter",
-        Host::Systemd => "denied by the service's SystemCallFilter=",
-        _ => "denied by the container's seccomp profile",
-    }
+fn filter(host: Host) -> String {
+    format!("denied by {}", host.filter())
 }
 
 fn filter_remedy(host: Host) -> &'static str {

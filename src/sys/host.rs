@@ -1,5 +1,6 @@
 //! What this process runs in, as far as it decides who can lift a restriction.
 
+use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -40,6 +41,22 @@ impl Host {
             Self::Systemd
         } else {
             Self::Plain
+        }
+    }
+
+    /// The host of this process.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        Self::read(Path::new("/"), |name| env::var_os(name))
+    }
+
+    /// Whoever filters this process's system calls, if somebody does.
+    #[must_use]
+    pub fn filter(self) -> &'static str {
+        match self {
+            Self::Plain => "a seccomp filter",
+            Self::Systemd => "the service's SystemCallFilter=",
+            _ => "the container's seccomp profile",
         }
     }
 

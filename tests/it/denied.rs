@@ -1,4 +1,4 @@
-//! The server where io_uring is denied.
+//! The server where io_uring, or restricting itself, is denied.
 
 #[path = "../support/denied.rs"]
 mod launcher;
@@ -57,5 +57,39 @@ fn the_doctor_says_which_engines_run() {
             "{engines}"
         );
         assert_eq!(output.status.code(), Some(i32::from(standing == "broken")), "{output:?}");
+    }
+}
+
+/// Both engines: what tries the restrictions is the same program again, started by the same line.
+#[test]
+fn a_filter_that_denies_the_sandbox_is_survived_and_named() {
+    for denial in Denial::OF_THE_SANDBOX {
+        for engine in ["uring", "epoll"] {
+            let args = ["serve", "--engine", engine, "--log", "json", "--listen", "127.0.0.1:0"];
+            let Some(server) = Server::spawn(denial.command(PROGRAM, &args)) else { return };
+            let ready = server.fields("listening");
+            assert_eq!(ready["sandbox"], "no_new_privs", "{denial:?}: {ready}");
+            let degraded = ready["degraded"].as_str().expect("a text");
+            for said in ["no landlock: ", "no seccomp: ", "denied by "] {
+                assert!(degraded.contains(said), "{denial:?}: {said}: {degraded}");
+            }
+            let ends = degraded.contains("which ends a process that tries");
+            assert_eq!(ends, denial == Denial::SandboxKill, "{degraded}");
+            round_trip(&mut connect(server.addr()), b"less fenced in");
+            assert!(server.end().success());
+        }
+    }
+}
+
+#[test]
+fn a_required_sandbox_that_a_filter_denies_is_refused_by_name() {
+    for denial in Denial::OF_THE_SANDBOX {
+        let args = ["serve", "--engine", "epoll", "--sandbox", "require"];
+        let args = [&args[..], &["--listen", "127.0.0.1:0"]].concat();
+        let output = denial.run(PROGRAM, &args).expect("anybody may install a filter");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        let said = "--sandbox require: landlock is not to be had here: ";
+        assert!(text.contains(said) && text.contains("denied by "), "{denial:?}: {text}");
     }
 }

@@ -14,7 +14,10 @@ const SERVER: Edges = &[
     ("lib", &["config", "server"]),
     (
         "cli",
-        &["config", "doctor", "engine", "log", "ping", "server", "shutdown", "stamp", "values"],
+        &[
+            "config", "doctor", "engine", "log", "ping", "sandbox", "server", "shutdown", "stamp",
+            "values",
+        ],
     ),
     ("doctor", &["config", "engine", "listen", "ring", "sandbox", "sys"]),
     ("server", &["config", "engine", "listen", "metrics", "sandbox", "shutdown", "stamp", "sys"]),
@@ -25,7 +28,7 @@ const SERVER: Edges = &[
     ("shutdown", &["log", "sys"]),
     ("log", &["sys"]),
     ("listen", &["ring", "sys"]),
-    ("sandbox", &["config"]),
+    ("sandbox", &["config", "stamp", "sys"]),
     ("config", &["stamp"]),
     ("ping", &["stamp"]),
     ("echo", &["slots"]),

@@ -1,7 +1,8 @@
-//! Starts programs where io_uring is denied, as containers, services and limits deny it.
+//! Starts programs where io_uring, or restricting oneself, is denied, as containers, services and
+//! limits deny it.
 //!
-//! The test program starts itself again as the test [`becomes_a_program_without_io_uring`], which
-//! denies io_uring to itself and then becomes the program: a filter and a limit outlive exec.
+//! The test program starts itself again as the test [`becomes_a_program_with_less`], which denies
+//! it to itself and then becomes the program: a filter and a limit outlive exec.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -14,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 use rustix::process::{Resource, Rlimit, geteuid, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
-/// How io_uring is denied.
+/// What is denied, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denial {
     /// A seccomp filter answers EPERM, as Docker's does.
@@ -23,10 +24,17 @@ pub(crate) enum Denial {
     Enosys,
     /// RLIMIT_MEMLOCK is 0, and the user is not root.
     Memlock,
+    /// A seccomp filter answers landlock and seccomp with EPERM.
+    SandboxEperm,
+    /// A seccomp filter ends who calls landlock or seccomp, as a service's SystemCallFilter= does.
+    SandboxKill,
 }
 
 impl Denial {
+    /// The ways of denying io_uring.
     pub(crate) const ALL: [Self; 3] = [Self::Eperm, Self::Enosys, Self::Memlock];
+    /// The ways of denying a sandbox.
+    pub(crate) const OF_THE_SANDBOX: [Self; 2] = [Self::SandboxEperm, Self::SandboxKill];
 
     /// What `program` did with `args`; `None`, loudly, where this user cannot deny it like this.
     pub(crate) fn run(self, program: &str, args: &[&str]) -> Option<Output> {
@@ -63,8 +71,10 @@ impl Denial {
         let args = env::var("ARGS").expect("set with the program");
         program.args(args.split(SEPARATOR).filter(|arg| !arg.is_empty()));
         match self {
-            Self::Eperm => apply_filter(&filter(libc::EPERM)).expect("a filter"),
-            Self::Enosys => apply_filter(&filter(libc::ENOSYS)).expect("a filter"),
+            Self::Eperm => filter(&IO_URING, errno(libc::EPERM)),
+            Self::Enosys => filter(&IO_URING, errno(libc::ENOSYS)),
+            Self::SandboxEperm => filter(&SANDBOX, errno(libc::EPERM)),
+            Self::SandboxKill => filter(&SANDBOX, SeccompAction::KillProcess),
             Self::Memlock => {
                 let none = Rlimit { current: Some(0), maximum: Some(0) };
                 setrlimit(Resource::Memlock, none).expect("a lower limit");
@@ -77,9 +87,9 @@ impl Denial {
 
 #[test]
 #[ignore = "not a test of its own: see the module"]
-fn becomes_a_program_without_io_uring() {
-    let denial =
-        Denial::ALL.into_iter().find(|denial| env::var("DENIAL") == Ok(format!("{denial:?}")));
+fn becomes_a_program_with_less() {
+    let mut all = Denial::ALL.into_iter().chain(Denial::OF_THE_SANDBOX);
+    let denial = all.find(|denial| env::var("DENIAL") == Ok(format!("{denial:?}")));
     let Some(mut program) = denial.and_then(Denial::apply) else { return };
     panic!("exec: {}", program.exec());
 }
@@ -87,16 +97,29 @@ fn becomes_a_program_without_io_uring() {
 /// What libtest calls it, wherever this file is a module of.
 fn helper_name() -> String {
     let (_, modules) = module_path!().split_once("::").expect("a module of a test program");
-    format!("{modules}::becomes_a_program_without_io_uring")
+    format!("{modules}::becomes_a_program_with_less")
 }
 
-fn filter(errno: i32) -> BpfProgram {
-    let calls = [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
-    let rules: BTreeMap<_, _> = calls.into_iter().map(|call| (call, Vec::new())).collect();
-    let denied = SeccompAction::Errno(errno.cast_unsigned());
+const IO_URING: [i64; 3] =
+    [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+const SANDBOX: [i64; 4] = [
+    libc::SYS_landlock_create_ruleset,
+    libc::SYS_landlock_add_rule,
+    libc::SYS_landlock_restrict_self,
+    libc::SYS_seccomp,
+];
+
+fn errno(errno: i32) -> SeccompAction {
+    SeccompAction::Errno(errno.cast_unsigned())
+}
+
+/// From now on `calls` are answered like this.
+fn filter(calls: &[i64], answer: SeccompAction) {
+    let rules: BTreeMap<_, _> = calls.iter().map(|&call| (call, Vec::new())).collect();
     let architecture = TargetArch::try_from(env::consts::ARCH).expect("a known architecture");
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, denied, architecture);
-    filter.and_then(TryInto::try_into).expect("a program for the kernel")
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, architecture);
+    let program: BpfProgram = filter.and_then(TryInto::try_into).expect("for the kernel");
+    apply_filter(&program).expect("a filter");
 }
 
 /// libtest says that it runs a test before it does.
