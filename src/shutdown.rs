@@ -1,7 +1,7 @@
 //! Stopping: signals → the server's phase → every worker.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -30,13 +30,14 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Control {
     phase: AtomicU8,
-    wake_fds: Vec<OwnedFd>,
+    wake_fds: Vec<Arc<OwnedFd>>,
 }
 
 impl Control {
     /// A control for `workers` workers.
     pub(crate) fn new(workers: usize) -> io::Result<Self> {
-        let wake_fd = |_| Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let wake_fd = |_| Ok(Arc::new(eventfd(0, flags)?));
         let wake_fds = (0..workers).map(wake_fd).collect::<io::Result<_>>()?;
         Ok(Self { phase: AtomicU8::new(Phase::Serving as u8), wake_fds })
     }
@@ -64,8 +65,8 @@ impl Control {
     }
 
     /// Becomes readable when worker `index` should look at [`Self::phase`].
-    pub(crate) fn wake_fd(&self, index: usize) -> BorrowedFd<'_> {
-        self.wake_fds[index].as_fd()
+    pub(crate) fn wake_fd(&self, index: usize) -> &Arc<OwnedFd> {
+        &self.wake_fds[index]
     }
 }
 

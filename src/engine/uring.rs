@@ -1,6 +1,6 @@
 //! The default engine: completions in, submissions out.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,24 +89,21 @@ impl Kernel for Uring {
                 self.ring.cancel(accept_token(listener), CANCEL);
             }
             Action::ArmRecv { conn, socket, max_buffers } => {
-                self.ring.receive_some(
-                    Handle::Direct(socket.0),
-                    max_buffers,
-                    token(Op::Recv, conn),
-                );
+                self.ring.receive_some(self.handle(socket), max_buffers, token(Op::Recv, conn));
             }
             Action::CancelRecv { conn, .. } => self.ring.cancel(token(Op::Recv, conn), CANCEL),
             Action::Send { conn, socket, source } => self.send(now, conn, socket, source),
             Action::Copy { span, to, at } => self.ring.copy(piece(&span), to.0, at),
             Action::Release { buf } => self.ring.release(buf.0),
             Action::CancelAll { socket, .. } => {
-                self.ring.cancel_all(Handle::Direct(socket.0), CANCEL);
+                self.ring.cancel_all(self.handle(socket), CANCEL);
             }
             // close(2) suffices in both cases: when everything owed was sent and the peer's end of
             // stream was read, it sends the same FIN as shutdown(SHUT_WR). IORING_OP_SHUTDOWN is
             // always handed to a kernel worker thread.
             Action::Close { conn, socket, .. } => {
-                self.ring.close_direct(socket.0, token(Op::Close, conn));
+                let socket = self.ring.direct(socket.0);
+                self.ring.close_direct(socket, token(Op::Close, conn));
             }
         }
     }
@@ -153,7 +150,7 @@ impl Kernel for Uring {
                 continue;
             };
             let id = ListenerId(u8::try_from(index).expect("at most 64 listeners"));
-            self.ring.accept_one(socket.as_fd(), u32::from(id.0), accept_token(id));
+            self.ring.accept_one(socket, accept_token(id));
             self.ring.cancel(accept_token(id), CANCEL);
             listener.drain_accept_queue = QueueDrain::InFlight;
             room -= 1;
@@ -238,13 +235,13 @@ impl Uring {
         entry.armed = true;
         let token = accept_token(listener);
         match burst {
-            Burst::Many if !self.peers.is_needed() => self.ring.accept_many(socket.as_fd(), token),
-            _ => self.ring.accept_one(socket.as_fd(), u32::from(listener.0), token),
+            Burst::Many if !self.peers.is_needed() => self.ring.accept_many(socket, token),
+            _ => self.ring.accept_one(socket, token),
         }
     }
 
     fn send(&mut self, now: u64, conn: ConnId, socket: SocketId, source: Source<'_>) {
-        let (socket, token) = (Handle::Direct(socket.0), token(Op::Send, conn));
+        let (socket, token) = (self.handle(socket), token(Op::Send, conn));
         match source {
             Source::Spans(spans) => {
                 let mut pieces = [Piece { buffer: 0, offset: 0, len: 0 }; MAX_SPANS];
@@ -263,6 +260,11 @@ impl Uring {
                 self.ring.send_staged(socket, start + offset as usize, len, token);
             }
         }
+    }
+
+    /// An operation on a socket that is not there fails, which ends that one connection.
+    fn handle(&self, socket: SocketId) -> Handle<'static> {
+        Handle::Direct(self.ring.direct(socket.0))
     }
 
     fn disarmed(&mut self, listener: ListenerId) {

@@ -2,13 +2,15 @@
 //!
 //! With IORING_FEAT_SUBMIT_STABLE (Linux 5.5) the kernel has copied a socket address or a message
 //! header by the time `io_uring_enter` has consumed the entry. One block per submission slot is
-//! therefore enough: a slot's block is written again only after its entry was consumed.
+//! therefore enough: a slot's block is written only by whoever has its [`FreeSlot`], after its last
+//! entry was consumed and before the next one is pushed.
 
 use std::net::SocketAddr;
 
 use libc::{iovec, msghdr, sockaddr, sockaddr_storage, socklen_t};
 use socket2::{SockAddr, SockAddrStorage};
 
+use super::queues::FreeSlot;
 use super::region::Region;
 
 /// The most pieces one gathered send may have.
@@ -41,28 +43,32 @@ impl Arguments {
         Self { blocks: Region::new(slots as usize * size_of::<Argument>()), slots }
     }
 
-    fn block(&self, slot: u32) -> *mut Argument {
+    fn block(&self, slot: &FreeSlot<'_>) -> *mut Argument {
         let width = size_of::<Argument>();
-        let offset = (slot % self.slots) as usize * width;
+        let offset = (slot.number() % self.slots) as usize * width;
         #[allow(clippy::cast_ptr_alignment, reason = "page-aligned region, 8-aligned width")]
         self.blocks.at(offset, width).cast()
     }
 
-    /// Stores a socket address in the block of submission slot `slot`.
-    pub(super) fn address(&mut self, slot: u32, addr: SocketAddr) -> (*const sockaddr, socklen_t) {
+    /// Stores a socket address in the block of `slot`.
+    pub(super) fn address(
+        &mut self,
+        slot: &FreeSlot<'_>,
+        addr: SocketAddr,
+    ) -> (*const sockaddr, socklen_t) {
         let addr = SockAddr::from(addr);
         let block = self.block(slot).cast::<SockAddrStorage>();
         let len = addr.len();
         // SAFETY: `block` is at least a socket address wide and 8-aligned, and no entry that
-        // refers to it is unconsumed (the slot is about to be used again).
+        // refers to it is unconsumed (the slot is free).
         unsafe { block.write(addr.as_storage()) };
         (block.cast_const().cast(), len)
     }
 
-    /// Stores a message header that gathers `pieces` in the block of submission slot `slot`.
+    /// Stores a message header that gathers `pieces` in the block of `slot`.
     pub(super) fn gather(
         &mut self,
-        slot: u32,
+        slot: &FreeSlot<'_>,
         pieces: impl ExactSizeIterator<Item = iovec>,
     ) -> *const msghdr {
         let count = pieces.len();
@@ -74,7 +80,7 @@ impl Arguments {
             assert!(index < count, "an iterator longer than it said");
             let target = first.wrapping_add(index);
             // SAFETY: `index < count <= MAX_PIECES`, so the write stays inside the array; the
-            // block is not referred to by any unconsumed entry.
+            // block is not referred to by any unconsumed entry (the slot is free).
             unsafe { target.write(piece) };
         }
         // SAFETY: an all-zero msghdr is valid: null pointers and zero lengths.

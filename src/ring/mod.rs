@@ -3,7 +3,9 @@
 //! A [`Ring`] owns every byte the kernel may read or write on its behalf: receive buffers, staged
 //! outgoing bytes, argument blocks, accept addresses. Callers name bytes by buffer id and range,
 //! sockets by [`Handle`], operations by [`Token`]; no address ever crosses the fence, so nothing
-//! outside can make the kernel touch freed memory. When a ring is dropped, everything in flight is
+//! outside can make the kernel touch freed memory. Nor does a bare descriptor: a socket is one that
+//! the ring's own table handed out, or is kept open until the kernel has consumed the entry that
+//! names it. When a ring is dropped, everything in flight is
 //! cancelled and joined first; memory the kernel might still use is leaked rather than freed.
 //!
 //! A ring belongs to the thread that made it (SINGLE_ISSUER), which the type system enforces.
@@ -12,7 +14,10 @@ mod accepted;
 mod arguments;
 mod calls;
 mod diagnosis;
+mod direct;
 mod error;
+mod files;
+mod memory;
 mod operations;
 mod pool;
 mod queues;
@@ -33,17 +38,15 @@ use rustix::io::Errno;
 
 pub use self::arguments::MAX_PIECES;
 pub use self::diagnosis::{Diagnosis, Environment};
+pub use self::direct::Direct;
 pub use self::error::RingError;
 pub use self::operations::{Handle, Piece};
 pub(crate) use self::setup::retry_no_memory;
 pub use self::setup::{Features, Setup};
 pub use self::token::{Op, Token};
 
-use self::accepted::AcceptedAddresses;
-use self::arguments::Arguments;
-use self::pool::Pool;
-use self::queues::{Queues, Wait};
-use self::staging::Staging;
+use self::memory::Memory;
+use self::queues::{FreeSlot, Queues, Wait};
 
 /// One finished step of one operation.
 #[derive(Clone, Copy, Debug)]
@@ -61,15 +64,10 @@ pub struct Completion {
 /// A submission queue, a completion queue and the memory they refer to.
 pub struct Ring {
     queues: ManuallyDrop<Queues>,
-    pool: Pool,
-    staging: Staging,
-    arguments: Arguments,
-    accepted: AcceptedAddresses,
+    memory: Memory,
     completion_slots: u32,
     features: Features,
     degraded: Vec<String>,
-    /// Entries ever pushed; modulo the queue's size it names the slot of the next one.
-    pushed: u32,
     /// Operations without their last completion; cancellations do not count, they refer to no
     /// memory and complete only when they fail.
     in_flight: u32,
@@ -82,9 +80,9 @@ pub struct Ring {
 impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ring")
-            .field("pool", &self.pool)
+            .field("memory", &self.memory)
             .field("degraded", &self.degraded)
-            .field("pushed", &self.pushed)
+            .field("in_flight", &self.in_flight)
             .finish_non_exhaustive()
     }
 }
@@ -95,13 +93,30 @@ impl Ring {
     /// # Errors
     /// [`RingError`] with the likely cause if the kernel refuses or lacks what is needed.
     pub fn new(setup: &Setup) -> Result<Self, RingError> {
-        let (uring, mut degraded) = setup::build(setup)?;
+        let (uring, degraded) = setup::build(setup)?;
         let features = setup::probe(&uring)?;
-        let mut pool = Pool::new(setup.buffers, setup.buffer_size);
-        let locked = setup.locked_bytes() + pool.locked_bytes();
-        let named = |step| move |error| RingError::setup(step, error, locked);
         let (slots, completion_slots) = (uring.params().sq_entries(), uring.params().cq_entries());
-        let mut queues = Queues::new(uring);
+        // Made before anything is registered, so that a step that fails frees all of it.
+        let mut ring = Self {
+            queues: ManuallyDrop::new(Queues::new(uring)),
+            memory: Memory::new(setup, slots),
+            completion_slots,
+            features,
+            degraded,
+            in_flight: 0,
+            fault: None,
+            broken: false,
+            not_send: PhantomData,
+        };
+        ring.register(setup)?;
+        Ok(ring)
+    }
+
+    /// Registers buffers and descriptors, restricts the ring if asked, and enables it.
+    fn register(&mut self, setup: &Setup) -> Result<(), RingError> {
+        let locked = setup.locked_bytes() + self.memory.pool.locked_bytes();
+        let named = |step| move |error| RingError::setup(step, error, locked);
+        let (pool, queues) = (&mut self.memory.pool, &mut self.queues);
         retry_no_memory(|| pool.register(queues.submitter()))
             .map_err(named("io_uring_register(PBUF_RING)"))?;
         if setup.direct > 0 {
@@ -109,47 +124,34 @@ impl Ring {
             registered.map_err(named("io_uring_register(FILES2)"))?;
         }
         if let Err(error) = queues.register_descriptor() {
-            degraded.push(format!("ring descriptor not registered: {error}"));
+            self.degraded.push(format!("ring descriptor not registered: {error}"));
         }
         let submitter = queues.submitter();
         if setup.restricted {
             setup::restrict(submitter).map_err(named("io_uring_register(RESTRICTIONS)"))?;
         }
         submitter.register_enable_rings().map_err(named("io_uring_register(ENABLE_RINGS)"))?;
-        let mut ring = Self {
-            queues: ManuallyDrop::new(queues),
-            pool,
-            staging: Staging::new(setup.staging),
-            arguments: Arguments::new(slots),
-            accepted: AcceptedAddresses::new(setup.listeners),
-            completion_slots,
-            features,
-            degraded,
-            pushed: 0,
-            in_flight: 0,
-            fault: None,
-            broken: false,
-            not_send: PhantomData,
-        };
         if setup.buffers > 0 {
-            let known = ring.try_limited_receive().map_err(|error| match error {
+            let known = self.try_limited_receive().map_err(|error| match error {
                 // A filter may allow the set-up and not this call.
                 RingError::Enter(error) => named("io_uring_enter")(error),
                 other => other,
             })?;
-            ring.features.limited_receive = known;
+            self.features.limited_receive = known;
         }
-        Ok(ring)
+        Ok(())
     }
 
     /// Whether a multishot receive may have a total limit. No probe shows it, but a receive on an
     /// invalid descriptor does: a kernel that knows the limit refuses the descriptor, an older one
     /// the limit.
     fn try_limited_receive(&mut self) -> Result<bool, RingError> {
-        let nowhere = io_uring::types::Fd(-1);
-        let mut entry = io_uring::opcode::RecvMulti::new(nowhere, pool::GROUP).build();
-        operations::set_total_limit(&mut entry, 1);
-        self.push(entry, Op::Call, Token::new(Op::Call, 0, 0));
+        self.queue(Op::Call, Token::new(Op::Call, 0, 0), |_, _| {
+            let nowhere = io_uring::types::Fd(-1);
+            let mut entry = io_uring::opcode::RecvMulti::new(nowhere, pool::GROUP).build();
+            operations::set_total_limit(&mut entry, 1);
+            entry
+        });
         let mut batch = Vec::with_capacity(1);
         while batch.is_empty() {
             self.wait(None)?;
@@ -232,7 +234,7 @@ impl Ring {
         let room = batch.capacity();
         self.queues.completions.sync();
         for entry in self.queues.completions.by_ref().take(room) {
-            let completion = decode(&entry, &mut self.pool);
+            let completion = decode(&entry, &mut self.memory);
             if !completion.more && completion.token.op() != Op::Cancel {
                 self.in_flight -= 1;
             }
@@ -245,10 +247,12 @@ impl Ring {
         if let Some(fault) = self.fault.take() {
             return Err(fault);
         }
-        self.pool.provide();
+        self.memory.pool.provide();
         #[allow(clippy::cast_possible_truncation, reason = "at most 32768 entries")]
         let queued = if self.broken { 0 } else { self.queues.submissions.len() as u32 };
-        match self.queues.enter(queued, wait) {
+        let entered = self.queues.enter(queued, wait);
+        self.memory.files.release(self.queues.pushed(), self.queues.submissions.len());
+        match entered {
             Ok(_) => Ok(()),
             Err(error) => match Errno::from_io_error(&error) {
                 // Nothing happened, the limit passed, or completions must be taken first.
@@ -256,12 +260,6 @@ impl Ring {
                 _ => Err(RingError::Enter(error)),
             },
         }
-    }
-
-    /// The argument block of the entry that will be pushed next.
-    fn next_slot(&mut self) -> u32 {
-        self.make_room();
-        self.pushed
     }
 
     /// A full queue is submitted to make room, again if the kernel was short of memory for a
@@ -281,22 +279,26 @@ impl Ring {
         }
     }
 
-    /// Queues `entry`. The token's operation has to be `op`: the count of operations in flight, and
-    /// with it when memory may be freed, depends on it.
-    fn push(&mut self, entry: Entry, op: Op, token: Token) {
+    /// Queues the entry that `build` makes. The token's operation has to be `op`: the count of
+    /// operations in flight, and with it when memory may be freed, depends on it.
+    fn queue(
+        &mut self,
+        op: Op,
+        token: Token,
+        build: impl FnOnce(&mut Memory, &FreeSlot<'_>) -> Entry,
+    ) {
         assert_eq!(token.op(), op, "a token of another operation");
         self.make_room();
-        let entry = entry.user_data(token.encode());
-        // SAFETY: every entry is built in `operations.rs` or `calls.rs` and refers only to memory
-        // of this ring (pool, staging, argument blocks, accept addresses), which is freed only
-        // after everything in flight has been joined, or never.
-        let pushed = unsafe { self.queues.submissions.push(&entry) };
-        if pushed.is_err() {
+        let Some(slot) = self.queues.free_slot() else {
             self.broken = true;
             self.fault.get_or_insert(RingError::QueueStuck);
             return;
-        }
-        self.pushed = self.pushed.wrapping_add(1);
+        };
+        let entry = build(&mut self.memory, &slot).user_data(token.encode());
+        // SAFETY: every entry is built in this module's `operations.rs`, `calls.rs` or
+        // `try_limited_receive` and refers only to bytes of `self.memory`, which are freed only
+        // after everything in flight has been joined, or never.
+        unsafe { slot.push(&entry) };
         if token.op() != Op::Cancel {
             self.in_flight += 1;
         }
@@ -327,18 +329,24 @@ impl Ring {
     }
 }
 
-fn decode(entry: &cqueue::Entry, pool: &mut Pool) -> Completion {
+fn decode(entry: &cqueue::Entry, memory: &mut Memory) -> Completion {
     let buffer = cqueue::buffer_select(entry.flags());
     if let Some(buffer) = buffer {
-        pool.take(buffer);
+        memory.pool.take(buffer);
     }
     let token = Token::decode(entry.user_data()).expect("only tokens are ever submitted");
     let result = u32::try_from(entry.result())
         .map_err(|_| Errno::from_raw_os_error(entry.result().saturating_neg()));
-    if token.op() == Op::Recv && result == Err(Errno::NOBUFS) {
-        pool.record_shortage();
+    let more = cqueue::more(entry.flags());
+    match (token.op(), result) {
+        (Op::Recv, Err(Errno::NOBUFS)) => memory.pool.record_shortage(),
+        (Op::Accept, Ok(slot)) => memory.directs.opened(slot),
+        _ => {}
     }
-    Completion { token, result, buffer, more: cqueue::more(entry.flags()) }
+    if token.op() == Op::Accept && !more {
+        memory.accepted.end(token.index());
+    }
+    Completion { token, result, buffer, more }
 }
 
 impl Drop for Ring {
@@ -346,18 +354,11 @@ impl Drop for Ring {
         let joined = self.join_in_flight();
         // SAFETY: `queues` is dropped here and nowhere else, and not used afterwards.
         unsafe { ManuallyDrop::drop(&mut self.queues) };
-        if !joined {
-            return;
+        if joined {
+            // SAFETY: nothing of this ring is in flight, so the kernel has no use for the memory,
+            // and `self` is going away.
+            unsafe { self.memory.free() };
         }
-        // SAFETY: nothing of this ring is in flight, so the kernel has no use for the memory, and
-        // `self` is going away. The same holds for the three below.
-        unsafe { self.pool.free() };
-        // SAFETY: as above.
-        unsafe { self.staging.free() };
-        // SAFETY: as above.
-        unsafe { self.arguments.free() };
-        // SAFETY: as above.
-        unsafe { self.accepted.free() };
     }
 }
 

@@ -1,42 +1,52 @@
 //! The verbs of a ring: each queues one operation and returns at once.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed};
 
+use super::direct::Direct;
+use super::memory::Memory;
 use super::pool::GROUP;
+use super::queues::FreeSlot;
 use super::{Op, Ring, Token};
 
 /// A socket as the ring sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Handle {
-    /// A slot of the ring's direct-descriptor table.
-    Direct(u32),
-    /// A file descriptor of the process.
-    File(RawFd),
+#[derive(Clone, Copy, Debug)]
+pub enum Handle<'a> {
+    /// One in the ring's own table.
+    Direct(Direct),
+    /// A file descriptor of the process, which the ring keeps open until the kernel has consumed
+    /// the entry that names it.
+    File(&'a Arc<OwnedFd>),
 }
 
-impl From<BorrowedFd<'_>> for Handle {
-    fn from(fd: BorrowedFd<'_>) -> Self {
-        Self::File(fd.as_raw_fd())
+/// A handle as the entry names it.
+#[derive(Clone, Copy)]
+enum Target {
+    Fixed(Fixed),
+    Fd(Fd),
+}
+
+impl Handle<'_> {
+    /// What the entry for `slot` is to name.
+    fn target(self, memory: &mut Memory, slot: &FreeSlot<'_>) -> Target {
+        match self {
+            Self::Direct(socket) => Target::Fixed(memory.directs.slot(socket)),
+            Self::File(file) => Target::Fd(memory.files.keep(slot, file)),
+        }
     }
 }
 
-/// Builds an opcode for either kind of handle.
+/// Builds an opcode for either kind of target.
 macro_rules! on {
-    ($handle:expr, |$target:ident| $build:expr) => {
-        match $handle {
-            Handle::Direct(slot) => {
-                let $target = Fixed(slot);
-                $build
-            }
-            Handle::File(fd) => {
-                let $target = Fd(fd);
-                $build
-            }
+    ($target:expr, |$name:ident| $build:expr) => {
+        match $target {
+            Target::Fixed($name) => $build,
+            Target::Fd($name) => $build,
         }
     };
 }
@@ -59,28 +69,45 @@ const SEND_PART: i32 = libc::MSG_NOSIGNAL;
 const SEND_WHOLE: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
 impl Ring {
+    /// The present socket of a slot of the ring's table, as an accept reported it. If the slot has
+    /// none, operations on what this returns fail with EBADF.
+    #[must_use]
+    pub fn direct(&self, slot: u32) -> Direct {
+        self.memory.directs.get(slot)
+    }
+
     /// Accepts connections into direct descriptors until cancelled (multishot, Linux 5.19). Each
-    /// completion's result is the descriptor slot.
-    pub fn accept_many(&mut self, listener: BorrowedFd<'_>, token: Token) {
-        let entry =
-            opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true).build();
-        self.push(entry, Op::Accept, token);
+    /// completion's result is the descriptor slot, for [`Self::direct`]. The token's index is the
+    /// listener's.
+    ///
+    /// # Panics
+    /// If an accept is armed on this listener already.
+    pub fn accept_many(&mut self, listener: &Arc<OwnedFd>, token: Token) {
+        self.queue(Op::Accept, token, |memory, slot| {
+            memory.accepted.begin(token.index());
+            let listener = memory.files.keep(slot, listener);
+            opcode::AcceptMulti::new(listener).allocate_file_index(true).build()
+        });
     }
 
     /// Accepts one connection into a direct descriptor and keeps the peer's address for
-    /// [`Self::accepted_peer`] under `cell`. Arm at most one per cell at a time.
-    pub fn accept_one(&mut self, listener: BorrowedFd<'_>, cell: u32, token: Token) {
-        let (address, len) = self.accepted.prepare(cell);
-        let entry = opcode::Accept::new(Fd(listener.as_raw_fd()), address, len)
-            .file_index(Some(DestinationSlot::auto_target()))
-            .build();
-        self.push(entry, Op::Accept, token);
+    /// [`Self::accepted_peer`]. The token's index is the listener's.
+    ///
+    /// # Panics
+    /// As [`Self::accept_many`].
+    pub fn accept_one(&mut self, listener: &Arc<OwnedFd>, token: Token) {
+        self.queue(Op::Accept, token, |memory, slot| {
+            let (address, len) = memory.accepted.prepare(token.index());
+            opcode::Accept::new(memory.files.keep(slot, listener), address, len)
+                .file_index(Some(DestinationSlot::auto_target()))
+                .build()
+        });
     }
 
-    /// The peer of the last completed [`Self::accept_one`] of `cell`.
+    /// The peer of the last completed [`Self::accept_one`] of a listener, until the next is armed.
     #[must_use]
-    pub fn accepted_peer(&self, cell: u32) -> Option<SocketAddr> {
-        self.accepted.peer(cell)
+    pub fn accepted_peer(&self, listener: u32) -> Option<SocketAddr> {
+        self.memory.accepted.peer(listener)
     }
 
     /// Receives into buffers of the pool until it has brought as many bytes as `max_buffers` of
@@ -89,126 +116,144 @@ impl Ring {
     ///
     /// The limit keeps a peer that floods and does not read from emptying the pool before its
     /// credit is tested: an unlimited multishot takes 32 buffers and more in one go.
-    pub fn receive_some(&mut self, socket: Handle, max_buffers: u8, token: Token) {
+    pub fn receive_some(&mut self, socket: Handle<'_>, max_buffers: u8, token: Token) {
         if !self.features.limited_receive {
             return self.receive_one(socket, token);
         }
-        let mut entry = on!(socket, |target| opcode::RecvMulti::new(target, GROUP).build());
-        set_total_limit(&mut entry, u32::from(max_buffers) * self.pool.buffer_size());
-        self.push(entry, Op::Recv, token);
+        self.queue(Op::Recv, token, |memory, slot| {
+            let target = socket.target(memory, slot);
+            let mut entry = on!(target, |target| opcode::RecvMulti::new(target, GROUP).build());
+            set_total_limit(&mut entry, u32::from(max_buffers) * memory.pool.buffer_size());
+            entry
+        });
     }
 
     /// Whether every buffer is held. If a receive ended with ENOBUFS and this is false, there are
     /// free buffers that were not provided to the kernel. They are from the next entry on, so the
     /// receive can be armed again.
     pub fn is_out_of_buffers(&self) -> bool {
-        self.pool.is_empty()
+        self.memory.pool.is_empty()
     }
 
     /// Receives once into a buffer of the pool.
-    pub fn receive_one(&mut self, socket: Handle, token: Token) {
-        let len = self.pool.buffer_size();
-        let entry = on!(socket, |target| {
-            opcode::Recv::new(target, std::ptr::null_mut(), len).buf_group(GROUP).build()
+    pub fn receive_one(&mut self, socket: Handle<'_>, token: Token) {
+        self.queue(Op::Recv, token, |memory, slot| {
+            let len = memory.pool.buffer_size();
+            let target = socket.target(memory, slot);
+            let entry = on!(target, |target| {
+                opcode::Recv::new(target, std::ptr::null_mut(), len).buf_group(GROUP).build()
+            });
+            entry.flags(Flags::BUFFER_SELECT)
         });
-        self.push(entry.flags(Flags::BUFFER_SELECT), Op::Recv, token);
     }
 
     /// Sends `pieces`, in order, or as much of them as the socket takes: at most
     /// [`MAX_PIECES`](super::MAX_PIECES). Their buffers must stay held until the completion.
-    pub fn send_pieces(&mut self, socket: Handle, pieces: &[Piece], token: Token) {
-        let entry = match pieces {
-            [piece] => {
-                let start = self.pool.range(piece.buffer, piece.offset, piece.len);
-                send(socket, start.cast_const(), piece.len, SEND_PART)
+    pub fn send_pieces(&mut self, socket: Handle<'_>, pieces: &[Piece], token: Token) {
+        self.queue(Op::Send, token, |memory, slot| {
+            let target = socket.target(memory, slot);
+            match pieces {
+                [piece] => {
+                    let start = memory.pool.range(piece.buffer, piece.offset, piece.len);
+                    send(target, start.cast_const(), piece.len, SEND_PART)
+                }
+                _ => gathered_send(memory, slot, target, pieces),
             }
-            _ => self.gathered_send(socket, pieces),
-        };
-        self.push(entry, Op::Send, token);
-    }
-
-    fn gathered_send(&mut self, socket: Handle, pieces: &[Piece]) -> Entry {
-        let slot = self.next_slot();
-        let pool = &self.pool;
-        let parts = pieces.iter().map(|piece| libc::iovec {
-            iov_base: pool.range(piece.buffer, piece.offset, piece.len).cast(),
-            iov_len: piece.len as usize,
         });
-        let header = self.arguments.gather(slot, parts);
-        let flags = SEND_PART.cast_unsigned();
-        on!(socket, |target| opcode::SendMsg::new(target, header).flags(flags).build())
     }
 
     /// Sends `len` staged bytes from `offset` on, all of them.
-    pub fn send_staged(&mut self, socket: Handle, offset: usize, len: u32, token: Token) {
-        let start = self.staging.range(offset, len as usize);
-        self.push(send(socket, start, len, SEND_WHOLE), Op::Send, token);
+    pub fn send_staged(&mut self, socket: Handle<'_>, offset: usize, len: u32, token: Token) {
+        self.queue(Op::Send, token, |memory, slot| {
+            let start = memory.staging.range(offset, len as usize);
+            send(socket.target(memory, slot), start, len, SEND_WHOLE)
+        });
     }
 
     /// Writes bytes for later [`Self::send_staged`] calls. The caller owns the range: no send of
     /// it may be in flight.
     pub fn stage(&mut self, offset: usize, bytes: &[u8]) {
-        self.staging.write(offset, bytes);
+        self.memory.staging.write(offset, bytes);
     }
 
     /// Connects a socket. The completion comes when the handshake is over, one way or the other.
-    pub fn connect(&mut self, socket: BorrowedFd<'_>, addr: SocketAddr, token: Token) {
-        let slot = self.next_slot();
-        let (address, len) = self.arguments.address(slot, addr);
-        let entry = opcode::Connect::new(Fd(socket.as_raw_fd()), address, len).build();
-        self.push(entry, Op::Connect, token);
+    pub fn connect(&mut self, socket: &Arc<OwnedFd>, addr: SocketAddr, token: Token) {
+        self.queue(Op::Connect, token, |memory, slot| {
+            let (address, len) = memory.arguments.address(slot, addr);
+            opcode::Connect::new(memory.files.keep(slot, socket), address, len).build()
+        });
     }
 
-    /// Closes a direct descriptor. A plain descriptor is closed by dropping its owner.
-    pub fn close_direct(&mut self, slot: u32, token: Token) {
-        self.push(opcode::Close::new(Fixed(slot)).build(), Op::Close, token);
+    /// Closes a direct descriptor, which names nothing from now on. A plain descriptor is closed by
+    /// dropping its owners.
+    pub fn close_direct(&mut self, socket: Direct, token: Token) {
+        self.queue(Op::Close, token, |memory, _| {
+            opcode::Close::new(memory.directs.close(socket)).build()
+        });
     }
 
     /// Cancels the operation that was started with `target`; it still ends with its own
     /// completion. The cancellation itself completes, as `token`, only if there was none.
     pub fn cancel(&mut self, target: Token, token: Token) {
-        let which = CancelBuilder::user_data(target.encode());
-        let entry = opcode::AsyncCancel2::new(which).build().flags(Flags::SKIP_SUCCESS);
-        self.push(entry, Op::Cancel, token);
+        self.queue(Op::Cancel, token, |_, _| {
+            let which = CancelBuilder::user_data(target.encode());
+            opcode::AsyncCancel2::new(which).build().flags(Flags::SKIP_SUCCESS)
+        });
     }
 
     /// Cancels everything in flight on `socket`, like [`Self::cancel`].
-    pub fn cancel_all(&mut self, socket: Handle, token: Token) {
-        let which = on!(socket, |target| CancelBuilder::fd(target).all());
-        let entry = opcode::AsyncCancel2::new(which).build().flags(Flags::SKIP_SUCCESS);
-        self.push(entry, Op::Cancel, token);
+    pub fn cancel_all(&mut self, socket: Handle<'_>, token: Token) {
+        self.queue(Op::Cancel, token, |memory, slot| {
+            let target = socket.target(memory, slot);
+            let which = on!(target, |target| CancelBuilder::fd(target).all());
+            opcode::AsyncCancel2::new(which).build().flags(Flags::SKIP_SUCCESS)
+        });
     }
 
-    /// Completes with `token`, again and again, whenever `fd` becomes readable (multishot poll,
+    /// Completes with `token`, again and again, whenever `file` becomes readable (multishot poll,
     /// Linux 5.13).
-    pub fn watch(&mut self, fd: BorrowedFd<'_>, token: Token) {
-        let readable = i32::from(libc::POLLIN).cast_unsigned();
-        self.push(
-            opcode::PollAdd::new(Fd(fd.as_raw_fd()), readable).multi(true).build(),
-            Op::Wake,
-            token,
-        );
+    pub fn watch(&mut self, file: &Arc<OwnedFd>, token: Token) {
+        self.queue(Op::Wake, token, |memory, slot| {
+            let readable = i32::from(libc::POLLIN).cast_unsigned();
+            opcode::PollAdd::new(memory.files.keep(slot, file), readable).multi(true).build()
+        });
     }
 
     /// The first `len` bytes of a held buffer.
     #[must_use]
     pub fn bytes(&self, buffer: u16, len: u32) -> &[u8] {
-        self.pool.bytes(buffer, len)
+        self.memory.pool.bytes(buffer, len)
     }
 
     /// Copies a piece of one held buffer to byte `at` of another.
     pub fn copy(&mut self, piece: Piece, to: u16, at: u32) {
-        self.pool.copy(piece.buffer, piece.offset, piece.len, to, at);
+        self.memory.pool.copy(piece.buffer, piece.offset, piece.len, to, at);
     }
 
     /// Gives a held buffer back to the kernel.
     pub fn release(&mut self, buffer: u16) {
-        self.pool.release(buffer);
+        self.memory.pool.release(buffer);
     }
 }
 
-fn send(socket: Handle, start: *const u8, len: u32, flags: i32) -> Entry {
-    on!(socket, |target| opcode::Send::new(target, start, len).flags(flags).build())
+fn gathered_send(
+    memory: &mut Memory,
+    slot: &FreeSlot<'_>,
+    target: Target,
+    pieces: &[Piece],
+) -> Entry {
+    let pool = &memory.pool;
+    let parts = pieces.iter().map(|piece| libc::iovec {
+        iov_base: pool.range(piece.buffer, piece.offset, piece.len).cast(),
+        iov_len: piece.len as usize,
+    });
+    let header = memory.arguments.gather(slot, parts);
+    let flags = SEND_PART.cast_unsigned();
+    on!(target, |target| opcode::SendMsg::new(target, header).flags(flags).build())
+}
+
+fn send(target: Target, start: *const u8, len: u32, flags: i32) -> Entry {
+    on!(target, |target| opcode::Send::new(target, start, len).flags(flags).build())
 }
 
 /// Where `struct io_uring_sqe` has `optlen`, which a multishot receive reads as the most bytes it

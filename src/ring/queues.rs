@@ -4,6 +4,7 @@ use std::io;
 use std::ptr::NonNull;
 use std::time::Duration;
 
+use io_uring::squeue::Entry;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter};
 
@@ -14,6 +15,8 @@ pub(super) struct Queues {
     /// Its view of what the kernel has consumed is as of the last [`Queues::enter`].
     pub(super) submissions: SubmissionQueue<'static>,
     pub(super) completions: CompletionQueue<'static>,
+    /// Entries ever pushed, modulo 2^32.
+    pushed: u32,
     /// The last field, so that it is dropped last: the others refer to it.
     _uring: Owner,
 }
@@ -62,7 +65,7 @@ impl Queues {
         // the fields.
         let uring: &'static mut IoUring = unsafe { owner.0.as_mut() };
         let (submitter, submissions, completions) = uring.split();
-        Self { submitter, submissions, completions, _uring: owner }
+        Self { submitter, submissions, completions, pushed: 0, _uring: owner }
     }
 
     /// Makes this thread enter the kernel by a registered index, which saves a descriptor look-up
@@ -74,6 +77,16 @@ impl Queues {
     /// For registering other things.
     pub(super) const fn submitter(&self) -> &Submitter<'static> {
         &self.submitter
+    }
+
+    /// Entries ever pushed, modulo 2^32.
+    pub(super) const fn pushed(&self) -> u32 {
+        self.pushed
+    }
+
+    /// The next submission slot, unless the queue is full.
+    pub(super) fn free_slot(&mut self) -> Option<FreeSlot<'_>> {
+        if self.submissions.is_full() { None } else { Some(FreeSlot { queues: self }) }
     }
 
     /// Submits the first `submissions` queued entries, runs pending task work and waits if `wait`
@@ -94,6 +107,32 @@ impl Queues {
         };
         self.submissions.sync();
         entered
+    }
+}
+
+/// A submission slot whose last entry the kernel has consumed. While it is there nothing else is
+/// pushed, so what belongs to the slot may be written.
+pub(super) struct FreeSlot<'a> {
+    queues: &'a mut Queues,
+}
+
+impl FreeSlot<'_> {
+    /// The number of the entry that will be pushed here; modulo the size of the queue it names the
+    /// slot.
+    pub(super) const fn number(&self) -> u32 {
+        self.queues.pushed
+    }
+
+    /// Queues `entry`.
+    ///
+    /// # Safety
+    /// What the entry refers to must live until its last completion, a descriptor until the kernel
+    /// has consumed it.
+    pub(super) unsafe fn push(self, entry: &Entry) {
+        // SAFETY: passed on to the caller.
+        let pushed = unsafe { self.queues.submissions.push(entry) };
+        pushed.expect("the queue has room as long as this slot is borrowed from it");
+        self.queues.pushed = self.queues.pushed.wrapping_add(1);
     }
 }
 

@@ -1,8 +1,9 @@
 //! The ring on real sockets.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use super::*;
 
@@ -28,6 +29,18 @@ fn ring() -> Option<Ring> {
     }
 }
 
+fn listener() -> (Arc<OwnedFd>, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let addr = listener.local_addr().expect("bound");
+    (Arc::new(listener.into()), addr)
+}
+
+/// Waits for an accept; the socket that it brought.
+fn accepted(ring: &mut Ring) -> Handle<'static> {
+    let slot = next(ring, Op::Accept).result.expect("accepted");
+    Handle::Direct(ring.direct(slot))
+}
+
 /// Waits for the next completion of `op`.
 fn next(ring: &mut Ring, op: Op) -> Completion {
     let mut batch = Vec::with_capacity(1);
@@ -43,64 +56,138 @@ fn next(ring: &mut Ring, op: Op) -> Completion {
 #[test]
 fn a_connection_is_accepted_echoed_and_closed() {
     let Some(mut ring) = ring() else { return };
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("queued");
-    ring.accept_one(listener.as_fd(), 0, Token::new(Op::Accept, 0, 0));
-    let socket = next(&mut ring, Op::Accept).result.expect("accepted");
+    let (listener, addr) = listener();
+    let mut client = TcpStream::connect(addr).expect("queued");
+    ring.accept_one(&listener, Token::new(Op::Accept, 0, 0));
+    let socket = accepted(&mut ring);
     assert_eq!(ring.accepted_peer(0), client.local_addr().ok());
-    ring.receive_some(Handle::Direct(socket), 1, Token::new(Op::Recv, 7, 1));
+    ring.receive_some(socket, 1, Token::new(Op::Recv, 7, 1));
     client.write_all(b"completion").expect("sent");
     let received = next(&mut ring, Op::Recv);
     let (buffer, len) = (received.buffer.expect("a buffer"), received.result.expect("bytes"));
     assert_eq!(ring.bytes(buffer, len), b"completion");
     assert_eq!((received.token.index(), received.token.generation()), (7, 1));
     let halves = [Piece { buffer, offset: 0, len: 4 }, Piece { buffer, offset: 4, len: len - 4 }];
-    ring.send_pieces(Handle::Direct(socket), &halves, Token::new(Op::Send, 7, 1));
+    ring.send_pieces(socket, &halves, Token::new(Op::Send, 7, 1));
     assert_eq!(next(&mut ring, Op::Send).result, Ok(len));
     ring.release(buffer);
     let mut echoed = [0; 10];
     client.read_exact(&mut echoed).expect("echoed");
     assert_eq!(&echoed, b"completion");
-    ring.cancel_all(Handle::Direct(socket), Token::new(Op::Cancel, 7, 1));
+    ring.cancel_all(socket, Token::new(Op::Cancel, 7, 1));
     assert_eq!(next(&mut ring, Op::Recv).result, Err(Errno::CANCELED));
-    ring.close_direct(socket, Token::new(Op::Close, 7, 1));
+    let Handle::Direct(direct) = socket else { unreachable!("accepts are direct") };
+    ring.close_direct(direct, Token::new(Op::Close, 7, 1));
     assert_eq!(next(&mut ring, Op::Close).result, Ok(0));
     assert_eq!(client.read(&mut echoed).expect("an orderly end"), 0);
+    ring.receive_some(socket, 1, Token::new(Op::Recv, 7, 1));
+    assert_eq!(next(&mut ring, Op::Recv).result, Err(Errno::BADF), "closed is closed");
+    ring.close_direct(direct, Token::new(Op::Close, 7, 1));
+    next(&mut ring, Op::Close).result.expect_err("closed is closed");
+}
+
+#[test]
+fn a_descriptor_lives_until_its_entry_is_consumed() {
+    let Some(mut ring) = ring() else { return };
+    let (mut client, server) = {
+        let (listener, addr) = listener();
+        let client = TcpStream::connect(addr).expect("queued");
+        let listener = TcpListener::from(listener.try_clone().expect("a second descriptor"));
+        (client, listener.accept().expect("queued").0)
+    };
+    let socket = Arc::new(OwnedFd::from(server));
+    let watch = Arc::downgrade(&socket);
+    ring.receive_one(Handle::File(&socket), Token::new(Op::Recv, 0, 0));
+    drop(socket);
+    assert!(watch.upgrade().is_some(), "its number may not name another file yet");
+    ring.submit().expect("a working ring");
+    assert!(watch.upgrade().is_none(), "the operation has a reference of its own");
+    client.write_all(b"late").expect("sent");
+    assert_eq!(next(&mut ring, Op::Recv).result, Ok(4));
+}
+
+#[test]
+#[should_panic(expected = "two accepts on listener 0")]
+fn a_listener_has_one_accept_armed() {
+    let Some(mut ring) = ring() else { panic!("two accepts on listener 0: skipped") };
+    let (listener, _) = listener();
+    ring.accept_many(&listener, Token::new(Op::Accept, 0, 0));
+    ring.accept_one(&listener, Token::new(Op::Accept, 0, 0));
+}
+
+#[test]
+fn an_argument_is_not_overwritten_while_its_entry_waits() {
+    let Ok(mut ring) = Ring::new(&Setup { restricted: false, ..SMALL }) else { return };
+    let ((first, first_addr), (_second, second_addr)) = (listener(), listener());
+    // Nothing is submitted while there is a fault, so the queue stays full.
+    ring.fault = Some(RingError::QueueStuck);
+    let sockets: Vec<_> = (0..=SMALL.submissions)
+        .map(|_| socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None))
+        .map(|socket| Arc::new(OwnedFd::from(socket.expect("a socket"))))
+        .collect();
+    for (index, socket) in (0..).zip(&sockets) {
+        let addr = if index < SMALL.submissions { first_addr } else { second_addr };
+        ring.connect(socket, addr, Token::new(Op::Connect, index, 0));
+    }
+    ring.wait(None).expect_err("the fault is reported");
+    ring.broken = false;
+    for _ in 0..SMALL.submissions {
+        next(&mut ring, Op::Connect).result.expect("connected");
+    }
+    let first = TcpListener::from(first.try_clone().expect("a second descriptor"));
+    first.set_nonblocking(true).expect("set");
+    let arrived = std::iter::from_fn(|| first.accept().ok()).count();
+    assert_eq!(arrived, SMALL.submissions as usize, "each went where it was to go");
+}
+
+#[test]
+fn a_ring_that_cannot_be_made_frees_its_memory() {
+    const POOL: u64 = 1 << 28;
+    let setup = Setup { buffers: 1 << 12, buffer_size: 1 << 16, direct: u32::MAX >> 8, ..SMALL };
+    let mapped = || {
+        let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
+        let line = status.lines().find(|line| line.starts_with("VmSize:")).expect("a size");
+        let kib = line.split_whitespace().nth(1).expect("a number");
+        kib.parse::<u64>().expect("a number") << 10
+    };
+    let before = mapped();
+    for _ in 0..16 {
+        Ring::new(&setup).expect_err("a table larger than RLIMIT_NOFILE");
+    }
+    assert!(mapped() < before + 4 * POOL, "{before} bytes mapped before, {} after", mapped());
 }
 
 #[test]
 fn more_submissions_than_slots_are_all_carried_out() {
     let Some(mut ring) = ring() else { return };
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let (listener, addr) = listener();
     for index in 0..40 {
         ring.cancel(Token::new(Op::Accept, index, 0), Token::new(Op::Cancel, index, 0));
     }
-    ring.accept_many(listener.as_fd(), Token::new(Op::Accept, 0, 0));
-    let _client = TcpStream::connect(listener.local_addr().expect("bound")).expect("queued");
+    ring.accept_many(&listener, Token::new(Op::Accept, 0, 0));
+    let _client = TcpStream::connect(addr).expect("queued");
     assert!(next(&mut ring, Op::Accept).more);
 }
 
 #[test]
 fn a_restricted_ring_connects_nowhere() {
     let Some(mut ring) = ring() else { return };
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let addr = listener.local_addr().expect("bound");
+    let (_listener, addr) = listener();
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-    let socket = socket.expect("a socket");
-    ring.connect(socket.as_fd(), addr, Token::new(Op::Connect, 0, 0));
+    let socket = Arc::new(OwnedFd::from(socket.expect("a socket")));
+    ring.connect(&socket, addr, Token::new(Op::Connect, 0, 0));
     assert_eq!(next(&mut ring, Op::Connect).result, Err(Errno::ACCESS));
 }
 
 #[test]
 fn dropping_a_ring_joins_what_is_in_flight() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let addr = listener.local_addr().expect("bound");
+    let (listener, addr) = listener();
     for _ in 0..20 {
         let Some(mut ring) = ring() else { return };
         let _client = TcpStream::connect(addr).expect("queued");
-        ring.accept_one(listener.as_fd(), 0, Token::new(Op::Accept, 0, 0));
-        let socket = next(&mut ring, Op::Accept).result.expect("accepted");
-        ring.receive_some(Handle::Direct(socket), 1, Token::new(Op::Recv, 0, 0));
+        ring.accept_one(&listener, Token::new(Op::Accept, 0, 0));
+        let socket = accepted(&mut ring);
+        ring.receive_some(socket, 1, Token::new(Op::Recv, 0, 0));
         ring.submit().expect("a working ring");
         assert!(ring.join_in_flight(), "something stayed in flight");
     }
@@ -109,7 +196,7 @@ fn dropping_a_ring_joins_what_is_in_flight() {
 #[test]
 #[should_panic(expected = "released twice")]
 fn a_buffer_is_released_once() {
-    let mut pool = Pool::new(2, 4096);
+    let mut pool = pool::Pool::new(2, 4096);
     pool.provide();
     pool.take(1);
     pool.release(1);
@@ -121,12 +208,12 @@ fn many_receives_find_a_buffer_each_although_few_are_provided() {
     const RECEIVES: u16 = 48;
     let setup = Setup { buffers: RECEIVES, direct: u32::from(RECEIVES), ..SMALL };
     let Ok(mut ring) = Ring::new(&setup) else { return };
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let (listener, addr) = listener();
     let mut clients = Vec::new();
     for index in 0..u32::from(RECEIVES) {
-        clients.push(TcpStream::connect(listener.local_addr().expect("bound")).expect("queued"));
-        ring.accept_one(listener.as_fd(), 0, Token::new(Op::Accept, 0, 0));
-        let socket = Handle::Direct(next(&mut ring, Op::Accept).result.expect("accepted"));
+        clients.push(TcpStream::connect(addr).expect("queued"));
+        ring.accept_one(&listener, Token::new(Op::Accept, 0, 0));
+        let socket = accepted(&mut ring);
         ring.receive_one(socket, Token::new(Op::Recv, index, 0));
     }
     ring.submit().expect("a working ring");
@@ -141,7 +228,7 @@ fn many_receives_find_a_buffer_each_although_few_are_provided() {
                 Ok(_) => received += 1,
                 Err(errno) => {
                     assert!(errno == Errno::NOBUFS && !ring.is_out_of_buffers(), "{errno}");
-                    let socket = Handle::Direct(done.token.index());
+                    let socket = Handle::Direct(ring.direct(done.token.index()));
                     ring.receive_one(socket, done.token);
                 }
             }
@@ -162,8 +249,8 @@ fn listeners_are_made_by_completions() {
     ring.call_bind(socket.as_fd(), addr).expect("bind");
     ring.call_listen(socket.as_fd(), 16).expect("listen");
     let listener = TcpListener::from(socket);
-    TcpStream::connect(listener.local_addr().expect("bound")).expect("a listening socket");
     let taken = listener.local_addr().expect("bound");
+    TcpStream::connect(taken).expect("a listening socket");
     let second = ring.call_socket(taken).expect("socket");
     let error = ring.call_bind(second.as_fd(), taken).expect_err("the port is in use");
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
@@ -172,11 +259,11 @@ fn listeners_are_made_by_completions() {
 #[test]
 fn a_flood_fills_one_buffer_and_ends_the_receive() {
     let Some(mut ring) = ring() else { return };
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("queued");
+    let (listener, addr) = listener();
+    let mut client = TcpStream::connect(addr).expect("queued");
     client.write_all(&[7; 64 << 10]).expect("the kernel takes it");
-    ring.accept_one(listener.as_fd(), 0, Token::new(Op::Accept, 0, 0));
-    let socket = Handle::Direct(next(&mut ring, Op::Accept).result.expect("accepted"));
+    ring.accept_one(&listener, Token::new(Op::Accept, 0, 0));
+    let socket = accepted(&mut ring);
     ring.receive_some(socket, 1, Token::new(Op::Recv, 0, 0));
     let first = next(&mut ring, Op::Recv);
     assert_eq!(first.result, Ok(SMALL.buffer_size));

@@ -158,7 +158,7 @@ impl Worker {
     /// The wake fd, readable after a change of phase. An eventfd reads like a pipe; the other type
     /// that watches a descriptor, `AsyncFd`, cannot be made without unsafe code here.
     fn wake_fd(&self) -> io::Result<Receiver> {
-        let wake_fd = self.context.control.wake_fd(self.context.index).try_clone_to_owned()?;
+        let wake_fd = self.context.control.wake_fd(self.context.index).try_clone()?;
         Receiver::from_owned_fd_unchecked(wake_fd)
     }
 

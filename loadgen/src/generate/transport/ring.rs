@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use uring_echo::clock::monotonic_ns;
@@ -18,14 +19,7 @@ pub(in crate::generate) struct RingTransport {
     ring: Ring,
     target: SocketAddr,
     /// By slot.
-    sockets: Box<[Option<OwnedFd>]>,
-}
-
-impl RingTransport {
-    fn handle(&self, id: SlotId) -> Handle {
-        let socket = self.sockets[id.index() as usize].as_ref().expect("a connection has a socket");
-        Handle::from(socket.as_fd())
-    }
+    sockets: Box<[Option<Arc<OwnedFd>>]>,
 }
 
 impl Transport for RingTransport {
@@ -45,8 +39,9 @@ impl Transport for RingTransport {
 
     /// Whatever else is queued enters before the clock is read.
     fn connect(&mut self, id: SlotId, socket: OwnedFd) -> Result<CallSpan, GenerateError> {
+        let socket = Arc::new(socket);
         self.ring.poll()?;
-        self.ring.connect(socket.as_fd(), self.target, token(Op::Connect, id));
+        self.ring.connect(&socket, self.target, token(Op::Connect, id));
         let called_ns = monotonic_ns();
         self.ring.poll()?;
         let returned_ns = monotonic_ns();
@@ -55,18 +50,20 @@ impl Transport for RingTransport {
     }
 
     fn receive(&mut self, id: SlotId) {
-        self.ring.receive_one(self.handle(id), token(Op::Recv, id));
+        self.ring.receive_one(handle(&self.sockets, id), token(Op::Recv, id));
     }
 
     fn send(&mut self, id: SlotId, bytes: Range<usize>) {
         let len = u32::try_from(bytes.len()).expect("a message is shorter than 4 GiB");
-        self.ring.send_staged(self.handle(id), bytes.start, len, token(Op::Send, id));
+        let socket = handle(&self.sockets, id);
+        self.ring.send_staged(socket, bytes.start, len, token(Op::Send, id));
     }
 
     fn cancel(&mut self, id: SlotId) {
-        self.ring.cancel_all(self.handle(id), token(Op::Cancel, id));
+        self.ring.cancel_all(handle(&self.sockets, id), token(Op::Cancel, id));
     }
 
+    /// The ring keeps the socket open until it has handed a cancellation over.
     fn close(&mut self, id: SlotId) {
         self.sockets[id.index() as usize] = None;
     }
@@ -98,6 +95,10 @@ impl Transport for RingTransport {
     fn release(&mut self, buffer: u16) {
         self.ring.release(buffer);
     }
+}
+
+fn handle(sockets: &[Option<Arc<OwnedFd>>], id: SlotId) -> Handle<'_> {
+    Handle::File(sockets[id.index() as usize].as_ref().expect("a connection has a socket"))
 }
 
 fn setup(spec: &TransportSpec<'_>) -> Setup {
