@@ -4,4 +4,5 @@
 pub mod pace;
 pub mod retransmission;
 pub mod statistics;
+pub mod slo;
 pub mod verdict;

@@ -117,6 +117,16 @@ pub struct RunArgs {
     #[arg(help_heading = "Generator")]
     pub seed: u64,
 
+    /// Objective of the run (repeatable), such as accept_delay.p99<5ms, completed>99.9% or
+    /// never_accepted==0; exit status 3 if one is missed
+    #[arg(long, value_name = "EXPR", help_heading = "Objectives")]
+    pub slo: Vec<String>,
+
+    /// End the run as soon as this is true (repeatable), such as never_accepted>0@5s: not looked at
+    /// for the first 5 s
+    #[arg(long, value_name = "EXPR[@DELAY]", help_heading = "Objectives")]
+    pub abort_on: Vec<String>,
+
     /// Label kept in the result file (repeatable)
     #[arg(long, value_name = "K=V", value_parser = parse_label)]
     #[arg(help_heading = "Output")]
@@ -152,8 +162,13 @@ Examples:
   loadgen run 127.0.0.1:8000 --observe diag         a server you did not write
   loadgen run --burst 2k --every 1s --duration 30s  2000 at one instant, each second
   loadgen run --rate 2k -- --stall 100ms/2s         a server that stops accepting now and then
+  loadgen run --slo 'accept_delay.p99<5ms' --slo 'completed>99.9%' --abort-on 'refused>100'
 
-Exit status: 0 fine, 1 runtime error, 2 usage, 4 run INVALID, 130 interrupted.";
+Objectives compare PHASE.STATISTIC (p0 to p100, min, mean, max, stdev, count) or an outcome
+(attempted, failed, completed, refused, …) by < <= > >= == != with a duration, a count or a share.
+
+Exit status: 0 fine, 1 runtime error, 2 usage, 3 objective missed or run aborted, 4 run INVALID
+(whether its objectives were met is then not known), 130 interrupted.";
 
 #[cfg(test)]
 mod tests {
@@ -199,7 +214,6 @@ mod tests {
             "--cpus a",
             "--source 127.0.0.0/33",
             "--label novalue",
-            "--slo p99<1ms",
         ] {
             let error = run(args).expect_err(args);
             assert_eq!(error.exit_code(), 2, "{args}: {error}");

@@ -10,6 +10,8 @@ pub enum ExitStatus {
     Fine = 0,
     /// Something failed: during the run, after it, or the server under test.
     Failed = 1,
+    /// An objective was missed, or `--abort-on` ended the run.
+    SloMissed = 3,
     /// The numbers cannot be trusted: see the verdict.
     Invalid = 4,
     /// Stopped by SIGINT, SIGTERM or SIGHUP, with a partial report.
@@ -17,13 +19,16 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
-    /// Of a run that was reported: what failed comes before what was measured.
+    /// Of a run that was reported: what failed comes before what was measured, and an objective
+    /// is missed by numbers that can be trusted only.
     pub fn of(result: &RunResult) -> Self {
-        match (result.problems.is_empty(), result.interrupted, result.verdict.valid) {
-            (false, ..) => Self::Failed,
-            (true, true, _) => Self::Interrupted,
-            (true, false, false) => Self::Invalid,
-            (true, false, true) => Self::Fine,
+        match result {
+            _ if !result.problems.is_empty() => Self::Failed,
+            _ if result.aborted.is_some() => Self::SloMissed,
+            _ if result.interrupted => Self::Interrupted,
+            _ if !result.verdict.valid => Self::Invalid,
+            _ if result.slo.iter().any(|slo| !slo.met) => Self::SloMissed,
+            _ => Self::Fine,
         }
     }
 }
@@ -37,6 +42,8 @@ impl From<ExitStatus> for std::process::ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::result::Aborted;
+    use crate::model::verdict::Slo;
 
     #[test]
     fn a_failure_is_told_before_a_verdict() {
@@ -44,8 +51,15 @@ mod tests {
         assert_eq!(ExitStatus::of(&result), ExitStatus::Invalid);
         result.verdict.valid = true;
         assert_eq!(ExitStatus::of(&result), ExitStatus::Fine);
+        let missed = Slo { expr: "failed==0".into(), value: Some(1.0), met: false };
+        result.slo = vec![Slo { met: true, ..missed.clone() }, missed];
+        assert_eq!(ExitStatus::of(&result), ExitStatus::SloMissed);
+        result.verdict.valid = false;
+        assert_eq!(ExitStatus::of(&result), ExitStatus::Invalid);
         result.interrupted = true;
         assert_eq!(ExitStatus::of(&result), ExitStatus::Interrupted);
+        result.aborted = Some(Aborted { expr: "failed>0".into(), value: 1.0, after_ns: 7 });
+        assert_eq!(ExitStatus::of(&result), ExitStatus::SloMissed);
         result.problems.push("the disk is full".into());
         assert_eq!(ExitStatus::of(&result), ExitStatus::Failed);
     }

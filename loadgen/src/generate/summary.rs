@@ -1,6 +1,6 @@
 //! What was recorded, in the form of the result file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::aggregation::{Aggregate, Row};
@@ -32,6 +32,17 @@ impl Aggregate {
         result.generator.last_called_ns = counts.last_called_ns;
         result.evidence.samples_missed = counts.samples_missed;
         result.target.resolution = result.sampled(Phase::DiagResolution).and_then(resolution);
+    }
+
+    /// What is known in the middle of a run: the attempts that have ended, how, and these phases.
+    pub fn so_far(&self, phases: &BTreeSet<Phase>) -> RunResult {
+        let mut result =
+            RunResult { outcomes: outcomes(self.all().counts()), ..RunResult::default() };
+        result.outcomes.attempted = result.outcomes.finished();
+        let summary = |phase: &Phase| Summary::of(self.all().histogram(*phase));
+        let histograms = phases.iter().map(|phase| (phase.name().into(), summary(phase)));
+        result.histograms = histograms.collect();
+        result
     }
 
     fn errnos(&self) -> Vec<ErrnoCount> {

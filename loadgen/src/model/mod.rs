@@ -17,6 +17,7 @@ pub mod migrate;
 pub mod outcome;
 pub mod result;
 pub mod server;
+pub mod quantile;
 pub mod torture;
 pub mod trace;
 pub mod verdict;

@@ -101,6 +101,9 @@ pub struct RunResult {
     /// Objectives and whether they were met.
     pub slo: Vec<Slo>,
     /// Of `loadgen hold`.
+    /// The condition of `--abort-on` that ended the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aborted: Option<Aborted>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
     /// Of `loadgen torture`.
@@ -147,6 +150,17 @@ pub struct Shard {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tool {
     /// Name of the program.
+/// A condition that ended a run early.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Aborted {
+    /// As typed.
+    pub expr: String,
+    /// What was measured: nanoseconds, a count or a share.
+    pub value: f64,
+    /// When it was true, from the begin of the measured part.
+    pub after_ns: u64,
+}
+
     pub name: String,
     /// Its version.
     pub version: String,
@@ -233,6 +247,7 @@ impl Default for RunResult {
             trace: None,
             original: None,
         }
+            aborted: None,
     }
 }
 

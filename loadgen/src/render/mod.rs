@@ -8,6 +8,7 @@ pub mod hgrm;
 pub mod hlog;
 pub mod html;
 pub mod markdown;
+mod objectives;
 pub mod output;
 pub mod plot;
 pub mod progress;

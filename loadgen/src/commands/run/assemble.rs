@@ -59,6 +59,7 @@ impl Measured {
         result.generator.achieved_rate = pace.map(|pace| pace.achieved);
         result.evidence.retransmission_schedule = Some(retransmission::on_schedule(&result));
         self.collected.tell(&mut result.problems);
+        result.aborted = self.collected.aborted.clone();
         result.verdict = judge(&result, &self.collected);
         (result, self.server)
     }

@@ -1,13 +1,18 @@
 //! Gathers what the generator threads record until they have ended.
 
+use std::collections::BTreeSet;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::target_server::TargetServer;
+use crate::analyse::slo::AbortCondition;
 use crate::generate::aggregation::Aggregate;
 use crate::generate::{Delivery, GenerateError, GeneratorPlan, GeneratorThreads};
+use crate::model::outcome::Phase;
+use crate::model::result::Aborted;
 use crate::render::progress::Progress;
 use crate::sys::signals::StopFlag;
+use crate::sys::time::nanos;
 
 /// What was recorded, and what broke meanwhile.
 #[derive(Debug)]
@@ -17,6 +22,16 @@ pub(super) struct Collected {
     pub(super) server_ended: Option<ExitStatus>,
     /// A generator thread gave up; the others were stopped.
     pub(super) generator_failed: Option<GenerateError>,
+    /// A condition of `--abort-on` became true.
+    pub(super) aborted: Option<Aborted>,
+}
+
+/// What may end a run before its plan does.
+#[derive(Debug)]
+pub(super) struct Watch<'a> {
+    pub(super) server: &'a mut TargetServer,
+    pub(super) abort_on: &'a [AbortCondition],
+    pub(super) stop: &'a StopFlag,
 }
 
 impl Collected {
@@ -26,17 +41,17 @@ impl Collected {
     }
 }
 
-/// Merges what the threads deliver. A server that ends stops them.
+/// Merges what the threads deliver. A server that ends stops them, and so does a condition to abort
+/// on, which is looked at every second.
 pub(super) fn until_the_end(
     threads: GeneratorThreads,
     plan: &GeneratorPlan,
-    server: &mut TargetServer,
-    stop: &StopFlag,
+    watch: Watch<'_>,
     mut progress: Progress,
 ) -> Collected {
     let mut aggregate = Aggregate::new(plan.threads());
     let (start, mut seconds) = (Instant::now(), 0);
-    let mut server_ended = None;
+    let (mut server_ended, mut aborted) = (None, None);
     loop {
         match threads.next(TICK) {
             Delivery::Interval(interval) => aggregate.absorb(&interval),
@@ -46,19 +61,37 @@ pub(super) fn until_the_end(
         let complete = start.elapsed().saturating_sub(DELIVERY).as_secs();
         if complete > seconds {
             seconds = complete;
-            progress.tick(Duration::from_secs(seconds), &aggregate.live());
+            let elapsed = Duration::from_secs(seconds);
+            progress.tick(elapsed, &aggregate.live());
+            let measured = elapsed.saturating_sub(plan.config.warmup);
+            aborted = aborted.or_else(|| watch.condition_met(&aggregate, measured));
+            if aborted.is_some() {
+                watch.stop.set();
+            }
         }
         if server_ended.is_none() {
-            server_ended = server.ended();
+            server_ended = watch.server.ended();
             if server_ended.is_some() {
-                stop.set();
+                watch.stop.set();
             }
         }
     }
     progress.finish();
     let generator_failed = threads.join().err();
     aggregate.finish();
-    Collected { aggregate, server_ended, generator_failed }
+    Collected { aggregate, server_ended, generator_failed, aborted }
+}
+
+impl Watch<'_> {
+    /// The first condition that is true now.
+    fn condition_met(&self, aggregate: &Aggregate, measured: Duration) -> Option<Aborted> {
+        if self.abort_on.is_empty() {
+            return None;
+        }
+        let phases: BTreeSet<Phase> = self.abort_on.iter().filter_map(|it| it.phase()).collect();
+        let so_far = aggregate.so_far(&phases);
+        self.abort_on.iter().find_map(|condition| condition.check(&so_far, nanos(measured)))
+    }
 }
 
 /// A second is reported once its numbers can be expected to have been delivered.

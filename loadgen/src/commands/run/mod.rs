@@ -19,8 +19,9 @@ use uring_echo::stamp::ClockDomain;
 use uring_echo::sys::descriptors;
 
 use self::assemble::Measured;
+use self::collect::Watch;
 use self::observing::Observing;
-use self::options::ConfigError;
+use self::options::{ConfigError, Objectives};
 use self::target_server::TargetServer;
 use super::envelope::Destination;
 use super::exit::ExitStatus;
@@ -90,6 +91,7 @@ pub enum RunError {
 /// [`RunError`] where nothing was measured.
 pub fn execute(args: &RunArgs) -> Result<ExitStatus, RunError> {
     let config = options::resolve(args)?;
+    let objectives = options::objectives(args)?;
     let stop = StopFlag::on_signals(ExitStatus::Interrupted as i32)
         .map_err(refused("installing signal handlers"))?;
     let progress = Progress::new(config.length(), args.quiet);
@@ -102,14 +104,15 @@ pub fn execute(args: &RunArgs) -> Result<ExitStatus, RunError> {
         progress.note(&budget.to_string());
     }
     let server = TargetServer::find(&config, args.server_log.as_deref())?;
-    let measured = measure(config, server, &stop, progress)?;
-    report(measured, args, destination)
+    let measured = measure(config, server, &objectives, &stop, progress)?;
+    report(measured, args, &objectives, destination)
 }
 
 /// From the first thread to the last reading of the evidence.
 fn measure(
     config: RunConfig,
     mut server: TargetServer,
+    objectives: &Objectives,
     stop: &StopFlag,
     progress: Progress,
 ) -> Result<Measured, RunError> {
@@ -126,7 +129,8 @@ fn measure(
     }
     let load_began = assemble::realtime_of(threads.start_ns());
     give_way(&plan)?;
-    let collected = collect::until_the_end(threads, &plan, &mut server, stop, progress);
+    let watch = Watch { server: &mut server, abort_on: &objectives.abort_on, stop };
+    let collected = collect::until_the_end(threads, &plan, watch, progress);
     let load_ended = SystemTime::now();
     let evidence = sampler.finish();
     let interrupted = stop.is_set() && !collected.stopped_by_failure();
@@ -148,9 +152,11 @@ fn measure(
 fn report(
     measured: Measured,
     args: &RunArgs,
+    objectives: &Objectives,
     destination: Destination,
 ) -> Result<ExitStatus, RunError> {
     let (mut result, server) = measured.into_result(&args.label);
+    result.slo = objectives.slo.iter().map(|objective| objective.judge(&result)).collect();
     let printed = destination.print_report(&result);
     result.problems.extend(server.stop());
     let finished = destination.finish(&mut result);

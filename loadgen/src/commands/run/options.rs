@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use uring_echo::values::CpuList;
 
+use crate::analyse::slo::{AbortCondition, AbortError, Objective, SloError};
 use crate::cli::run::RunArgs;
 use crate::commands::target::{self, TargetError};
 use crate::model::load::Arrivals;
@@ -33,6 +34,12 @@ pub enum ConfigError {
         /// Connections per burst.
         count: u32,
     },
+    /// An objective that is none.
+    #[error("--slo {0}")]
+    Slo(#[from] SloError),
+    /// A condition that is none.
+    #[error("--abort-on {0}")]
+    AbortOn(#[from] AbortError),
     /// A single burst is over at once; nothing would be left after the warm-up.
     #[error("--warmup with --burst needs --every: a single burst has nothing before it")]
     WarmupOfSingleBurst,
@@ -46,6 +53,20 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 
 /// Connections open at once when the shape does not need more.
 const MAX_IN_FLIGHT_DEFAULT: u32 = 10_000;
+
+/// What is judged during and after a run.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Objectives {
+    pub(super) slo: Vec<Objective>,
+    pub(super) abort_on: Vec<AbortCondition>,
+}
+
+/// Reads the objectives that were typed.
+pub(super) fn objectives(args: &RunArgs) -> Result<Objectives, ConfigError> {
+    let slo = args.slo.iter().map(|text| text.parse()).collect::<Result<_, SloError>>()?;
+    let abort_on = args.abort_on.iter().map(|text| text.parse());
+    Ok(Objectives { slo, abort_on: abort_on.collect::<Result<_, AbortError>>()? })
+}
 
 /// Resolves what was typed. Looks host names up.
 ///

@@ -8,7 +8,7 @@ use crate::model::load::Observe;
 use crate::model::outcome::{Outcome, Phase};
 use crate::model::result::{Kind, RunResult};
 use crate::model::torture::{CaseStatus, Torture};
-use crate::render::{headline, units};
+use crate::render::{headline, objectives, units};
 
 /// Everything.
 pub(super) fn all(result: &RunResult) -> Markup {
@@ -64,7 +64,9 @@ fn findings(result: &RunResult) -> Markup {
                 }
                 @for slo in &result.slo {
                     @let (class, mark) = if slo.met { ("good", "✓") } else { ("bad", "✗") };
-                    li class=(class) { (mark) " " code { (slo.expr) } }
+                    li class=(class) {
+                        (mark) " " code { (slo.expr) } ": " (objectives::measured(slo))
+                    }
                 }
                 @for advice in &verdict.advice {
                     li { code { (advice.code) } ": " (advice.text) }

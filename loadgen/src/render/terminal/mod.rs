@@ -2,6 +2,7 @@
 
 mod hold;
 mod run;
+mod objectives;
 mod torture;
 mod trace;
 mod transport;
