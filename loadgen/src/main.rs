@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use anyhow::{Error, Result};
 use clap::Parser;
 use loadgen::cli::{Cli, Command};
+use loadgen::commands::compare::CompareFailure;
 use loadgen::commands::exit::ExitStatus;
 use loadgen::commands::export::ExportError;
 use loadgen::commands::merge::MergeCommandError;
 use loadgen::commands::report::ReportError;
 use loadgen::commands::run::RunError;
-use loadgen::commands::{export, hold, merge, report, run, torture, trace};
+use loadgen::commands::{compare, export, hold, merge, report, run, torture, trace};
 use loadgen::server;
 
 fn main() -> ExitCode {
@@ -32,6 +33,10 @@ fn main() -> ExitCode {
         Command::Report(args) => {
             let outcome = report::execute(&args).map(|()| ExitStatus::Fine);
             ended(outcome, |error| matches!(error, ReportError::Load(_)))
+        }
+        Command::Compare(args) => {
+            let outcome = compare::execute(&args).map(|()| ExitStatus::Fine);
+            ended(outcome, CompareFailure::is_usage)
         }
         Command::Merge(args) => ended(merge::execute(&args), |error| {
             matches!(error, MergeCommandError::Load(_) | MergeCommandError::Merge(_))

@@ -1,5 +1,6 @@
-//! `--slo` and `--abort-on` on real runs.
+//! `--slo` and `--abort-on` on real runs, and `loadgen compare` on their files.
 
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use loadgen::model::result::RunResult;
@@ -73,5 +74,63 @@ fn an_expression_that_is_none_is_a_usage_error_before_anything_starts() {
         let stderr = String::from_utf8_lossy(&refused.stderr);
         assert!(stderr.contains(flag) && stderr.contains(part), "{stderr}");
         assert!(refused.stdout.is_empty());
+    }
+}
+
+/// Five rounds with this file in each.
+fn rounds(folder: &Path, golden: &str) {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(golden);
+    for round in 1..=5 {
+        let folder = folder.join(round.to_string());
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::copy(&golden, folder.join("result.json")).unwrap();
+    }
+}
+
+#[test]
+fn compare_reads_folders_of_rounds_and_its_json_is_a_comparison() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    rounds(&a, "v2-run.json");
+    rounds(&b, "v2-run.json");
+    let sides = [a.to_str().unwrap(), b.to_str().unwrap()];
+    let output = loadgen(&["compare", sides[0], sides[1], "--quantile", "p99_9"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert!(report.contains("p99.9") && report.contains("no difference seen"), "{report}");
+
+    let output = loadgen(&["compare", sides[0], sides[1], "--json", "-"]);
+    let result = json(&output);
+    assert_eq!(result["kind"], "comparison");
+    let comparison = &result["comparison"];
+    assert_eq!((&comparison["paired"], &comparison["a"]["rounds"]), (&true.into(), &5.into()));
+    assert_eq!(comparison["quantiles"][0]["quantile"], "p50");
+    assert_eq!(comparison["quantiles"][1]["ratio"], 1.0);
+    assert_eq!(comparison["quantiles"][1]["conclusion"]["verdict"], "no_difference_seen");
+
+    let saved = folder.path().join("comparison.json");
+    loadgen(&["compare", sides[0], sides[1], "--json", saved.to_str().unwrap()]);
+    let again = loadgen(&["report", saved.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&again.stdout).contains("no difference seen"), "{again:?}");
+}
+
+#[test]
+fn compare_refuses_what_is_no_result_and_says_when_rounds_are_too_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let run = golden.join("v2-run.json");
+    let (run, empty) = (run.to_str().unwrap(), folder.path().to_str().unwrap());
+    let few = loadgen(&["compare", run, run]);
+    assert_eq!(few.status.code(), Some(0), "{few:?}");
+    assert!(String::from_utf8_lossy(&few.stdout).contains("too few rounds: 1 of the 5"), "{few:?}");
+    for (args, part) in [
+        (["compare", run, empty].as_slice(), "without a result.json"),
+        (&["compare", run, "/nowhere"], "/nowhere"),
+        (&["compare", run, run, "--phase", "waiting"], "accept_delay"),
+        (&["compare", run, run, "--quantile", "p200"], "p0 to p100"),
+    ] {
+        let refused = loadgen(args);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(part), "{refused:?}");
     }
 }

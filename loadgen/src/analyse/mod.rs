@@ -1,8 +1,9 @@
 //! What follows from a result: pure functions over [`RunResult`](crate::model::result::RunResult),
 //! and the statistics with which results are compared.
 
+pub mod compare;
 pub mod pace;
 pub mod retransmission;
-pub mod statistics;
 pub mod slo;
+pub mod statistics;
 pub mod verdict;

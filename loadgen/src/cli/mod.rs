@@ -1,5 +1,6 @@
 //! What was typed on the command line, and nothing that needs a system call: a file per command.
 
+pub mod compare;
 pub mod export;
 pub mod hold;
 pub mod merge;
@@ -12,6 +13,7 @@ pub mod values;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
+use compare::CompareArgs;
 use export::ExportArgs;
 use hold::HoldArgs;
 use merge::MergeArgs;
@@ -56,6 +58,8 @@ pub enum Command {
     Merge(MergeArgs),
     /// Print a result as CSV, percentile table, HdrHistogram log, Prometheus text or Markdown
     Export(ExportArgs),
+    /// Judge whether A and B differ, from rounds of both
+    Compare(CompareArgs),
 }
 
 const STYLES: Styles = Styles::styled()

@@ -5,6 +5,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use uring_echo::values::{ValueError, Zero, count, duration, rate, size};
 
+use crate::model::outcome::Phase;
+
 /// Connections per second.
 pub(super) fn parse_rate(text: &str) -> Result<f64, ValueError> {
     rate(0.001..=10_000_000.0)(text)
@@ -34,6 +36,15 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, ValueError> {
 
 pub(super) fn parse_duration_or_zero(text: &str) -> Result<Duration, ValueError> {
     duration(Zero::Allowed)(text)
+}
+
+/// A phase by its name.
+pub(super) fn parse_phase(text: &str) -> Result<Phase, String> {
+    let named = Phase::ALL.into_iter().find(|phase| phase.name() == text);
+    named.ok_or_else(|| {
+        let names = Phase::ALL.map(Phase::name).join(", ");
+        format!("{text:?}: expected one of {names}")
+    })
 }
 
 /// A network, or a single address.

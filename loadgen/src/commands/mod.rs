@@ -1,5 +1,6 @@
 //! One module per subcommand: each wires the layers below and computes nothing itself.
 
+pub mod compare;
 mod envelope;
 pub mod exit;
 pub mod export;

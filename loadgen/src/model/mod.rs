@@ -4,9 +4,11 @@
 //! [`file`](mod@file) reads every version and writes the newest, [`migrate`] converts each version
 //! to the next.
 
+pub mod comparison;
 pub mod environment;
 pub mod evidence;
 pub mod file;
+pub mod folder;
 pub mod histogram;
 pub mod hold;
 pub mod interval;
@@ -15,9 +17,9 @@ pub mod load;
 pub mod merge;
 pub mod migrate;
 pub mod outcome;
+pub mod quantile;
 pub mod result;
 pub mod server;
-pub mod quantile;
 pub mod torture;
 pub mod trace;
 pub mod verdict;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::comparison::Comparison;
 use super::environment::Environment;
 use super::evidence::{CpuUse, Evidence};
 use super::histogram::Summary;
@@ -100,10 +101,10 @@ pub struct RunResult {
     pub verdict: Verdict,
     /// Objectives and whether they were met.
     pub slo: Vec<Slo>,
-    /// Of `loadgen hold`.
     /// The condition of `--abort-on` that ended the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aborted: Option<Aborted>,
+    /// Of `loadgen hold`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
     /// Of `loadgen torture`.
@@ -112,6 +113,9 @@ pub struct RunResult {
     /// Of `loadgen trace`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
+    /// Of `loadgen compare`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
     /// The JSON from which it was read, with the fields that this version does not know.
     #[serde(skip)]
     pub original: Option<Value>,
@@ -146,10 +150,6 @@ pub struct Shard {
     pub count: u32,
 }
 
-/// The program that wrote a file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tool {
-    /// Name of the program.
 /// A condition that ended a run early.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Aborted {
@@ -161,6 +161,10 @@ pub struct Aborted {
     pub after_ns: u64,
 }
 
+/// The program that wrote a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Name of the program.
     pub name: String,
     /// Its version.
     pub version: String,
@@ -242,12 +246,13 @@ impl Default for RunResult {
             evidence: Evidence::default(),
             verdict: Verdict::default(),
             slo: Vec::new(),
+            aborted: None,
             hold: None,
             torture: None,
             trace: None,
+            comparison: None,
             original: None,
         }
-            aborted: None,
     }
 }
 

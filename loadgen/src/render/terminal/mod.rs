@@ -1,8 +1,9 @@
 //! A result as text, for terminals of 80 columns and more.
 
+mod comparison;
 mod hold;
-mod run;
 mod objectives;
+mod run;
 mod torture;
 mod trace;
 mod transport;
@@ -45,7 +46,8 @@ pub fn report(result: &RunResult, style: Style) -> String {
         Kind::Hold => hold::lines(result, style),
         Kind::Torture => torture::lines(result),
         Kind::Trace => trace::lines(result, style),
-        Kind::Run | Kind::Watch | Kind::Sweep | Kind::Comparison => run::lines(result, style),
+        Kind::Comparison => comparison::lines(result, style),
+        Kind::Run | Kind::Watch | Kind::Sweep => run::lines(result, style),
     };
     joined(lines)
 }
