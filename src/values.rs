@@ -28,9 +28,12 @@ impl ValueError {
 pub fn size<T: TryFrom<u64>>(
     allowed: RangeInclusive<u64>,
 ) -> impl Fn(&str) -> Result<T, ValueError> + Clone {
-    let [least, most] = [allowed.start(), allowed.end()].map(|&bytes| with_suffix(bytes, KIB));
+    let most = *allowed.end();
+    let [least, most_shown] = [*allowed.start(), most].map(|bytes| with_suffix(bytes, KIB));
+    // Only suffixes that some allowed value has.
+    let suffixes = if most >= KIB.pow(3) { "k, m, g: KiB, MiB, GiB" } else { "k, m: KiB, MiB" };
     let expected =
-        format!("bytes from {least} to {most}, such as 65536, 64k or 16m (k, m, g: KiB, MiB, GiB)");
+        format!("bytes from {least} to {most_shown}, such as 65536, 64k or 16m ({suffixes})");
     move |text| scaled(text, KIB, &allowed).ok_or_else(|| ValueError::new(text, &*expected))
 }
 
@@ -133,6 +136,19 @@ pub fn cpu_list(text: &str) -> Result<CpuList, ValueError> {
     Ok(CpuList(cpus))
 }
 
+/// The addresses of `HOST:PORT` that can be connected to: none has port 0, which only a listener
+/// can ask for.
+///
+/// # Errors
+/// As [`socket_addrs`]; [`ValueError`] for port 0.
+pub fn target_addrs(text: &str) -> Result<Vec<SocketAddr>, ValueError> {
+    let addrs = socket_addrs(text)?;
+    if addrs.iter().any(|addr| addr.port() == 0) {
+        return Err(ValueError::new(text, "the port of a server: nothing listens on port 0"));
+    }
+    Ok(addrs)
+}
+
 /// The addresses of `HOST:PORT`, at least one, from DNS and the hosts file where HOST is a name.
 ///
 /// # Errors
@@ -208,6 +224,8 @@ mod tests {
         check(size::<u32>(1..=16 << 20), wrong.map(|text| (text, Err(range))));
         check(size::<u64>(0..=u64::MAX), [("4g", Ok(4 << 30)), ("0", Ok(0))]);
         check(size::<u32>(0..=u64::MAX), [("4g", Err("bytes from 0"))]);
+        let promised = size::<u32>(1..=16 << 20)("4g").unwrap_err().to_string();
+        assert!(!promised.contains("g:") && promised.contains("to 16m"), "{promised}");
     }
 
     #[test]
@@ -258,6 +276,7 @@ mod tests {
     fn addresses() {
         let localhost = SocketAddr::from(([127, 0, 0, 1], 7));
         check(socket_addrs, [("127.0.0.1:7", Ok(vec![localhost]))]);
+        check(target_addrs, [("127.0.0.1:7", Ok(vec![localhost])), ("[::1]:0", Err("port 0"))]);
         check(socket_addrs, ["nonsense", "127.0.0.1", ":7x"].map(|t| (t, Err("HOST:PORT"))));
     }
 }

@@ -26,7 +26,9 @@ fn main() -> ExitCode {
         _ => {}
     }
     match Cli::parse().command {
-        Command::Run(args) => ended(run::execute(&args), |e| matches!(e, RunError::Config(_))),
+        Command::Run(args) => {
+            ended(run::execute(&args), |e| matches!(e, RunError::Config(error) if error.is_usage()))
+        }
         Command::Torture(args) => done(torture::execute(&args)),
         Command::Hold(args) => done(hold::execute(&args)),
         Command::Trace(args) => done(trace::execute(&args)),

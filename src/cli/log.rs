@@ -24,8 +24,9 @@ pub(super) fn start(
         .with_env_var(EnvFilter::DEFAULT_ENV)
         .from_env_lossy()
         .add_directive(format!("{READY_LOG}=info").parse().expect("a directive"));
-    let color =
-        std::env::var_os("NO_COLOR").is_none() && rustix::termios::isatty(std::io::stderr());
+    let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+    let objection = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let color = !dumb && !objection && rustix::termios::isatty(std::io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(log)

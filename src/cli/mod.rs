@@ -1,6 +1,7 @@
 //! The command line: what can be typed, a file per subcommand, and how each one ends.
 
 mod doctor;
+mod environment;
 mod log;
 mod ping;
 mod report;
@@ -9,7 +10,7 @@ mod serve;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::log::LogFormat;
 pub use self::serve::ServeArgs;
@@ -41,12 +42,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return tried;
     }
     let args: Vec<OsString> = args.into_iter().collect();
-    let command = Cli::parse_from(&args).command;
-    let format = match &command {
+    let parsed = Cli::try_parse_from(&args)
+        .unwrap_or_else(|error| environment::explained(error, &Cli::command(), &args).exit());
+    let format = match &parsed.command {
         Command::Serve(args) => args.log_format(),
         Command::Ping(_) | Command::Doctor(_) => LogFormat::Text,
     };
-    let outcome = match command {
+    let outcome = match parsed.command {
         Command::Serve(serve_args) => serve::run(&serve_args, &after_the_command(&args)),
         Command::Ping(args) => ping::run(&args),
         Command::Doctor(args) => doctor::run(&args),
@@ -57,7 +59,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            report::fatal(&error, format);
+            report::fatal(&environment::traced(error, &Cli::command(), &args), format);
             ExitCode::FAILURE
         }
     }
@@ -74,7 +76,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 }

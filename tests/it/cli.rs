@@ -70,6 +70,38 @@ fn flags_have_twins_in_the_environment() {
     assert_eq!(stamping.output().expect("runs").status.code(), Some(1), "1 means yes");
 }
 
+/// Nobody typed the flag that the error speaks of.
+#[test]
+fn an_error_about_a_value_from_the_environment_names_the_variable() {
+    for (variable, value, status) in [
+        ("URING_ECHO_WORKERS", "many", 2),
+        ("URING_ECHO_ENGINE", "magic", 2),
+        ("URING_ECHO_POOL", "9x", 2),
+        ("URING_ECHO_BUFFER", "1k", 1),
+    ] {
+        let output = program().arg("serve").env(variable, value).output().expect("runs");
+        assert_eq!(output.status.code(), Some(status), "{}", stderr(&output));
+        assert!(stderr(&output).contains(variable), "{}", stderr(&output));
+    }
+    let mut typed = program();
+    typed.args(["serve", "--workers=few"]).env("URING_ECHO_WORKERS", "1");
+    let output = typed.output().expect("runs");
+    assert!(!stderr(&output).contains("URING_ECHO_WORKERS"), "{}", stderr(&output));
+}
+
+#[test]
+fn ping_tries_the_addresses_in_turn_and_refuses_port_0() {
+    let output = run(&["ping", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("port 0"), "{}", stderr(&output));
+    let output = run(&["ping", "-6", "127.0.0.1:9"]);
+    assert!(stderr(&output).contains("no address of the family"), "{}", stderr(&output));
+    // The name's IPv6 address comes first where it has one, and nobody listens there.
+    let Some(server) = Server::start("auto", &["--workers", "1"]) else { return };
+    let output = run(&["ping", &format!("localhost:{}", server.addr().port())]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
 #[test]
 fn ping_tells_an_echo_server_from_nothing_and_from_something_else() {
     for stamp in [&["--workers", "1"][..], &["--workers", "1", "--stamp"][..]] {

@@ -6,7 +6,7 @@
 use super::pace::Pace;
 use crate::model::evidence::{Conntrack, Evidence};
 use crate::model::load::{Load, Observe};
-use crate::model::outcome::{Outcome, Phase};
+use crate::model::outcome::{Outcome, Outcomes, Phase};
 use crate::model::result::RunResult;
 use crate::model::verdict::{Advice, Reason};
 
@@ -22,6 +22,8 @@ pub const NOT_OBSERVED_SHARE_MAX: f64 = 0.01;
 pub const RUN_DELAY_SHARE_MAX: f64 = 0.25;
 /// Run delay per accept that is not worth mentioning: a few wake-ups on a busy core.
 pub const RUN_DELAY_TOLERATED_NS: u64 = 50_000;
+/// A burst that takes no longer than this to be called counts as one instant.
+const BURST_ENTRY_NS: u64 = 1_000_000;
 /// Share of the conntrack table that is called nearly full.
 const CONNTRACK_NEARLY_FULL: f64 = 0.9;
 
@@ -32,13 +34,16 @@ pub fn reasons(result: &RunResult) -> Vec<Reason> {
         reasons.push(Reason::Interrupted);
     }
     reasons.extend(generator_lag(result));
-    reasons.extend(rate_not_reached(result));
+    match nothing_completed(result) {
+        // Then neither pace nor length of the run is to blame.
+        Some(nothing) => reasons.push(nothing),
+        None => reasons.extend(rate_not_reached(result).into_iter().chain(too_few_samples(result))),
+    }
     let outcome = |outcome| some(result.outcomes.of(outcome));
     reasons.extend(outcome(Outcome::NotBegun).map(|count| Reason::NotBegun { count }));
     reasons.extend(outcome(Outcome::Shed).map(|count| Reason::Shed { count }));
     reasons.extend(not_observed(result));
     reasons.extend(server_waited_for_cpu(result));
-    reasons.extend(too_few_samples(result));
     reasons.extend(outcome(Outcome::ClockError).map(|count| Reason::ClockErrors { count }));
     reasons.extend(some(result.clipped).map(|count| Reason::Clipped { count }));
     let unaccounted = result.outcomes.attempted.abs_diff(result.outcomes.finished());
@@ -67,7 +72,21 @@ pub fn advice(result: &RunResult) -> Vec<Advice> {
     if result.samples(Phase::AcceptDelay) == 0 && result.samples(Phase::Connect) > 0 {
         advice.push(Advice::AcceptNotObserved);
     }
+    advice.extend(load_advice(result));
     advice
+}
+
+/// What the shape of the load does to the numbers.
+fn load_advice(result: &RunResult) -> Option<Advice> {
+    let load = result.load.as_ref()?;
+    match (load.concurrency, load.burst) {
+        (Some(concurrency), _) => Some(Advice::ClosedLoop { concurrency }),
+        (None, Some(burst)) => {
+            let entered_ns = result.sampled(Phase::GeneratorLag)?.max?;
+            (entered_ns > BURST_ENTRY_NS).then_some(Advice::BurstEntry { burst, entered_ns })
+        }
+        (None, None) => None,
+    }
 }
 
 /// A burst cannot enter at one instant, but must have entered before the next is due. A closed
@@ -112,6 +131,17 @@ fn server_waited_for_cpu(result: &RunResult) -> Option<Reason> {
     counts.then_some(Reason::ServerWaitedForCpu { per_accept_ns, accept_delay_ns })
 }
 
+/// An interrupted run may have had no time to complete anything.
+fn nothing_completed(result: &RunResult) -> Option<Reason> {
+    let Outcomes { attempted, .. } = result.outcomes;
+    if attempted == 0 || result.interrupted || result.outcomes.of(Outcome::Completed) > 0 {
+        return None;
+    }
+    let ended = Outcome::ALL.map(|outcome| (result.outcomes.of(outcome), outcome));
+    let (count, outcome) = ended.into_iter().max_by_key(|(count, _)| *count)?;
+    (count > 0).then_some(Reason::NothingCompleted { attempted, outcome, count })
+}
+
 /// Where nobody observed accepts, connects are what there is.
 fn too_few_samples(result: &RunResult) -> Option<Reason> {
     let phase = match result.target.observe {
@@ -119,7 +149,8 @@ fn too_few_samples(result: &RunResult) -> Option<Reason> {
         Observe::Auto | Observe::Stamp | Observe::Diag => Phase::AcceptDelay,
     };
     let (count, needed) = (result.samples(phase), SAMPLES_MIN);
-    (count < needed).then_some(Reason::TooFewSamples { phase, count, needed })
+    let attempted = result.outcomes.attempted;
+    (count < needed).then_some(Reason::TooFewSamples { phase, count, needed, attempted })
 }
 
 fn queue_advice(evidence: &Evidence) -> Vec<Advice> {
@@ -237,7 +268,7 @@ mod tests {
         result.outcomes.attempted += 3;
         result.outcomes.ended.extend([("shed".into(), 1), ("clock_error".into(), 1)]);
         result.clipped = 1;
-        let expected = ["shed", "too_few_samples", "clock_errors", "clipped", "unaccounted"];
+        let expected = ["too_few_samples", "shed", "clock_errors", "clipped", "unaccounted"];
         assert_eq!(codes(&reasons(&result)), expected);
     }
 
@@ -267,6 +298,31 @@ mod tests {
         assert_eq!(waited(60_000, true), ["server_waited_for_cpu"]);
         assert!(waited(60_000, false).is_empty());
         assert!(waited(40_000, true).is_empty());
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_completed_is_invalid_whatever_was_sampled() {
+        let mut result = run(load("closed"), 800, 0);
+        result.outcomes.ended = [("echo_mismatch".into(), 794), ("refused".into(), 6)].into();
+        let (outcome, count) = (Outcome::EchoMismatch, 794);
+        let expected = Reason::NothingCompleted { attempted: 800, outcome, count };
+        assert_eq!(reasons(&result), [expected]);
+        // Not the length of the run is to blame, and not twice.
+        result.histograms.clear();
+        assert_eq!(reasons(&result), [expected]);
+        result.outcomes.ended.insert("completed".into(), 1);
+        result.outcomes.attempted += 1;
+        assert_eq!(codes(&reasons(&result)), ["too_few_samples"]);
+    }
+
+    #[test]
+    fn a_closed_loop_and_a_burst_that_takes_long_to_enter_are_told() {
+        let closed = Load { concurrency: Some(4), ..load("closed") };
+        assert_eq!(advice(&run(closed, 200, 0)), [Advice::ClosedLoop { concurrency: 4 }]);
+        let burst = Load { burst: Some(200), ..load("burst") };
+        assert_eq!(advice(&run(burst.clone(), 200, 900_000)), []);
+        let told = advice(&run(burst, 200, 50_000_000));
+        assert!(matches!(told[..], [Advice::BurstEntry { burst: 200, .. }]), "{told:?}");
     }
 
     #[test]

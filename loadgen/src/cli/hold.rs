@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 
+use super::target::TargetArgs;
 use super::values::{parse_count_u32, parse_duration, parse_rate, parse_source};
 
 /// Arguments of `loadgen hold`, as typed.
@@ -14,6 +15,10 @@ use super::values::{parse_count_u32, parse_duration, parse_rate, parse_source};
 pub struct HoldArgs {
     /// Server to connect to, host:port; without it an embedded server is started
     pub addr: Option<String>,
+
+    /// How the address is understood.
+    #[command(flatten)]
+    pub target: TargetArgs,
 
     /// Connections to hold open at once, by as many processes as descriptors demand
     #[arg(long, value_name = "N", value_parser = parse_count_u32, default_value = "10k")]

@@ -6,6 +6,7 @@ pub mod hold;
 pub mod merge;
 pub mod report;
 pub mod run;
+pub mod target;
 pub mod torture;
 pub mod trace;
 pub mod values;

@@ -7,6 +7,7 @@ use clap::Args;
 use ipnet::IpNet;
 use uring_echo::values::{CpuList, cpu_list};
 
+use super::target::TargetArgs;
 use super::values::{
     parse_count, parse_count_u32, parse_duration, parse_duration_or_zero, parse_label,
     parse_messages, parse_rate, parse_size, parse_source,
@@ -19,6 +20,10 @@ use crate::model::load::{Arrivals, Close, Observe, TransportChoice};
 pub struct RunArgs {
     /// Server to connect to, host:port; without it an embedded server is started
     pub addr: Option<String>,
+
+    /// How the address is understood.
+    #[command(flatten)]
+    pub target: TargetArgs,
 
     /// Connections per second, planned ahead: late ones count from when due [default: 3000]
     #[arg(long, value_name = "N", value_parser = parse_rate, group = "shape")]

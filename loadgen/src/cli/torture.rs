@@ -4,12 +4,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::target::TargetArgs;
+
 /// Arguments of `loadgen torture`, as typed.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Exit status: 0 all passed, 1 some failed or nobody there.")]
 pub struct TortureArgs {
     /// Echo server to try, host:port
     pub addr: String,
+
+    /// How the address is understood.
+    #[command(flatten)]
+    pub target: TargetArgs,
 
     /// Only the case of this name, or those whose names begin like it (repeatable)
     #[arg(long, value_name = "NAME")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::target::TargetArgs;
 use super::values::parse_duration;
 
 /// Arguments of `loadgen trace`, as typed.
@@ -15,6 +16,10 @@ pub struct TraceArgs {
     /// Server to connect to, host:port; without it a small one in this process, whose calls are
     /// timed as well
     pub addr: Option<String>,
+
+    /// How the address is understood.
+    #[command(flatten)]
+    pub target: TargetArgs,
 
     /// How long the server in this process does something else before it accepts
     /// [default: 200ms if the queue is full, else 0s]

@@ -100,6 +100,14 @@ impl Aggregate {
         }
     }
 
+    /// Whether nothing can come of the rest: every attempt so far, and there are some, ended in a
+    /// way that the next will not escape.
+    pub fn is_hopeless(&self) -> bool {
+        let counts = self.all.counts();
+        let lost: u64 = HOPELESS.iter().map(|&outcome| counts.outcome(outcome)).sum();
+        lost >= HOPELESS_MIN && lost == counts.finished()
+    }
+
     /// accept_delay, or connect while no accept has been seen.
     fn primary(&self) -> Phase {
         let unseen = self.all.histogram(Phase::AcceptDelay).is_empty();
@@ -136,6 +144,22 @@ impl Aggregate {
         self.rows = pairs.collect();
     }
 }
+
+/// Outcomes that come at once. A timeout is none of them: what is slow now may be fast later.
+const HOPELESS: [Outcome; 9] = [
+    Outcome::Refused,
+    Outcome::ResetAfterConnect,
+    Outcome::ClosedEarly,
+    Outcome::StampInvalid,
+    Outcome::EchoMismatch,
+    Outcome::LocalPortExhausted,
+    Outcome::FdLimit,
+    Outcome::Unreachable,
+    Outcome::ClockError,
+];
+
+/// Fewer attempts than this prove nothing.
+const HOPELESS_MIN: u64 = 10;
 
 impl Row {
     fn of(interval: &Recording) -> Self {
@@ -202,6 +226,22 @@ mod tests {
         assert_eq!((rows[1].start_ns, rows[1].end_ns), (1000, 2000));
         assert_eq!(aggregate.all().histogram(Phase::AcceptDelay).len(), 4);
         assert_eq!(aggregate.live().completed, 4);
+    }
+
+    #[test]
+    fn a_run_is_hopeless_when_every_attempt_failed_at_once() {
+        let after = |outcomes: &[(Outcome, usize)]| {
+            let (mut recorder, mut aggregate) = (Recorder::new(), Aggregate::new(1));
+            for &(outcome, count) in outcomes {
+                (0..count).for_each(|_| recorder.outcome(outcome, None));
+            }
+            aggregate.absorb(&recorder.take_interval(1000, Recording::new()));
+            aggregate.is_hopeless()
+        };
+        assert!(!after(&[]) && !after(&[(Outcome::Refused, 9)]));
+        assert!(after(&[(Outcome::Refused, 9), (Outcome::Unreachable, 1)]));
+        assert!(!after(&[(Outcome::Refused, 900), (Outcome::Completed, 1)]));
+        assert!(!after(&[(Outcome::NeverAccepted, 900)]), "it may accept later");
     }
 
     #[test]

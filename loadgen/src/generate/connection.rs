@@ -189,7 +189,7 @@ impl Connection {
             return Step::End(Outcome::StampInvalid.into());
         }
         if self.echoed < cx.script.messages {
-            return Step::End(Outcome::ResetAfterConnect.into());
+            return Step::End(Outcome::ClosedEarly.into());
         }
         self.proceed(cx)
     }

@@ -16,6 +16,8 @@ pub enum Outcome {
     ConnectTimeout,
     /// Established, then reset by the peer.
     ResetAfterConnect,
+    /// Established, then closed by the peer in good order (FIN) before every message was echoed.
+    ClosedEarly,
     /// Established, but no accept was observed within the timeout.
     NeverAccepted,
     /// The first bytes were not a stamp although one was required.
@@ -43,11 +45,12 @@ pub enum Outcome {
 
 impl Outcome {
     /// All, in the order of the result file.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Completed,
         Self::Refused,
         Self::ConnectTimeout,
         Self::ResetAfterConnect,
+        Self::ClosedEarly,
         Self::NeverAccepted,
         Self::StampInvalid,
         Self::EchoMismatch,
@@ -68,6 +71,7 @@ impl Outcome {
             Self::Refused => "refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::ResetAfterConnect => "reset_after_connect",
+            Self::ClosedEarly => "closed_early",
             Self::NeverAccepted => "never_accepted",
             Self::StampInvalid => "stamp_invalid",
             Self::EchoMismatch => "echo_mismatch",

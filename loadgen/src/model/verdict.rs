@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::outcome::Phase;
+use super::outcome::{Outcome, Phase};
 
 /// The verdict on a run, as the result file contains it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -93,6 +93,15 @@ pub enum Reason {
         /// Mean of accept_delay.
         accept_delay_ns: u64,
     },
+    /// No attempt completed: nothing that was measured describes a connection that worked.
+    NothingCompleted {
+        /// Attempts.
+        attempted: u64,
+        /// The most frequent outcome.
+        outcome: Outcome,
+        /// Attempts with this outcome.
+        count: u64,
+    },
     /// Too few samples for the percentiles shown.
     TooFewSamples {
         /// Of which phase.
@@ -101,6 +110,8 @@ pub enum Reason {
         count: u64,
         /// How many are needed.
         needed: u64,
+        /// Attempts; those without a sample ended before the phase did.
+        attempted: u64,
     },
     /// Connections whose instants contradict each other.
     ClockErrors {
@@ -193,6 +204,18 @@ pub enum Advice {
     },
     /// Accepts were not observed.
     AcceptNotObserved,
+    /// The load is a closed loop, which waits for the server.
+    ClosedLoop {
+        /// Connections kept open.
+        concurrency: u32,
+    },
+    /// A burst took a while to be called.
+    BurstEntry {
+        /// Connections per burst.
+        burst: u32,
+        /// From the instant of the burst to its last connect call.
+        entered_ns: u64,
+    },
 }
 
 impl Verdict {

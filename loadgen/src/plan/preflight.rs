@@ -5,16 +5,17 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use uring_echo::sys::procfs::sysctl_number;
 use uring_echo::sys::{conntrack, descriptors};
 
 use crate::model::load::Close;
 use crate::plan::config::{RunConfig, Shape, Stop};
 use crate::plan::sources::{Sources, UnusableSource};
-use crate::sys::ports;
+use crate::sys::{cpus, ports};
 
 /// Descriptors that are not connections: rings, files, the server's pipes, standard streams.
 pub const OTHER_DESCRIPTORS: u64 = 64;
@@ -34,6 +35,8 @@ pub struct Resources {
     pub prepared: u64,
     /// Connection tracking, if this network namespace uses it.
     pub conntrack: Option<ConntrackTable>,
+    /// Of the generator's CPUs as configured, those it may use; `None` if none are configured.
+    pub cpus: Option<Vec<usize>>,
 }
 
 /// The connection tracking table before the run.
@@ -75,6 +78,27 @@ pub enum PreflightError {
         /// `--max-in-flight`.
         cap: u64,
     },
+    /// The generator cannot run where it is to run.
+    #[error(
+        "--cpus names CPU {missing}, which this process may not use (it may use {usable}): the \
+         machine has no such CPU, or its cpuset leaves it out"
+    )]
+    Cpus {
+        /// The CPUs that cannot be used.
+        missing: String,
+        /// Those of the list that can, or of the process if none can.
+        usable: String,
+    },
+    /// No address of this machine can talk to the server's.
+    #[error("no local address reaches {target} ({cause}): {remedy}")]
+    NoLocalAddress {
+        /// The server.
+        target: SocketAddr,
+        /// What the kernel said.
+        cause: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
     /// Not enough local ports.
     #[error(
         "the run takes {needed} local ports at once, but {sources} source address(es) with \
@@ -94,8 +118,9 @@ pub enum PreflightError {
     /// Not enough descriptors.
     #[error(
         "up to {needed} descriptors are needed ({in_flight} in flight, {prepared} prepared, \
-         {OTHER_DESCRIPTORS} others), but the limit is {limit}: lower --max-in-flight to {fits} \
-         or raise the limit (ulimit -n)"
+         {OTHER_DESCRIPTORS} others), but the limit is {limit}: {remedy}raise the limit \
+         (ulimit -n)",
+        remedy = lower_to(*fits)
     )]
     Descriptors {
         /// Descriptors open at once.
@@ -106,7 +131,7 @@ pub enum PreflightError {
         in_flight: u64,
         /// Prepared sockets.
         prepared: u64,
-        /// The largest --max-in-flight that fits.
+        /// The largest --max-in-flight that fits; 0 if none does.
         fits: u64,
     },
     /// The connection tracking table would become full, and the kernel would drop SYNs silently.
@@ -142,8 +167,13 @@ impl Resources {
             nofile: descriptors::raise_limit()?.soft,
             prepared: prepared.into(),
             conntrack: ConntrackTable::read(),
+            cpus: config.cpus.as_deref().map(cpus::usable).transpose()?,
         })
     }
+}
+
+fn lower_to(fits: u64) -> String {
+    if fits == 0 { String::new() } else { format!("lower --max-in-flight to {fits} or ") }
 }
 
 impl ConntrackTable {
@@ -173,6 +203,7 @@ impl Budget {
         if at_once > cap {
             return Err(PreflightError::OverMaxInFlight { wanted: at_once, cap });
         }
+        check_cpus(resources, config)?;
         Ok(Self {
             ports: check_ports(resources, config)?,
             sources: resources.sources,
@@ -210,6 +241,52 @@ impl fmt::Display for Requirement {
             None => write!(f, "{} (no limit)", self.needed),
         }
     }
+}
+
+fn check_cpus(resources: &Resources, config: &RunConfig) -> Result<(), PreflightError> {
+    let (Some(wanted), Some(usable)) = (&config.cpus, &resources.cpus) else { return Ok(()) };
+    let missing: Vec<usize> = wanted.iter().copied().filter(|cpu| !usable.contains(cpu)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = |cpus: &[usize]| cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let usable = if usable.is_empty() { "none of the list".into() } else { list(usable) };
+    Err(PreflightError::Cpus { missing: list(&missing), usable })
+}
+
+/// Whether an address of this machine can talk to the server's: an unconnected socket is asked for
+/// the route, and nothing is sent (connect(2) on a datagram socket).
+///
+/// # Errors
+/// [`PreflightError::NoLocalAddress`] where there is none of that family.
+pub fn check_local_address(target: SocketAddr) -> Result<(), PreflightError> {
+    let any: SocketAddr = match target {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let Err(error) = UdpSocket::bind(any).and_then(|socket| socket.connect(target)) else {
+        return Ok(());
+    };
+    match Errno::from_io_error(&error) {
+        Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT) => {
+            let (cause, remedy) = (error.to_string(), no_address_remedy(target));
+            Err(PreflightError::NoLocalAddress { target, cause, remedy })
+        }
+        // No route and no permission are outcomes of the attempts.
+        _ => Ok(()),
+    }
+}
+
+fn no_address_remedy(target: SocketAddr) -> &'static str {
+    let off = |scope: &str| {
+        sysctl_number::<u8>(&format!("net/ipv6/conf/{scope}/disable_ipv6")) != Some(0)
+    };
+    if target.is_ipv6() && (off("all") || off("lo")) {
+        return "IPv6 is off in this network namespace (net.ipv6.conf.all.disable_ipv6): use the \
+                server's IPv4 address (-4 for a name)";
+    }
+    "this network namespace has no address of that family or scope: bring an interface up, or use \
+     another address of the server"
 }
 
 fn check_ports(resources: &Resources, config: &RunConfig) -> Result<Requirement, PreflightError> {
@@ -328,6 +405,7 @@ mod tests {
         nofile: Some(20_000),
         prepared: 256,
         conntrack: None,
+        cpus: None,
     };
 
     const TABLE: ConntrackTable = ConntrackTable {
@@ -368,6 +446,9 @@ mod tests {
         assert!(matches!(error, PreflightError::Descriptors { fits: 19_680, .. }), "{error}");
         assert!(check("--burst 20k", &Resources { nofile: None, ..RESOURCES }).is_ok());
         assert!(check("--burst 19680", &RESOURCES).is_ok());
+        let none_fits = Resources { nofile: Some(300), ..RESOURCES };
+        let error = check("--burst 1", &none_fits).unwrap_err().to_string();
+        assert!(error.ends_with("limit is 300: raise the limit (ulimit -n)"), "{error}");
     }
 
     #[test]
@@ -385,6 +466,23 @@ mod tests {
         assert!(check("--rate 30k --duration 5s", &resources).is_ok());
         let error = check("--rate 3000 --close fin --duration 5m", &resources).unwrap_err();
         assert!(matches!(error, PreflightError::Conntrack { needed: 360_000, .. }), "{error}");
+    }
+
+    #[test]
+    fn cpus_that_cannot_be_used_are_named() {
+        let resources = Resources { cpus: Some(vec![1]), ..RESOURCES };
+        assert!(check("--cpus 1", &resources).is_ok());
+        let error = check("--cpus 1,99", &resources).unwrap_err().to_string();
+        assert!(error.contains("--cpus names CPU 99") && error.contains("may use 1)"), "{error}");
+        let here = Resources::gather(&config("--cpus 1023"), 1).unwrap();
+        assert_eq!(here.cpus, Some(vec![]));
+    }
+
+    #[test]
+    fn an_address_that_no_local_one_reaches_is_refused() {
+        assert_eq!(check_local_address("127.0.0.1:9".parse().unwrap()), Ok(()));
+        // Documentation addresses (RFC 3849): without a route attempts are unreachable.
+        assert_eq!(check_local_address("[2001:db8::1]:9".parse().unwrap()), Ok(()));
     }
 
     #[test]

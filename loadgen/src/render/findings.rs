@@ -5,6 +5,8 @@ use serde_json::json;
 use super::units;
 use crate::model::histogram::HIGHEST_NS;
 use crate::model::merge::{Note, PartReason};
+use crate::model::outcome::{Outcome, Phase};
+use crate::model::result::RunResult;
 use crate::model::verdict::{Advice, Finding, Reason, Verdict};
 
 /// A reason with its text.
@@ -98,11 +100,16 @@ fn reason_text(reason: &Reason) -> String {
             units::duration(per_accept_ns),
             units::duration(accept_delay_ns)
         ),
-        Reason::TooFewSamples { phase, count, needed } => format!(
-            "{} of {} are too few for percentiles: run longer (at least {needed})",
-            units::plural(count, "sample"),
-            phase.name()
+        Reason::NothingCompleted { attempted, outcome, count } => format!(
+            "none of {} completed ({} {}): {}",
+            units::plural(attempted, "attempt"),
+            units::count(count),
+            outcome.name(),
+            why_nothing(outcome)
         ),
+        Reason::TooFewSamples { phase, count, needed, attempted } => {
+            too_few(phase, count, needed, attempted)
+        }
         Reason::ClockErrors { count } => format!(
             "{} between client and server: the two do not share a clock, use --observe diag or \
              run both on one host",
@@ -118,6 +125,60 @@ fn reason_text(reason: &Reason) -> String {
             units::plural(count, "attempt")
         ),
     }
+}
+
+/// What keeps every attempt from completing.
+fn why_nothing(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Refused => {
+            "nobody listens at the address: start the server first, or wait for it with \
+             --wait-for-server"
+        }
+        Outcome::ConnectTimeout => {
+            "no answer to the SYN: a packet filter, a full accept queue, or no such host"
+        }
+        Outcome::Unreachable => "no route to the server, or a firewall's answer",
+        Outcome::ResetAfterConnect => "the server resets what it accepts",
+        Outcome::ClosedEarly | Outcome::EchoMismatch | Outcome::EchoTimeout => {
+            "the server does not echo: --messages 0 measures accepts alone"
+        }
+        Outcome::NeverAccepted => "the server accepted nothing within --timeout",
+        Outcome::StampInvalid => "the server sends no stamp: use --observe diag",
+        Outcome::LocalPortExhausted | Outcome::FdLimit => "a limit of this machine, see below",
+        Outcome::ClockError => "client and server do not share a clock: use --observe diag",
+        Outcome::Shed | Outcome::NotBegun | Outcome::Unfinished | Outcome::Completed => {
+            "see the outcomes"
+        }
+    }
+}
+
+/// A longer run helps only where attempts were too few.
+fn too_few(phase: Phase, count: u64, needed: u64, attempted: u64) -> String {
+    let few = format!(
+        "{} of {} are too few for percentiles",
+        units::plural(count, "sample"),
+        phase.name()
+    );
+    if attempted < needed {
+        return format!("{few}: run longer (at least {needed})");
+    }
+    format!("{few}: the others of {} have none", units::plural(attempted, "attempt"))
+}
+
+/// The verdict in a line: the word, and the attempts that did not complete.
+pub fn headline(result: &RunResult) -> String {
+    let outcomes = &result.outcomes;
+    let failed = outcomes.ended.iter();
+    let failed = failed.filter(|(name, n)| **n > 0 && *name != Outcome::Completed.name());
+    let failed: Vec<String> =
+        failed.map(|(name, n)| format!("{} {name}", units::count(*n))).collect();
+    let word = if result.verdict.valid { "VALID" } else { "INVALID" };
+    let [first, rest @ ..] = &failed[..] else { return word.into() };
+    let but = if result.verdict.valid { ", but" } else { ":" };
+    let (count, name) = first.split_once(' ').unwrap_or((first, ""));
+    let all = units::count(outcomes.attempted);
+    let rest: String = rest.iter().map(|other| format!(", {other}")).collect();
+    format!("{word}{but} {count} of {all} {name}{rest}")
 }
 
 fn noticed(advice: &Advice) -> String {
@@ -152,6 +213,14 @@ fn noticed(advice: &Advice) -> String {
             format!("the kernel had no memory for {}", nouns(count, "sample"))
         }
         Advice::AcceptNotObserved => "no accept was observed, so there is no accept_delay".into(),
+        Advice::ClosedLoop { concurrency } => {
+            format!("a closed loop of {} waits for the server", units::count(concurrency.into()))
+        }
+        Advice::BurstEntry { burst, entered_ns } => format!(
+            "the last connect of a burst of {} was called {} after the first was due",
+            units::count(burst.into()),
+            units::duration(entered_ns)
+        ),
     }
 }
 
@@ -198,6 +267,15 @@ fn meaning(advice: &Advice) -> &'static str {
             "use --observe diag for a server in this network namespace, or stamp for uring-echo \
              serve --stamp"
         }
+        Advice::ClosedLoop { .. } => {
+            "while it stalls nothing is attempted, so a stall has few samples and the percentiles \
+             hide it; --rate plans ahead and shows it"
+        }
+        Advice::BurstEntry { .. } => {
+            "one thread enters the kernel once per connect, so the burst is no single instant: \
+             accept_delay counts from each connect, accept_response from the instant planned; \
+             more --threads enter it sooner"
+        }
     }
 }
 
@@ -240,6 +318,15 @@ mod tests {
         assert!(late.text.contains("1.50ms") && late.text.contains("--cpus"), "{late:?}");
         let slow = reason(&Reason::RateNotReached { target: 2000.0, achieved: 1000.0 });
         assert!(slow.text.starts_with("1,000 connects per second were reached of 2,000"));
+        let few = |count, attempted| {
+            let (phase, needed) = (Phase::AcceptDelay, 100);
+            reason(&Reason::TooFewSamples { phase, count, needed, attempted }).text
+        };
+        assert!(few(50, 50).contains("run longer (at least 100)"), "{}", few(50, 50));
+        assert!(!few(50, 500).contains("longer"), "{}", few(50, 500));
+        let (outcome, count) = (Outcome::Refused, 9);
+        let nothing = reason(&Reason::NothingCompleted { attempted: 9, outcome, count }).text;
+        assert!(nothing.starts_with("none of 9 attempts completed (9 refused)"), "{nothing}");
         let full =
             advice(&Advice::AcceptQueueOverflowed { count: 197, limit: Some(5), somaxconn: None });
         assert!(full.text.contains("197 times (effective backlog 5, somaxconn unknown)"));
@@ -247,5 +334,19 @@ mod tests {
             advice(&Advice::Refused { count: 1 }).text.split(':').next(),
             Some("1 connection was refused")
         );
+    }
+
+    #[test]
+    fn the_headline_carries_what_failed() {
+        let mut result = RunResult::default();
+        result.outcomes.attempted = 1800;
+        result.outcomes.ended = [("completed".into(), 1800), ("refused".into(), 0)].into();
+        result.verdict.valid = true;
+        assert_eq!(headline(&result), "VALID");
+        result.outcomes.ended =
+            [("completed".into(), 1394), ("refused".into(), 394), ("shed".into(), 12)].into();
+        assert_eq!(headline(&result), "VALID, but 394 of 1,800 refused, 12 shed");
+        result.verdict.valid = false;
+        assert_eq!(headline(&result), "INVALID: 394 of 1,800 refused, 12 shed");
     }
 }

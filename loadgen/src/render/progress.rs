@@ -28,7 +28,7 @@ impl Progress {
     pub fn new(length: RunLength, quiet: bool) -> Self {
         let display = match quiet {
             true => Display::Nothing,
-            false if io::stderr().is_terminal() => Display::Bar(bar(length)),
+            false if redraws() => Display::Bar(bar(length)),
             false => Display::Lines,
         };
         Self { display, length, last: (Duration::ZERO, 0) }
@@ -70,6 +70,12 @@ impl Progress {
         let attempts = started.saturating_sub(already) as f64;
         if seconds > 0.0 { attempts / seconds } else { 0.0 }
     }
+}
+
+/// Whether stderr is a terminal that moves its cursor. `TERM=dumb` says that it does not.
+fn redraws() -> bool {
+    let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+    io::stderr().is_terminal() && !dumb
 }
 
 /// How far the run has come, in the unit of its length.
@@ -129,8 +135,8 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Progress is lost with its reader; the run is not.
-fn say(text: &str) {
+/// A line on stderr. It is lost with its reader; the run is not.
+pub fn say(text: &str) {
     if let Err(error) = writeln!(io::stderr(), "{text}") {
         debug_assert!(error.kind() == io::ErrorKind::BrokenPipe, "stderr: {error}");
     }

@@ -1,6 +1,7 @@
-//! Access to the operating system: processes, ports, signals, clocks.
+//! Access to the operating system: CPUs, processes, ports, signals, clocks.
 
 pub mod clock;
+pub mod cpus;
 pub mod ports;
 pub mod processes;
 pub mod signals;

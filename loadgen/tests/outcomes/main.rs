@@ -143,6 +143,16 @@ fn diag_observes_the_accept_of_a_server_that_closes_at_once() {
     }
 }
 
+/// Nobody reset anything: the client sees the end of the stream.
+#[test]
+fn a_server_that_closes_in_good_order_before_the_echo_has_closed_early() {
+    let server = Server::finishing("127.0.0.1:0");
+    let args = "--rate 300 --connections 20";
+    for all in check(server.addr(), Method::None, 1, args, &[(Outcome::ClosedEarly, 20)]) {
+        assert_eq!((all.errnos().iter().count(), all.counts().censored), (0, 0));
+    }
+}
+
 #[test]
 fn whatever_becomes_of_a_connection_its_accept_is_a_sample() {
     let server = Server::greeting_after("127.0.0.1:0", Duration::from_millis(50));

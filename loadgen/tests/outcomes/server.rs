@@ -58,6 +58,11 @@ impl Server {
         Self::start(addr, |stream, _| stream.shutdown(Shutdown::Both))
     }
 
+    /// Reads the first message and closes, by FIN.
+    pub(crate) fn finishing(addr: &str) -> Self {
+        Self::start(addr, |mut stream, _| stream.read_exact(&mut [0; 64]))
+    }
+
     /// Resets after the first byte received.
     pub(crate) fn resetting(addr: &str) -> Self {
         Self::start(addr, |mut stream, _| {

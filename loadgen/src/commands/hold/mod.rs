@@ -17,7 +17,7 @@ use self::holder::{Holders, Opened};
 use self::probe::Probes;
 use super::envelope::{Destination, envelope};
 use super::exit::ExitStatus;
-use super::target::{TargetError, lookup};
+use super::target::{self, TargetError};
 use crate::cli::hold::HoldArgs;
 use crate::echo_client::{EchoError, EchoServer, pattern};
 use crate::model::hold::{BytesPerConnection, Hold};
@@ -68,7 +68,8 @@ pub enum HoldError {
 /// # Errors
 /// [`HoldError`].
 pub fn execute(args: &HoldArgs) -> Result<ExitStatus, HoldError> {
-    let given = args.addr.as_deref().map(|addr| lookup(addr, &args.source)).transpose()?;
+    let find = |addr: &str| target::find(addr, &args.source, args.target);
+    let given = args.addr.as_deref().map(find).transpose()?;
     Sources::expand(&args.source).check()?;
     let destination = Destination::open(None, args.json.as_deref())?;
     let stop = StopFlag::on_signals(ExitStatus::Interrupted as i32)?;

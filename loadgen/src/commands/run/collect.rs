@@ -22,6 +22,8 @@ pub(super) struct Collected {
     pub(super) server_ended: Option<ExitStatus>,
     /// A generator thread gave up; the others were stopped.
     pub(super) generator_failed: Option<GenerateError>,
+    /// Nothing completed and nothing would have.
+    pub(super) hopeless: bool,
     /// A condition of `--abort-on` became true.
     pub(super) aborted: Option<Aborted>,
 }
@@ -37,12 +39,12 @@ pub(super) struct Watch<'a> {
 impl Collected {
     /// Whether the run ended early without anybody asking for it.
     pub(super) fn stopped_by_failure(&self) -> bool {
-        self.server_ended.is_some() || self.generator_failed.is_some()
+        self.server_ended.is_some() || self.generator_failed.is_some() || self.hopeless
     }
 }
 
 /// Merges what the threads deliver. A server that ends stops them, and so does a condition to abort
-/// on, which is looked at every second.
+/// on, which is looked at every second, and a run of which nothing can come.
 pub(super) fn until_the_end(
     threads: GeneratorThreads,
     plan: &GeneratorPlan,
@@ -51,7 +53,7 @@ pub(super) fn until_the_end(
 ) -> Collected {
     let mut aggregate = Aggregate::new(plan.threads());
     let (start, mut seconds) = (Instant::now(), 0);
-    let (mut server_ended, mut aborted) = (None, None);
+    let (mut server_ended, mut aborted, mut hopeless) = (None, None, false);
     loop {
         match threads.next(TICK) {
             Delivery::Interval(interval) => aggregate.absorb(&interval),
@@ -67,6 +69,10 @@ pub(super) fn until_the_end(
             aborted = aborted.or_else(|| watch.condition_met(&aggregate, measured));
             if aborted.is_some() {
                 watch.stop.set();
+            } else if !watch.stop.is_set() && aggregate.is_hopeless() {
+                hopeless = true;
+                progress.note(HOPELESS);
+                watch.stop.set();
             }
         }
         if server_ended.is_none() {
@@ -79,7 +85,7 @@ pub(super) fn until_the_end(
     progress.finish();
     let generator_failed = threads.join().err();
     aggregate.finish();
-    Collected { aggregate, server_ended, generator_failed, aborted }
+    Collected { aggregate, server_ended, generator_failed, hopeless, aborted }
 }
 
 impl Watch<'_> {
@@ -96,6 +102,10 @@ impl Watch<'_> {
 
 /// A second is reported once its numbers can be expected to have been delivered.
 const DELIVERY: Duration = Duration::from_millis(300);
+
+/// Told when the rest of a run would be in vain.
+const HOPELESS: &str =
+    "no attempt has completed and none will: the run ends here, the verdict says why";
 
 /// How often the embedded server is checked.
 const TICK: Duration = Duration::from_millis(200);

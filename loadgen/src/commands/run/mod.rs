@@ -30,7 +30,9 @@ use crate::evidence::{ListenerSampler, MeasuredFrom, Sampler, SamplerOptions};
 use crate::generate::{GenerateError, GeneratorPlan, GeneratorThreads, PREPARED_MAX};
 use crate::observe::ListenerQueue;
 use crate::plan::config::RunConfig;
-use crate::plan::preflight::{Budget, OTHER_DESCRIPTORS, PreflightError, Resources};
+use crate::plan::preflight::{
+    Budget, OTHER_DESCRIPTORS, PreflightError, Resources, check_local_address,
+};
 use crate::plan::sources::Sources;
 use crate::render::output::OutputError;
 use crate::render::progress::Progress;
@@ -170,6 +172,7 @@ fn preflight(config: &RunConfig) -> Result<Budget, RunError> {
     let prepared = u32::from(config.threads).saturating_mul(PREPARED_MAX);
     let resources = Resources::gather(config, prepared).map_err(refused("reading the limits"))?;
     let budget = Budget::check(&resources, config)?;
+    config.target.map_or(Ok(()), check_local_address)?;
     let apart = u32::try_from(OTHER_DESCRIPTORS).unwrap_or(u32::MAX);
     let highest = config.max_in_flight.saturating_add(prepared).saturating_add(apart);
     descriptors::grow_table(highest).map_err(refused("growing the descriptor table"))?;

@@ -45,6 +45,13 @@ pub enum ConfigError {
     WarmupOfSingleBurst,
 }
 
+impl ConfigError {
+    /// Whether other arguments would have helped: a server that did not come is no usage error.
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, Self::Target(TargetError::WaitedInVain { .. }))
+    }
+}
+
 /// Rate of a run that asks for no shape, connections per second.
 const RATE_DEFAULT: f64 = 3000.0;
 
@@ -68,7 +75,8 @@ pub(super) fn objectives(args: &RunArgs) -> Result<Objectives, ConfigError> {
     Ok(Objectives { slo, abort_on: abort_on.collect::<Result<_, AbortError>>()? })
 }
 
-/// Resolves what was typed. Looks host names up.
+/// Resolves what was typed. Looks host names up; of a name with several addresses it tries which
+/// one answers.
 ///
 /// # Errors
 /// [`ConfigError`] names the arguments that do not go together.
@@ -76,10 +84,10 @@ pub fn resolve(args: &RunArgs) -> Result<RunConfig, ConfigError> {
     if let (Some(addr), false) = (&args.addr, args.server_args.is_empty()) {
         return Err(ConfigError::ServerArgsWithTarget { addr: addr.clone() });
     }
-    let lookup = |addr: &String| target::lookup(addr, &args.source);
+    let find = |addr: &String| target::find(addr, &args.source, args.target);
     let shape = shape(args);
     Ok(RunConfig {
-        target: args.addr.as_ref().map(lookup).transpose()?,
+        target: args.addr.as_ref().map(find).transpose()?,
         stop: stop(args, shape)?,
         warmup: warmup(args, shape)?,
         max_in_flight: args.max_in_flight.unwrap_or_else(|| in_flight_default(shape)),

@@ -22,7 +22,7 @@ pub use suite::{CaseError, Options, Outcome, Target};
 use self::suite::{UnknownCase, results, select};
 use super::envelope::{Destination, envelope};
 use super::exit::ExitStatus;
-use super::target::{TargetError, lookup};
+use super::target::{self, TargetError};
 use crate::cli::torture::TortureArgs;
 use crate::model::result::{Kind, RunResult};
 use crate::model::torture::{CaseResult, Torture};
@@ -62,7 +62,7 @@ pub enum TortureError {
 /// [`TortureError`].
 pub fn execute(args: &TortureArgs) -> Result<ExitStatus, TortureError> {
     let cases = select(&args.case)?;
-    let addr = lookup(&args.addr, &[])?;
+    let addr = target::find(&args.addr, &[], args.target)?;
     let destination = Destination::open(None, args.json.as_deref())?;
     let stop = StopFlag::on_signals(ExitStatus::Interrupted as i32)?;
     TcpStream::connect(addr).map_err(|source| TortureError::Nobody { addr, source })?;

@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::envelope::{Destination, envelope};
 use super::exit::ExitStatus;
-use super::target::{TargetError, lookup};
+use super::target::{self, TargetError};
 use crate::cli::trace::{Queued, TraceArgs};
 use crate::model::histogram::{Summary, new_histogram};
 use crate::model::outcome::Phase;
@@ -78,7 +78,8 @@ pub enum TraceError {
 /// # Errors
 /// [`TraceError`].
 pub fn execute(args: &TraceArgs) -> Result<ExitStatus, TraceError> {
-    let given = args.addr.as_deref().map(|addr| lookup(addr, &[])).transpose()?;
+    let find = |addr: &str| target::find(addr, &[], args.target);
+    let given = args.addr.as_deref().map(find).transpose()?;
     let destination = Destination::open(None, args.json.as_deref())?;
     let svg = args.svg.as_deref().map(Output::open).transpose()?;
     let mut result = envelope(Kind::Trace, SystemTime::now());

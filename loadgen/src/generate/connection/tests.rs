@@ -224,7 +224,7 @@ fn wrong_or_surplus_bytes_are_a_mismatch() {
 #[test]
 fn a_close_before_the_echo_is_a_reset() {
     let (mut stage, _) = Stage::established(Method::Diag, 1);
-    assert_eq!(stage.tell(Connection::peer_finished), end(Outcome::ResetAfterConnect));
+    assert_eq!(stage.tell(Connection::peer_finished), end(Outcome::ClosedEarly));
 }
 
 #[test]

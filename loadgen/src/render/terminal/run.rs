@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::{NAMES, Style, WIDTH, entry, objectives, transport, wrap};
 use crate::model::evidence::{CpuUse, Evidence};
 use crate::model::load::{Arrivals, Close, Load, Observe};
-use crate::model::outcome::Phase;
+use crate::model::outcome::{Outcome, Phase};
 use crate::model::result::{Generator, RunResult};
-use crate::render::{plot, units};
+use crate::render::{findings, plot, units};
 
 pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
     let mut lines = head(result, style);
@@ -274,9 +274,14 @@ fn cpu(result: &RunResult) -> Vec<String> {
 
 fn verdict(result: &RunResult, style: Style) -> Vec<String> {
     let text = &result.verdict;
-    let word =
-        if text.valid { style.paint("1;32", "VALID") } else { style.paint("1;31", "INVALID") };
-    let mut lines = vec![word];
+    let clean = text.valid && result.outcomes.of(Outcome::Completed) == result.outcomes.finished();
+    let code = match (text.valid, clean) {
+        (false, _) => "1;31",
+        (true, false) => "1;33",
+        (true, true) => "1;32",
+    };
+    let headline = wrap(&findings::headline(result), WIDTH - NAMES, "  ");
+    let mut lines: Vec<String> = headline.iter().map(|line| style.paint(code, line)).collect();
     let reasons = text.reasons.iter().map(|finding| ('✗', finding));
     for (mark, finding) in reasons.chain(text.advice.iter().map(|finding| ('!', finding))) {
         let sentence = format!("{mark} {}: {}", finding.code, finding.text);

@@ -1,0 +1,80 @@
+//! The program as a user runs it, in a network namespace where a test needs one.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+
+use serde_json::Value;
+
+/// What a server does with the connection of this number, from 0.
+pub(crate) type Behaviour = fn(TcpStream, usize);
+
+/// loadgen with these words as its arguments.
+pub(crate) fn loadgen(args: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(args.split_whitespace()).stdin(Stdio::null());
+    command.output().expect("it starts")
+}
+
+/// A script for sh(1) with `$LOADGEN` in it, in a network namespace of its own whose lo is up.
+/// Prints that it skips and returns `None` where there can be none.
+pub(crate) fn in_namespace(script: &str) -> Option<Output> {
+    static POSSIBLE: OnceLock<bool> = OnceLock::new();
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--mount", "sh", "-c", script]).stdin(Stdio::null());
+        command.env("LOADGEN", env!("CARGO_BIN_EXE_loadgen")).output()
+    };
+    let up = "ip link set lo up";
+    let possible = || unshare(up).is_ok_and(|output| output.status.success());
+    if !*POSSIBLE.get_or_init(possible) {
+        eprintln!("SKIPPED, unshare --net --mount and ip need root: {script}");
+        return None;
+    }
+    Some(unshare(&format!("{up} && {script}")).expect("it started before"))
+}
+
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+pub(crate) fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", stderr(output)))
+}
+
+/// The codes of the verdict's reasons and advice, and their texts.
+pub(crate) fn said(result: &Value) -> (Vec<String>, String) {
+    let found = ["reasons", "advice"].map(|part| result["verdict"][part].as_array());
+    let found: Vec<&Value> = found.into_iter().flatten().flatten().collect();
+    let text = |found: &Value, field: &str| found[field].as_str().expect(field).to_owned();
+    let codes = found.iter().map(|found| text(found, "code")).collect();
+    let texts: Vec<String> = found.iter().map(|found| text(found, "text")).collect();
+    (codes, texts.join("\n"))
+}
+
+/// A bound address at which nobody listens, as long as the socket lives.
+pub(crate) fn refusing() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, addr)
+}
+
+/// A server that accepts `count` connections, one after the other, and then is gone.
+pub(crate) fn serving(count: usize, behaviour: Behaviour) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for number in 0..count {
+            let (stream, _) = listener.accept().unwrap();
+            behaviour(stream, number);
+        }
+    });
+    addr
+}
