@@ -5,15 +5,61 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
-use rand::{RngExt, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
+#[path = "../../fuzz/src/result.rs"]
+pub mod result;
 #[path = "../../fuzz/src/slo.rs"]
 pub mod slo;
 
 #[test]
 fn objectives() {
     exercise("slo", slo::run, 20_000, 24);
+}
+
+/// A result is large and hardly any byte of it can be changed at will, so that its numbers are.
+#[test]
+fn results() {
+    const COPIES: u64 = 60;
+    for text in corpus("result") {
+        told("result", result::run, &text);
+        for seed in 0..COPIES {
+            told("result", result::run, &damaged(&text, seed));
+        }
+    }
+}
+
+/// A few numbers changed, bits flipped or parts cut out: mostly a file that can still be read.
+fn damaged(text: &[u8], seed: u64) -> Vec<u8> {
+    let mut random = Pcg64::seed_from_u64(seed);
+    let mut copy = text.to_vec();
+    for _ in 0..random.random_range(1..6) {
+        let at = random.random_range(0..copy.len().max(1));
+        match random.random_range(0..10) {
+            0 => copy.truncate(at),
+            1 => copy.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << (at % 8)),
+            2 => drop(copy.drain(at.min(copy.len())..(at + 9).min(copy.len()))),
+            _ => renumber(&mut copy, &mut random),
+        }
+    }
+    copy
+}
+
+/// Another number in the place of one.
+fn renumber(copy: &mut Vec<u8>, random: &mut impl Rng) {
+    const NUMBERS: [&str; 8] =
+        ["0", "1", "-1", "4294967295", "18446744073709551615", "1e300", "0.5", "null"];
+    let begins: Vec<usize> = (1..copy.len())
+        .filter(|at| copy[*at].is_ascii_digit() && matches!(copy[*at - 1], b':' | b','))
+        .collect();
+    if begins.is_empty() {
+        return;
+    }
+    let begin = begins[random.random_range(0..begins.len())];
+    let digits = copy[begin..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let number = NUMBERS[random.random_range(0..NUMBERS.len())];
+    copy.splice(begin..begin + digits, number.bytes());
 }
 
 /// Runs the target on its corpus, on changed texts of it and on `runs` inputs by chance.

@@ -165,13 +165,13 @@ fn queue_advice(evidence: &Evidence) -> Vec<Advice> {
         somaxconn,
     }));
     let (cookies, dropped) = (kernel.syncookies_sent, kernel.tcp_req_q_full_drop);
-    advice.extend(some(cookies + dropped).map(|_| Advice::SynQueueFull { cookies, dropped }));
+    advice.extend(some(cookies.max(dropped)).map(|_| Advice::SynQueueFull { cookies, dropped }));
     advice
 }
 
 fn conntrack_advice(table: Conntrack) -> Option<Advice> {
     let (peak, limit) = (table.count_peak, table.limit);
-    if let Some(count) = some(table.drop + table.insert_failed + table.early_drop) {
+    if let Some(count) = some(table.lost()) {
         return Some(Advice::ConntrackLost { count });
     }
     let full = approx(peak) > CONNTRACK_NEARLY_FULL * approx(limit);

@@ -176,6 +176,11 @@ impl Conntrack {
     pub fn active(&self) -> bool {
         self.count_peak > 0
     }
+
+    /// Packets and entries that were lost in any way.
+    pub fn lost(&self) -> u64 {
+        self.drop.saturating_add(self.insert_failed).saturating_add(self.early_drop)
+    }
 }
 
 /// CPU time of one process over the run.

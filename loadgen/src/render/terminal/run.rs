@@ -232,7 +232,7 @@ fn kernel(evidence: &Evidence) -> Vec<String> {
         units::plural(kernel.tcp_syn_retrans, "SYN retransmit"),
     )];
     let schedule = evidence.retransmission_schedule.unwrap_or_default();
-    if schedule.connect + schedule.accept_delay > 0 {
+    if schedule.connect.max(schedule.accept_delay) > 0 {
         lines.push(format!(
             "on the SYN retransmission schedule: {} of connect, {} of accept_delay",
             units::plural(schedule.connect, "sample"),
@@ -251,12 +251,12 @@ fn conntrack(evidence: &Evidence) -> String {
         units::count(table.count_start),
         units::count(table.count_peak),
         units::count(table.limit),
-        units::count(table.drop + table.insert_failed + table.early_drop)
+        units::count(table.lost())
     )
 }
 
 fn cpu(result: &RunResult) -> Vec<String> {
-    let attempts = result.outcomes.attempted + result.warmup_excluded;
+    let attempts = result.outcomes.attempted.saturating_add(result.warmup_excluded);
     let use_of = |name: &str, cpu: &CpuUse| {
         let each = cpu.cpu_ns.checked_div(attempts).map(units::duration);
         let each = each.map_or_else(String::new, |each| format!(" ({each} per connection)"));
