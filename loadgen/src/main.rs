@@ -13,7 +13,7 @@ use loadgen::commands::export::ExportError;
 use loadgen::commands::merge::MergeCommandError;
 use loadgen::commands::report::ReportError;
 use loadgen::commands::run::RunError;
-use loadgen::commands::{compare, export, hold, merge, report, run, torture, trace};
+use loadgen::commands::{compare, export, hold, manual, merge, report, run, torture, trace};
 use loadgen::server;
 
 fn main() -> ExitCode {
@@ -47,6 +47,8 @@ fn main() -> ExitCode {
             let outcome = export::execute(&args).map(|()| ExitStatus::Fine);
             ended(outcome, |e| matches!(e, ExportError::Load(_) | ExportError::Histogram { .. }))
         }
+        Command::Completions(args) => done(manual::completions(&args).map(|()| ExitStatus::Fine)),
+        Command::Man(args) => done(manual::pages(&args).map(|()| ExitStatus::Fine)),
     }
 }
 

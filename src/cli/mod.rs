@@ -3,6 +3,7 @@
 mod doctor;
 mod environment;
 mod log;
+mod manual;
 mod ping;
 mod report;
 mod serve;
@@ -33,6 +34,10 @@ enum Command {
     Ping(ping::PingArgs),
     /// Examine what this machine offers a server: exit 0 if it would run with this engine.
     Doctor(Box<doctor::DoctorArgs>),
+    /// Print a script that completes commands and flags in a shell.
+    Completions(manual::CompletionsArgs),
+    /// Write manual pages into a folder.
+    Man(manual::ManArgs),
 }
 
 /// The whole program: parses `args` (the program's name first), runs, maps to an exit code.
@@ -46,12 +51,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         .unwrap_or_else(|error| environment::explained(error, &Cli::command(), &args).exit());
     let format = match &parsed.command {
         Command::Serve(args) => args.log_format(),
-        Command::Ping(_) | Command::Doctor(_) => LogFormat::Text,
+        _ => LogFormat::Text,
     };
     let outcome = match parsed.command {
         Command::Serve(serve_args) => serve::run(&serve_args, &after_the_command(&args)),
         Command::Ping(args) => ping::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::pages(&args),
     };
     match outcome {
         Ok(()) => {

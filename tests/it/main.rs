@@ -19,6 +19,7 @@ mod denied;
 mod echo;
 mod limits;
 mod log;
+mod manual;
 mod paths;
 mod resources;
 mod sandbox;

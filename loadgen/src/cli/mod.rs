@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod export;
 pub mod hold;
+pub mod manual;
 pub mod merge;
 pub mod report;
 pub mod run;
@@ -17,6 +18,7 @@ use clap::{Parser, Subcommand};
 use compare::CompareArgs;
 use export::ExportArgs;
 use hold::HoldArgs;
+use manual::{CompletionsArgs, ManArgs};
 use merge::MergeArgs;
 use report::ReportArgs;
 use run::RunArgs;
@@ -33,6 +35,7 @@ use trace::TraceArgs;
 accept().\n\nconnect() returning does not mean that the server accepted: the kernel finishes the \
 handshake alone and parks the connection in the accept queue. loadgen measures that wait, for the \
 uring-echo server exactly and for any other server on this host by watching the kernel.",
+    after_long_help = MANUAL,
     styles = STYLES,
     max_term_width = 100
 )]
@@ -61,7 +64,41 @@ pub enum Command {
     Export(ExportArgs),
     /// Judge whether A and B differ, from rounds of both
     Compare(CompareArgs),
+    /// Print a script that completes commands and flags in a shell
+    Completions(CompletionsArgs),
+    /// Write manual pages into a folder
+    Man(ManArgs),
 }
+
+const MANUAL: &str = "\
+Without ADDR a command starts the uring-echo server in a process of its own and measures that;
+arguments after -- are the server's. FILES are results: a result.json, or a folder with one.
+
+Questions and commands:
+  How long do connections wait at 3,000 a second?     loadgen run --rate 3k
+  ... at a server of mine, unmodified, without root?  loadgen run 127.0.0.1:8000 --observe diag
+  ... when 2,000 come at one instant?                 loadgen run --burst 2k --every 1s
+  ... when the server stalls?                         loadgen run -- --stall 100ms/2s
+  What does it look like?                             loadgen run --out results
+  How do two runs compare by eye?                     loadgen report a b --html both.html
+  Do two sets of rounds differ?                       loadgen compare before after
+  What does one connection look like, call by call?   loadgen trace --svg trace.svg
+  Does it hold my objective?                          loadgen run --slo 'accept_delay.p99<5ms'
+  What do these shards or rounds say together?        loadgen merge shard-* --out all
+  How do I get it into my tools?                      loadgen export results --format csv
+  What does an idle connection cost?                  loadgen hold --connections 100k
+  Does it echo correctly under abuse?                 loadgen torture 127.0.0.1:7777
+
+Reports go to stdout, progress and errors to stderr; --json - prints JSON alone.
+NO_COLOR and TERM=dumb are honoured.
+
+Exit status:
+  0    fine
+  1    runtime error
+  2    usage: what was typed, or a file that is no result
+  3    an objective (--slo) was missed
+  4    the run is INVALID: see its verdict
+  130  interrupted; the report is partial and says so";
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())

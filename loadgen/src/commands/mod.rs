@@ -5,6 +5,7 @@ mod envelope;
 pub mod exit;
 pub mod export;
 pub mod hold;
+pub mod manual;
 pub mod merge;
 mod names;
 pub mod report;
