@@ -4,7 +4,8 @@
 use super::agreement::common;
 use super::sums::{Span, cpu_added, cpu_over, union_ns};
 use crate::model::evidence::{
-    Conntrack, CpuUse, Evidence, KernelCounters, QueueEvidence, RetransmissionSchedule,
+    Conntrack, CpuUse, Evidence, KernelCounters, QUEUE_POINTS_MAX, QueueEvidence, QueuePoint,
+    RetransmissionSchedule, RunDelay,
 };
 use crate::model::result::RunResult;
 
@@ -28,6 +29,7 @@ struct Scene {
     queue: Option<QueueEvidence>,
     conntrack: Option<Conntrack>,
     server_cpu: Option<CpuUse>,
+    server_run_delay: Option<RunDelay>,
 }
 
 impl Scene {
@@ -38,9 +40,10 @@ impl Scene {
             addr: result.target.addr.clone(),
             clock_domain: result.target.clock_domain.clone(),
             kernel: evidence.kernel,
-            queue: evidence.accept_queue.as_ref().cloned(),
+            queue: evidence.accept_queue.clone().map(|queue| since_1970(queue, span.begin)),
             conntrack: evidence.conntrack,
             server_cpu: evidence.server_cpu,
+            server_run_delay: evidence.server_run_delay,
         }
     }
 
@@ -111,8 +114,9 @@ impl EvidenceSum {
         self.parts += 1;
     }
 
-    /// The evidence, and how many parts added none of what others had counted too.
-    pub(super) fn finish(self) -> (Evidence, u64) {
+    /// The evidence of parts of which the first began at `began`, and how many parts added none of
+    /// what others had counted too.
+    pub(super) fn finish(self, began: u64) -> (Evidence, u64) {
         let shared = self.parts - self.scenes.len() as u64;
         let mut sum = self.own;
         sum.elapsed_ns = union_ns(&self.spans);
@@ -123,6 +127,14 @@ impl EvidenceSum {
             sum.accept_queue = united(sum.accept_queue, scene.queue, queues);
             sum.conntrack = united(sum.conntrack, scene.conntrack, conntracks);
             sum.server_cpu = united(sum.server_cpu, scene.server_cpu, cpu_added);
+            let delays = (sum.server_run_delay, scene.server_run_delay);
+            sum.server_run_delay = united(delays.0, delays.1, run_delays);
+        }
+        if let Some(queue) = &mut sum.accept_queue {
+            queue
+                .series
+                .iter_mut()
+                .for_each(|point| point.at_ns = point.at_ns.saturating_sub(began));
         }
         let covered = sum.elapsed_ns;
         sum.server_cpu = sum.server_cpu.map(|cpu| cpu_over(cpu, covered));
@@ -136,12 +148,39 @@ fn queues(mut one: QueueEvidence, other: QueueEvidence) -> QueueEvidence {
     let weighted = |queue: &QueueEvidence| queue.depth_mean * queue.samples as f64;
     let waiting = weighted(&one) + weighted(&other);
     one.samples = one.samples.saturating_add(other.samples);
+    let wanted = one.samples_wanted.zip(other.samples_wanted);
+    one.samples_wanted = wanted.map(|(one, other)| one.saturating_add(other));
     one.depth_mean = waiting / one.samples.max(1) as f64;
     one.listeners = one.listeners.max(other.listeners);
     one.limit = one.limit.min(other.limit);
     one.depth_max = one.depth_max.max(other.depth_max);
     one.samples_failed = one.samples_failed.saturating_add(other.samples_failed);
+    one.series.extend(other.series);
+    one.series.sort_by_key(|point| point.at_ns);
+    while one.series.len() > QUEUE_POINTS_MAX {
+        one.series = one.series.chunks(2).filter_map(deepest).collect();
+    }
     one
+}
+
+/// The points of a part that began at `began`, so that those of parts can be put in order.
+fn since_1970(mut queue: QueueEvidence, began: u64) -> QueueEvidence {
+    queue.series.iter_mut().for_each(|point| point.at_ns = point.at_ns.saturating_add(began));
+    queue
+}
+
+/// Adjacent points as one.
+fn deepest(points: &[QueuePoint]) -> Option<QueuePoint> {
+    let depth = points.iter().map(|point| point.depth).max()?;
+    Some(QueuePoint { depth, ..*points.first()? })
+}
+
+fn run_delays(one: RunDelay, other: RunDelay) -> RunDelay {
+    RunDelay {
+        total_ns: one.total_ns.saturating_add(other.total_ns),
+        longest_thread_ns: one.longest_thread_ns.max(other.longest_thread_ns),
+        generator_shares_cpus: one.generator_shares_cpus || other.generator_shares_cpus,
+    }
 }
 
 fn conntracks(one: Conntrack, other: Conntrack) -> Conntrack {

@@ -251,7 +251,7 @@ impl Merge {
         result.intervals = intervals;
         result.times = Some(Times { load_began: begin, ..self.rates.times() });
         self.rates.write_into(&mut result);
-        let (evidence, shared) = self.evidence.finish();
+        let (evidence, shared) = self.evidence.finish(begin);
         result.evidence = evidence;
         result.merged = self.runs.into_keys().collect();
         let mut notes = Vec::new();

@@ -160,6 +160,13 @@ pub(super) fn counts(sum: &mut RunResult, part: &RunResult) {
     ] {
         *sum = sum.saturating_add(part);
     }
+    // Unknown in one part is unknown in the sum.
+    for (sum, part) in [
+        (&mut sum.accept_order_undetermined, part.accept_order_undetermined),
+        (&mut sum.not_observed, part.not_observed),
+    ] {
+        *sum = sum.zip(part).map(|(sum, part)| sum.saturating_add(part));
+    }
 }
 
 pub(super) fn errnos_added(one: &[ErrnoCount], other: &[ErrnoCount]) -> Vec<ErrnoCount> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::evidence::{CpuUse, KernelCounters, QueueEvidence};
+use crate::model::evidence::{CpuUse, KernelCounters, QueueEvidence, QueuePoint};
 use crate::model::interval::Interval;
 use crate::model::outcome::Outcomes;
 
@@ -43,7 +43,9 @@ fn run(id: &str, second: u64, samples: &[u64]) -> RunResult {
     result.evidence.server_cpu = Some(cpu);
     result.evidence.kernel =
         Some(KernelCounters { listen_overflows: 5, ..KernelCounters::default() });
-    let queue = QueueEvidence { limit: 9, depth_max: 4, samples: 10, ..QueueEvidence::default() };
+    let series = vec![QueuePoint { at_ns: SECOND, depth: 4 }];
+    let queue =
+        QueueEvidence { limit: 9, depth_max: 4, samples: 10, series, ..QueueEvidence::default() };
     result.evidence.accept_queue = Some(queue);
     result
 }
@@ -81,6 +83,9 @@ fn histograms_outcomes_and_intervals_are_added_exactly() {
     assert_eq!(sum.generator.target_rate, Some(100.0), "two rounds have the rate of one");
     assert_eq!(sum.generator.cpu.unwrap().cores, 0.5);
     assert_eq!(sum.evidence.kernel.unwrap().listen_overflows, 10);
+    let series = sum.evidence.accept_queue.unwrap().series;
+    let instants: Vec<u64> = series.iter().map(|point| point.at_ns / SECOND).collect();
+    assert_eq!(instants, [1, 61], "from the begin of the first");
     assert_eq!(sum.merged, ["a", "b"]);
 }
 

@@ -1,5 +1,6 @@
 //! The charts of one result.
 
+use crate::model::evidence::QueueEvidence;
 use crate::model::interval::Interval;
 use crate::model::outcome::{Outcome, Phase};
 use crate::model::result::RunResult;
@@ -177,25 +178,47 @@ fn end(interval: &Interval) -> u64 {
     interval.start_ns.saturating_add(interval.length_ns)
 }
 
-/// The deepest and the mean accept queue against its limit.
+/// The accept queue over time against its limit; where only its deepest and its mean are known,
+/// those as lines.
 pub(super) fn accept_queue(result: &RunResult) -> Option<Chart> {
     let queue = result.evidence.accept_queue.as_ref()?;
-    let values = [f64::from(queue.depth_max), f64::from(queue.limit), queue.depth_mean, 1.0];
+    let series = if queue.series.is_empty() { levels(queue) } else { vec![depth(queue)] };
+    let limit = f64::from(queue.limit);
+    let end = series.iter().flat_map(|s| s.points.last()).map(|(x, _)| *x).fold(0.0, f64::max);
+    let depths = series.iter().flat_map(|series| series.points.iter().map(|(_, y)| *y));
+    let values: Vec<f64> = depths.chain([limit, 1.0]).collect();
     let mut chart = Chart::new(
         "Accept queue",
-        Axis::linear("", 0.0, 1.0, |_| String::new()),
+        Axis::linear("seconds since the begin", 0.0, end, units::rate),
         Axis::fitting("connections waiting", values, units::rate),
     );
+    chart.series = series;
+    let name = format!("limit {}", units::count(queue.limit.into()));
+    chart.limits.push(Limit { name, y: limit });
+    Some(chart)
+}
+
+fn depth(queue: &QueueEvidence) -> Series {
+    let deepest = units::count(queue.depth_max.into());
+    let points = queue.series.iter().map(|point| (seconds(point.at_ns), f64::from(point.depth)));
+    Series {
+        name: format!("longest queue of a listener (at most {deepest})"),
+        points: points.collect(),
+        mark: Mark::Steps,
+        ..Series::default()
+    }
+}
+
+fn levels(queue: &QueueEvidence) -> Vec<Series> {
     let level = |name: String, colour, depth| {
         let points = vec![(0.0, depth), (1.0, depth)];
         Series { name, colour, points, ..Series::default() }
     };
     let deepest = format!("deepest {}", units::count(queue.depth_max.into()));
-    chart.series.push(level(deepest, 0, f64::from(queue.depth_max)));
-    chart.series.push(level(format!("mean {:.2}", queue.depth_mean), 2, queue.depth_mean));
-    let name = format!("limit {}", units::count(queue.limit.into()));
-    chart.limits.push(Limit { name, y: f64::from(queue.limit) });
-    Some(chart)
+    vec![
+        level(deepest, 0, f64::from(queue.depth_max)),
+        level(format!("mean {:.2}", queue.depth_mean), 2, queue.depth_mean),
+    ]
 }
 
 fn seconds(ns: u64) -> f64 {

@@ -191,6 +191,18 @@ fn beside_outcomes(result: &RunResult) -> Vec<String> {
         let share = units::percent(early, result.outcomes.attempted);
         lines.push(format!("{} accepted before connect returned ({share}).", units::count(early)));
     }
+    if let Some(count) = result.accept_order_undetermined.filter(|count| *count > 0) {
+        lines.push(format!(
+            "{}: whether connect had returned before is not known.",
+            units::plural(count, "accept")
+        ));
+    }
+    if let Some(count) = result.not_observed.filter(|count| *count > 0) {
+        lines.push(format!(
+            "{} may have been accepted without being observed.",
+            units::plural(count, "attempt")
+        ));
+    }
     if result.censored > 0 {
         lines.push(format!(
             "{} had not ended: in accept_response they count as \"at least this long\".",
