@@ -24,7 +24,7 @@ pub fn run(data: &[u8]) {
     csv::render(&result);
     markdown::render(&result);
     for exported in [hgrm::of(&result), hlog::render(&result), prometheus::render(&result)] {
-        assert!(exported.map_or_else(|error| error.to_string(), |text| text).len() > 1);
+        assert!(exported.unwrap_or_else(|error| error.to_string()).len() > 1);
     }
     merge(result, again);
 }

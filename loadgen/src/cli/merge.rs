@@ -25,4 +25,5 @@ Examples:
   loadgen merge shard-0 shard-1 shard-2 --out all   a run divided with --shard
   loadgen merge rounds/* --out all                  rounds of the same measurement
 
-Exit status: 0 fine, 1 runtime error, 2 files that cannot be merged, 4 a part is INVALID.";
+Exit status: 0 fine, 1 runtime error, 2 files that cannot be merged, 3 an
+objective is missed by the sum, 4 a part is INVALID.";

@@ -5,12 +5,13 @@ use std::time::SystemTime;
 
 use super::envelope::{Destination, envelope};
 use super::exit::ExitStatus;
+use crate::analyse::slo::Objective;
 use crate::analyse::verdict;
 use crate::cli::merge::MergeArgs;
 use crate::model::file::LoadError;
 use crate::model::merge::{Merge, MergeError, Merged};
 use crate::model::result::{Kind, RunResult};
-use crate::model::verdict::{Reason, Verdict};
+use crate::model::verdict::{Reason, Slo, Verdict};
 use crate::render::findings;
 use crate::render::output::OutputError;
 
@@ -45,11 +46,11 @@ pub fn execute(args: &MergeArgs) -> Result<ExitStatus, MergeCommandError> {
     destination.print_report(&result)?;
     let told = result.problems.len();
     destination.finish(&mut result)?;
-    Ok(match (result.problems.len() > told, result.verdict.valid) {
-        (true, _) => ExitStatus::Failed,
-        (false, false) => ExitStatus::Invalid,
-        (false, true) => ExitStatus::Fine,
-    })
+    // What the parts tell of is no failure of merging.
+    if result.problems.len() > told {
+        return Ok(ExitStatus::Failed);
+    }
+    Ok(ExitStatus::of(&RunResult { problems: Vec::new(), interrupted: false, ..result }))
 }
 
 /// Invalid if a part is, but for the number of samples: that is what merging is for.
@@ -57,6 +58,11 @@ fn judged(merged: Merged) -> RunResult {
     let Merged { result, reasons, notes } = merged;
     let new = envelope(Kind::Run, SystemTime::now());
     let mut result = RunResult { run_id: new.run_id, tool: new.tool, argv: new.argv, ..result };
+    let judge = |slo: &Slo| match slo.expr.parse::<Objective>() {
+        Ok(objective) => objective.judge(&result),
+        Err(_) => slo.clone(),
+    };
+    result.slo = result.slo.iter().map(judge).collect();
     let few = |reason: &Reason| matches!(reason, Reason::TooFewSamples { .. });
     let still_few = verdict::reasons(&result).into_iter().filter(few);
     let of_parts = reasons.iter().filter(|reason| reason.finding.code != "too_few_samples");

@@ -118,7 +118,8 @@ pub struct PartReason {
 /// The sum of what was added.
 #[derive(Debug)]
 pub struct Merged {
-    /// The result: identity, verdict and objectives are the caller's to fill in.
+    /// The result: identity and verdict are the caller's to fill in, and its objectives, those of
+    /// any part, to be judged.
     pub result: RunResult,
     /// Reasons of parts, each code once.
     pub reasons: Vec<PartReason>,
@@ -214,13 +215,15 @@ impl Merge {
         let problems: Vec<String> = result.problems.iter().map(told).collect();
         let Some(mut sum) = self.sum.take() else {
             let (original, histograms, intervals) = (None, BTreeMap::new(), Vec::new());
-            let slo = Vec::new();
-            let part = RunResult { problems, original, histograms, intervals, slo, ..result };
+            let aborted = None;
+            let part = RunResult { problems, original, histograms, intervals, aborted, ..result };
             self.sum = Some(part);
             return;
         };
         sum.problems.extend(problems);
         sums::counts(&mut sum, &result);
+        let known: Vec<String> = sum.slo.iter().map(|slo| slo.expr.clone()).collect();
+        sum.slo.extend(result.slo.iter().filter(|slo| !known.contains(&slo.expr)).cloned());
         sum.errnos = errnos_added(&sum.errnos, &result.errnos);
         sum.labels.retain(|name, value| result.labels.get(name) == Some(value));
         let differing = &mut self.differing;
