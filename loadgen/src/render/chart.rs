@@ -17,7 +17,7 @@ const HEIGHT: f64 = 290.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 14.0;
 /// Above the plot: the title of the vertical axis.
-const TOP: f64 = 20.0;
+const TOP: f64 = 26.0;
 const TITLE: f64 = 24.0;
 /// Labels and title of the horizontal axis.
 const BOTTOM: f64 = 40.0;
