@@ -3,6 +3,7 @@
 //! loadgen are run by `loadgen/tests/fuzz.rs`.
 
 pub mod flags;
+pub mod hlog;
 pub mod result;
 pub mod shard;
 pub mod slo;

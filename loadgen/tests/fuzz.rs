@@ -8,6 +8,8 @@ use std::path::Path;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
+#[path = "../../fuzz/src/hlog.rs"]
+pub mod hlog;
 #[path = "../../fuzz/src/result.rs"]
 pub mod result;
 #[path = "../../fuzz/src/slo.rs"]
@@ -16,6 +18,11 @@ pub mod slo;
 #[test]
 fn objectives() {
     exercise("slo", slo::run, 20_000, 24);
+}
+
+#[test]
+fn interval_logs() {
+    exercise("hlog", hlog::run, 200, 64);
 }
 
 /// A result is large and hardly any byte of it can be changed at will, so that its numbers are.
