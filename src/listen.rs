@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
@@ -113,7 +115,21 @@ impl ListenerBuilder {
         }
     }
 
+    /// A process that was killed holds its port until the kernel has torn down its rings, some
+    /// milliseconds after its end, so EADDRINUSE is believed only once it has lasted.
     fn bind(&mut self, socket: &OwnedFd, addr: SocketAddr) -> io::Result<()> {
+        for pause_ms in BIND_PAUSES_MS {
+            match self.try_bind(socket, addr) {
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::ADDRINUSE) => {
+                    thread::sleep(Duration::from_millis(pause_ms));
+                }
+                bound => return bound,
+            }
+        }
+        self.try_bind(socket, addr)
+    }
+
+    fn try_bind(&mut self, socket: &OwnedFd, addr: SocketAddr) -> io::Result<()> {
         match &mut self.ring {
             Some(ring) => ring.call_bind(socket.as_fd(), addr),
             None => SockRef::from(socket).bind(&SockAddr::from(addr)),
@@ -135,6 +151,9 @@ struct ReusePort {
     while_binding: bool,
     afterwards: bool,
 }
+
+/// About a second.
+const BIND_PAUSES_MS: [u64; 12] = [5, 10, 20, 40, 80, 100, 100, 130, 130, 130, 130, 130];
 
 /// Bytes that may wait unsent in a socket (TCP_NOTSENT_LOWAT, tcp(7)). Without it a socket whose
 /// buffer has grown to megabytes takes more only once a third of it is free: a peer that reads
@@ -167,7 +186,10 @@ fn at(step: &'static str, addr: SocketAddr) -> impl FnOnce(io::Error) -> ListenE
 fn hint(step: &str, addr: SocketAddr, error: &io::Error) -> String {
     match Errno::from_io_error(error) {
         Some(Errno::ADDRINUSE) => {
-            format!("; somebody is there already: ss -ltnp 'sport = :{}'", addr.port())
+            format!(
+                "; somebody is there, for a second already: ss -ltnp 'sport = :{}'",
+                addr.port()
+            )
         }
         Some(Errno::ACCESS | Errno::PERM) if step == "bind" && addr.port() < 1024 => {
             "; ports below 1024 need CAP_NET_BIND_SERVICE or a lower \
@@ -192,6 +214,7 @@ pub fn effective_backlog(backlog: i32) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::sync::mpsc;
 
     use super::*;
 
@@ -214,6 +237,23 @@ mod tests {
                 assert_ne!(listening.addr.port(), 0);
                 TcpStream::connect(listening.addr).expect("listening");
             }
+        }
+    }
+
+    #[test]
+    fn a_port_that_becomes_free_soon_is_taken() {
+        for mut builder in each_way() {
+            let taken = builder.open("127.0.0.1:0".parse().expect("valid"), 5, 1).expect("open");
+            let addr = taken.addr;
+            let (tried, first_try) = mpsc::channel();
+            let holder = thread::spawn(move || {
+                first_try.recv().expect("a message");
+                thread::sleep(Duration::from_millis(20));
+                drop(taken);
+            });
+            tried.send(()).expect("the holder waits");
+            assert_eq!(builder.open(addr, 5, 1).expect("after a while").addr, addr);
+            holder.join().expect("no panic");
         }
     }
 
