@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 use std::thread::JoinHandle;
 
 use tracing::{debug, info, warn};
@@ -130,17 +130,18 @@ impl Server {
         let listening = open_listeners(config, &mut builder)?;
         let os = |step| move |source| ServerError::Os { step, source };
         let workers = config.workers.get();
-        let control = Arc::new(Control::new(workers).map_err(os("eventfd"))?);
+        let (addrs, shares) = share_out(listening, workers);
+        let control = Control::new(workers, each_once(&shares)).map_err(os("eventfd"))?;
         let mut server = Self {
-            info: info(config, &listening, builder.degraded.into_iter().chain(without), sandbox),
+            info: info(config, addrs, builder.degraded.into_iter().chain(without), sandbox),
             uses: Uses { engine: config.engine },
-            control,
+            control: Arc::new(control),
             published: Vec::new(),
             workers: Vec::new(),
         };
         server.info.sandbox.restrict_before_workers()?;
         let (ready, readiness) = mpsc::channel();
-        for (index, listeners) in share_out(listening, workers).into_iter().enumerate() {
+        for (index, listeners) in shares.into_iter().enumerate() {
             let context = server.context(index, listeners, config, limits(index)?);
             let ready = ready.clone();
             let worker = move || engine::run(context, &ready);
@@ -211,7 +212,13 @@ impl Server {
     /// Counters of all workers, as of a moment ago.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.published.iter().map(|worker| worker.read()).sum()
+        self.counters()()
+    }
+
+    /// As [`Self::stats`], for whoever outlives the server.
+    pub(crate) fn counters(&self) -> impl Fn() -> Stats + Send + use<> {
+        let published = self.published.clone();
+        move || published.iter().map(|worker| worker.read()).sum()
     }
 
     /// Says where the server listens: one line for each address. `argv` is what it was started
@@ -290,26 +297,43 @@ fn open_listeners(
     config.listen.iter().map(|addr| builder.open(*addr, config.backlog, queues)).collect()
 }
 
-/// Each worker's listeners: its own queue of every address, or the one queue all share.
-fn share_out(listening: Vec<AddressListeners>, workers: usize) -> Vec<Vec<Arc<OwnedFd>>> {
+/// The addresses, and each worker's listeners: its own queue of every address, or the one queue all
+/// share.
+fn share_out(
+    listening: Vec<AddressListeners>,
+    workers: usize,
+) -> (Vec<SocketAddr>, Vec<Vec<Arc<OwnedFd>>>) {
+    let mut addrs = Vec::new();
     let mut shares = vec![Vec::new(); workers];
     for address in listening {
+        addrs.push(address.addr);
         let queues: Vec<_> = address.sockets.into_iter().map(Arc::new).collect();
         for (worker, share) in shares.iter_mut().enumerate() {
             share.push(Arc::clone(&queues[worker % queues.len()]));
         }
     }
-    shares
+    (addrs, shares)
+}
+
+/// Every listener once, however many workers share it.
+fn each_once(shares: &[Vec<Arc<OwnedFd>>]) -> Vec<Weak<OwnedFd>> {
+    let mut all: Vec<Weak<OwnedFd>> = Vec::new();
+    for listener in shares.iter().flatten().map(Arc::downgrade) {
+        if !all.iter().any(|known| known.ptr_eq(&listener)) {
+            all.push(listener);
+        }
+    }
+    all
 }
 
 fn info(
     config: &Config,
-    listening: &[AddressListeners],
+    addrs: Vec<SocketAddr>,
     degraded: impl Iterator<Item = String>,
     sandbox: Sandbox,
 ) -> ServerInfo {
     ServerInfo {
-        addrs: listening.iter().map(|address| address.addr).collect(),
+        addrs,
         engine: config.engine.name(),
         accept: config.accept.name(),
         workers: config.workers.get(),

@@ -10,7 +10,7 @@ use tracing::{Level, info};
 
 use super::log::{self, LogFormat};
 use crate::config::{BusyPoll, Config, SandboxMode, Stall};
-use crate::engine::PEER_LOG;
+use crate::engine::{PEER_LOG, Stats};
 use crate::sandbox::Sandbox;
 use crate::server::Server;
 use crate::stamp::{AcceptMode, Engine};
@@ -155,22 +155,28 @@ pub(super) fn run(args: &ServeArgs, argv: &[String]) -> Result<()> {
     let config = args.resolve()?;
     info!(?config, "starting");
     let server = Server::start_unsealed(&config, sandbox)?;
-    signals.start_handler(server.control(), config.drain_delay)?;
+    let counters = server.counters();
+    let on_request = move || log_counters("counters", &counters());
+    signals.start_handler(server.control(), config.drain_delay, on_request)?;
     let server = server.seal()?;
     server.log_ready(argv);
     let summary = server.wait()?;
-    info!(
-        accepted = summary.accepted,
-        closed = summary.closed,
-        cut_short = summary.cut_short,
-        bytes_in = summary.bytes_in,
-        bytes_out = summary.bytes_out,
-        parked = summary.parked,
-        credit_stops = summary.credit_stops,
-        log_lines_lost = crate::log::lost_lines(),
-        "stopped"
-    );
+    log_counters("stopped", &summary);
     Ok(())
+}
+
+fn log_counters(message: &str, counters: &Stats) {
+    info!(
+        accepted = counters.accepted,
+        closed = counters.closed,
+        cut_short = counters.cut_short,
+        bytes_in = counters.bytes_in,
+        bytes_out = counters.bytes_out,
+        parked = counters.parked,
+        credit_stops = counters.credit_stops,
+        log_lines_lost = crate::log::lost_lines(),
+        "{message}"
+    );
 }
 
 impl ServeArgs {

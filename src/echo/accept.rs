@@ -76,6 +76,19 @@ impl Acceptor {
         }
     }
 
+    /// While draining: reserves a slot for one connection that is queued already, if there is a
+    /// slot and nothing else is armed on `listener`. An accept that never waits follows, and ends
+    /// with [`Self::ended`].
+    pub(super) fn begin_queued(&mut self, listener: ListenerId, free: u32) -> bool {
+        let entry = &mut self.listeners[usize::from(listener.0)];
+        if self.is_open || entry.state.is_armed() || free <= self.reserved {
+            return false;
+        }
+        *entry = Listener { state: State::Cancelling, reserved: 1 };
+        self.reserved += 1;
+        true
+    }
+
     /// A connection was accepted while `free` slots were left.
     pub(super) fn accepted(&mut self, listener: ListenerId, free: u32) {
         assert!(free > 0, "{listener:?} brought a connection for which there is no slot");
@@ -88,8 +101,7 @@ impl Acceptor {
                 self.reserved -= 1;
             }
             State::Idle | State::BackingOff | State::Dead => {
-                assert!(!self.is_open, "{listener:?} brought a connection while it was not armed");
-                assert!(free > self.reserved, "{listener:?} took a slot reserved by another");
+                panic!("{listener:?} brought a connection while it was not armed");
             }
         }
     }
@@ -163,10 +175,6 @@ impl Acceptor {
 
     pub(super) fn deadline(&self) -> Option<Nanos> {
         self.retry_at.into_iter().chain(self.rotate_at).min()
-    }
-
-    pub(super) fn reserved(&self) -> u32 {
-        self.reserved
     }
 
     pub(super) fn fault(&self) -> Option<ListenerId> {

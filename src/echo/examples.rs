@@ -335,8 +335,10 @@ fn a_drain_serves_what_still_comes_until_its_time_is_over() {
     assert_eq!(harness.handle(Event::Drain), ["cancel accept"]);
     assert_eq!(harness.accepted(None), ["recv 1"]);
     assert!(harness.accept_ended(AcceptEnd::Cancelled).is_empty());
-    assert_eq!(harness.shard.spare_slots(), 2);
+    assert!(harness.shard.begin_queued_accept(ListenerId(0)), "there are two places");
+    assert!(!harness.shard.begin_queued_accept(ListenerId(0)), "one at a time");
     assert_eq!(harness.accepted(None), ["recv 2"], "taken out of the queue by the engine");
+    assert!(harness.accept_ended(AcceptEnd::Complete).is_empty());
     assert_eq!(harness.received(1, 0, 4), ["send 1 b0:0+4"]);
     assert_eq!(harness.tick_at(50), ["cancel all 0", "cancel all 1", "cancel all 2"]);
     assert_eq!(harness.recv_ended(0, RecvEnd::Cancelled), ["drop 0"]);

@@ -107,10 +107,11 @@ impl Shard {
         self.slots.used()
     }
 
-    /// How many connections an engine may accept by itself while draining: those left in the
-    /// kernel's queue once the shard's accepts are cancelled.
-    pub fn spare_slots(&self) -> u32 {
-        self.slots.free() - self.acceptor.reserved()
+    /// While draining: whether the engine may take one connection out of the queue of `listener`.
+    /// If so it accepts without waiting and reports what came, then [`Event::AcceptEnded`]; the
+    /// slot is reserved until then.
+    pub fn begin_queued_accept(&mut self, listener: ListenerId) -> bool {
+        self.acceptor.begin_queued(listener, self.slots.free())
     }
 
     /// Everything is being closed: a stop was asked for, or the drain timeout has passed.

@@ -36,8 +36,6 @@ use crate::stamp::FRAME_LEN;
 const BUDGET_PER_POLL: u32 = 64;
 /// The longest single wait: kernels before 5.11 limit it. Waking early does no harm.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
-/// Queued connections accepted in one go while the server drains.
-const DRAIN_BATCH: u32 = 64;
 
 const WAKE: u64 = NOT_A_SOCKET | 1 << 62;
 const READS: EventFlags =
@@ -186,19 +184,15 @@ impl Kernel for Epoll {
         }
     }
 
-    fn drain_accept_queue(&mut self, phase: Phase, room: u32) {
+    fn drain_accept_queue(&mut self, phase: Phase, mut may_take: impl FnMut(ListenerId) -> bool) {
         for index in 0..self.listeners.len() {
             if self.listeners[index].armed.is_some() || self.listeners[index].socket.is_none() {
                 continue;
             }
-            let taken = self.completed.len();
-            let is_empty = self.take_queued(index, room.min(DRAIN_BATCH));
-            if is_empty || phase == Phase::Stopping {
+            if phase == Phase::Stopping {
                 self.close_listener(index);
-            }
-            // The shard must see these connections before `room` is computed again.
-            if self.completed.len() > taken {
-                return;
+            } else if may_take(listener_id(index)) {
+                self.take_queued(index);
             }
         }
     }
@@ -295,20 +289,21 @@ impl Epoll {
         Ok(Event::Accepted { listener: listener_id(index), socket: key.socket(), peer })
     }
 
-    /// Accepts up to `most` connections; true if the queue is empty now.
-    fn take_queued(&mut self, index: usize, most: u32) -> bool {
-        for _ in 0..most {
-            match self.accept(index) {
-                Ok(event) => self.completed.push_back(event),
-                Err(Errno::AGAIN) => return true,
-                Err(errno) if accept_end(Err(errno)) == AcceptEnd::Aborted => {}
-                Err(error) => {
-                    warn!(%error, "who is still queued is turned away: accept");
-                    return true;
-                }
-            }
+    /// Accepts one connection; closes the listener if its queue is empty or accept fails.
+    fn take_queued(&mut self, index: usize) {
+        let accepted = self.accept(index);
+        let end = match accepted {
+            Err(Errno::AGAIN) => AcceptEnd::Cancelled,
+            accepted => accept_end(accepted.map(|_| 0)),
+        };
+        self.completed.extend(accepted.ok());
+        self.completed.push_back(Event::AcceptEnded { listener: listener_id(index), end });
+        if matches!(end, AcceptEnd::Exhausted | AcceptEnd::Fatal) {
+            warn!(?end, "who is still queued is turned away: accept failed");
         }
-        false
+        if !matches!(end, AcceptEnd::Complete | AcceptEnd::Aborted) {
+            self.close_listener(index);
+        }
     }
 
     fn accept_ended(&mut self, listener: ListenerId, end: AcceptEnd) {

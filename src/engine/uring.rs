@@ -38,18 +38,10 @@ pub(super) struct Uring {
 
 struct Listener {
     socket: Option<Arc<OwnedFd>>,
-    /// An accept that the shard asked for is in flight.
+    /// An accept is in flight.
     armed: bool,
-    drain_accept_queue: QueueDrain,
-}
-
-/// State of emptying the accept queue during a drain, one connection at a time while there is room.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum QueueDrain {
-    /// The next accept may be started, once the server drains and none is armed.
-    Next,
-    /// An accept and its cancellation are in flight.
-    InFlight,
+    /// It was armed to empty the queue during a drain: its cancellation is in flight too.
+    drains: bool,
 }
 
 impl Kernel for Uring {
@@ -59,7 +51,7 @@ impl Kernel for Uring {
         let listener = |socket: &Arc<OwnedFd>| Listener {
             socket: Some(Arc::clone(socket)),
             armed: false,
-            drain_accept_queue: QueueDrain::Next,
+            drains: false,
         };
         Ok(Self {
             ring,
@@ -77,8 +69,11 @@ impl Kernel for Uring {
         self.ring.degraded()
     }
 
+    /// Completions that were reaped with the one that led to the cancel are handled after it. Where
+    /// task work runs at any time, the queue fills once more before the cancel is submitted.
     fn accept_burst(&self) -> u32 {
-        self.ring.completion_slots()
+        let slots = self.ring.completion_slots();
+        if self.ring.features().deferred_work { slots } else { slots.saturating_mul(2) }
     }
 
     /// One action, one submission.
@@ -137,23 +132,19 @@ impl Kernel for Uring {
     /// An accept with its own cancellation submitted right behind it takes a queued connection and
     /// never waits. It starts here and not at the end of an armed accept, because a full server has
     /// none armed.
-    fn drain_accept_queue(&mut self, phase: Phase, room: u32) {
-        let mut room = room;
+    fn drain_accept_queue(&mut self, phase: Phase, mut may_take: impl FnMut(ListenerId) -> bool) {
         let disarmed = |(_, listener): &(usize, &mut Listener)| !listener.armed;
         for (index, listener) in self.listeners.iter_mut().enumerate().filter(disarmed) {
-            if phase == Phase::Stopping && listener.drain_accept_queue != QueueDrain::InFlight {
+            if phase == Phase::Stopping {
                 listener.socket = None;
             }
-            let (Some(socket), QueueDrain::Next, 1..) =
-                (&listener.socket, listener.drain_accept_queue, room)
-            else {
-                continue;
-            };
             let id = ListenerId(u8::try_from(index).expect("at most 64 listeners"));
-            self.ring.accept_one(socket, accept_token(id));
-            self.ring.cancel(accept_token(id), CANCEL);
-            listener.drain_accept_queue = QueueDrain::InFlight;
-            room -= 1;
+            let Some(socket) = &listener.socket else { continue };
+            if may_take(id) {
+                self.ring.accept_one(socket, accept_token(id));
+                self.ring.cancel(accept_token(id), CANCEL);
+                (listener.armed, listener.drains) = (true, true);
+            }
         }
     }
 
@@ -182,11 +173,11 @@ impl Uring {
             return;
         }
         let end = accept_end(done.result);
-        self.disarmed(listener);
-        if self.is_draining_queue(listener) {
-            return self.queue_accept_ended(listener, end);
-        }
-        if let (AcceptEnd::Fatal, Err(errno)) = (end, done.result) {
+        let entry = &mut self.listeners[usize::from(listener.0)];
+        entry.armed = false;
+        if std::mem::take(&mut entry.drains) {
+            entry.queued_accept_ended(end);
+        } else if let (AcceptEnd::Fatal, Err(errno)) = (end, done.result) {
             self.fault = Some(errno);
         }
         events.push(Event::AcceptEnded { listener, end });
@@ -266,20 +257,12 @@ impl Uring {
     fn handle(&self, socket: SocketId) -> Handle<'static> {
         Handle::Direct(self.ring.direct(socket.0))
     }
+}
 
-    fn disarmed(&mut self, listener: ListenerId) {
-        self.listeners[usize::from(listener.0)].armed = false;
-    }
-
-    fn is_draining_queue(&self, listener: ListenerId) -> bool {
-        self.listeners[usize::from(listener.0)].drain_accept_queue == QueueDrain::InFlight
-    }
-
+impl Listener {
     /// An accept of the drain has ended, cancelled if the queue was empty. Closes the listener
     /// then, and also if the system cannot accept any more.
-    fn queue_accept_ended(&mut self, listener: ListenerId, end: AcceptEnd) {
-        let listener = &mut self.listeners[usize::from(listener.0)];
-        listener.drain_accept_queue = QueueDrain::Next;
+    fn queued_accept_ended(&mut self, end: AcceptEnd) {
         match end {
             AcceptEnd::Complete | AcceptEnd::Aborted => return,
             AcceptEnd::Cancelled => {}
@@ -287,7 +270,7 @@ impl Uring {
                 warn!(?end, "who is still queued is turned away: accept failed");
             }
         }
-        listener.socket = None;
+        self.socket = None;
     }
 }
 

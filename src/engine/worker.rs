@@ -12,7 +12,7 @@ use super::context::WorkerContext;
 use super::error::EngineError;
 use crate::clock::monotonic_ns;
 use crate::config::Stall;
-use crate::echo::{Action, Event, Nanos, Shard, Stats};
+use crate::echo::{Action, Event, ListenerId, Nanos, Shard, Stats};
 use crate::shutdown::Phase;
 
 /// Events handled between two polls of the kernel.
@@ -51,10 +51,10 @@ pub(super) trait Kernel: Sized {
     /// again.
     fn reap(&mut self, events: &mut Vec<Event>);
 
-    /// While the server drains: accepts up to `room` connections that are queued already, and
-    /// closes each listener whose queue is empty; all of them once the phase is
-    /// [`Phase::Stopping`].
-    fn drain_accept_queue(&mut self, phase: Phase, room: u32);
+    /// While the server drains: accepts connections that are queued already, one for each that
+    /// `may_take` allows, and closes each listener whose queue is empty; all of them once the phase
+    /// is [`Phase::Stopping`].
+    fn drain_accept_queue(&mut self, phase: Phase, may_take: impl FnMut(ListenerId) -> bool);
 
     /// Whether every listener is closed.
     fn listeners_closed(&self) -> bool;
@@ -91,9 +91,11 @@ struct Worker<K> {
 }
 
 impl<K: Kernel> Worker<K> {
-    fn new(context: WorkerContext) -> Result<Self, EngineError> {
+    fn new(mut context: WorkerContext) -> Result<Self, EngineError> {
         let now = monotonic_ns();
         let kernel = K::new(&context)?;
+        // The kernel has its own reference to each listener and drops it to close it.
+        context.listeners.clear();
         let mut limits = context.limits.shard;
         limits.accept_burst = kernel.accept_burst();
         Ok(Self {
@@ -159,7 +161,9 @@ impl<K: Kernel> Worker<K> {
             self.handle(if phase == Phase::Draining { Event::Drain } else { Event::Stop });
         }
         if self.phase != Phase::Serving {
-            self.kernel.drain_accept_queue(self.phase, self.shard.spare_slots());
+            let shard = &mut self.shard;
+            let may_take = |listener| shard.begin_queued_accept(listener);
+            self.kernel.drain_accept_queue(self.phase, may_take);
         }
         if self.now - self.published >= PUBLISH_NS {
             self.publish();

@@ -127,6 +127,9 @@ pub struct Features {
     pub socket: bool,
     /// `IORING_OP_BIND` and `IORING_OP_LISTEN` (Linux 6.11).
     pub bind_listen: bool,
+    /// Completions appear only while the ring's thread enters the kernel (DEFER_TASKRUN, Linux
+    /// 6.1).
+    pub deferred_work: bool,
     /// Multishot receives with a total limit (Linux 6.17).
     pub limited_receive: bool,
 }
@@ -149,6 +152,8 @@ pub(super) fn probe(ring: &IoUring) -> Result<Features, RingError> {
     }
     Ok(Features {
         socket: probe.is_supported(opcode::Socket::CODE),
+        // The flags come and go together.
+        deferred_work: ring.params().is_setup_single_issuer(),
         bind_listen: probe.is_supported(opcode::Bind::CODE)
             && probe.is_supported(opcode::Listen::CODE),
         // Found out by trying, see `Ring::try_limited_receive`.

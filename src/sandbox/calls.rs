@@ -40,7 +40,7 @@ pub(super) fn allowed(uses: Uses) -> impl Iterator<Item = Call> {
         Engine::Epoll => EPOLL,
         Engine::TokioUring => TOKIO_URING,
     };
-    [MEMORY, THREADS, TIME, LOG_AND_SIGNALS, END, OLD_CALLS, of_the_engine]
+    [MEMORY, THREADS, TIME, LOG_AND_SIGNALS, END, STOP, OLD_CALLS, of_the_engine]
         .into_iter()
         .flatten()
         .copied()
@@ -94,6 +94,9 @@ const END: &[Call] = &[
     always(libc::SYS_gettid),
     call(libc::SYS_tgkill, When::Abort),
 ];
+
+/// What keeps new connections away before the queues are emptied.
+const STOP: &[Call] = &[call(libc::SYS_setsockopt, When::OneOf(2, &[libc::SO_BINDTOIFINDEX]))];
 
 /// A ring's entries are restricted by the ring itself; its drop cancels and unregisters.
 const URING: &[Call] = &[always(libc::SYS_io_uring_enter), always(libc::SYS_io_uring_register)];

@@ -1,13 +1,15 @@
 //! Nothing accepted or queued is lost when the server is told to end.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 
 use rustix::process::Signal;
 use uring_echo::Config;
 use uring_echo::stamp::Engine;
 
-use crate::support::{ENGINES, Server, connect, pattern, round_trip};
+use crate::support::{
+    ENGINES, Server, addr_field, connect, pattern, round_trip, tightest_sandbox, wait_until,
+};
 
 #[test]
 fn a_server_with_nothing_to_do_ends_at_once_on_either_signal() {
@@ -72,6 +74,118 @@ fn a_second_signal_ends_it_now() {
         server.wait_for_log("draining; signal again to exit now").expect("a log line");
         server.signal(Signal::TERM);
         assert_eq!(server.wait().code(), Some(130));
+    }
+}
+
+/// While one connection keeps the drain going, the port belongs to whoever comes next.
+#[test]
+fn the_drain_closes_its_listeners_long_before_it_ends() {
+    for engine in ENGINES {
+        for accept in ["reuseport", "shared"] {
+            let args = ["--accept", accept, "--workers", "2", "--drain-timeout", "60s"];
+            let Some(server) = Server::start(engine, &args) else { return };
+            let mut open = connect(server.addr());
+            round_trip(&mut open, b"before");
+            server.signal(Signal::TERM);
+            wait_until("the port is free", || TcpListener::bind(server.addr()).is_ok());
+            round_trip(&mut open, b"still served");
+            drop(open);
+            server.wait_clean_exit();
+        }
+    }
+}
+
+/// One place, and two listeners with a queue each: they take turns.
+#[test]
+fn two_queues_and_one_free_place_at_the_stop_are_all_served() {
+    for engine in ENGINES {
+        let one = ["--workers", "1", "--max-connections", "2", "--drain-timeout", "60s"];
+        let listen = ["--listen", "127.0.0.1:0", "--listen", "[::1]:0"];
+        let Some(mut server) = Server::start(engine, &[&one[..], &listen].concat()) else { return };
+        server.addrs.push(addr_field(&server.wait_for_log("listening").expect("both")));
+        let full: Vec<TcpStream> = (0..2).map(|n| connect(server.addrs[n])).collect();
+        for mut stream in &full {
+            stream.write_all(b"x").expect("sent");
+            stream.read_exact(&mut [0]).expect("echoed");
+        }
+        server.pause();
+        let mut queued: Vec<TcpStream> = (0..8).map(|n| connect(server.addrs[n % 2])).collect();
+        for stream in &mut queued {
+            stream.write_all(b"from the queue").expect("the kernel takes it");
+            stream.shutdown(Shutdown::Write).expect("half-closed");
+        }
+        server.signal(Signal::TERM);
+        server.resume();
+        drop(full);
+        for mut stream in queued {
+            let mut echo = Vec::new();
+            stream.read_to_end(&mut echo).expect("served");
+            assert_eq!(echo, b"from the queue");
+        }
+        server.wait_clean_exit();
+    }
+}
+
+#[test]
+fn connections_that_come_while_it_stops_are_served_or_refused() {
+    for engine in ENGINES {
+        let Some(server) = Server::start(engine, &["--workers", "2"]) else { return };
+        let addr = server.addr();
+        let (begun, first) = std::sync::mpsc::channel();
+        let client = std::thread::spawn(move || {
+            let mut served = 0;
+            while let Ok(mut stream) = TcpStream::connect(addr) {
+                round_trip(&mut stream, b"served, since it was connected");
+                served += 1;
+                // Whoever started this may have stopped to listen to it.
+                let (Ok(()) | Err(_)) = begun.send(());
+            }
+            served
+        });
+        first.recv().expect("one was served");
+        server.signal(Signal::TERM);
+        assert!(client.join().expect("nobody was reset") > 0);
+        server.wait_clean_exit();
+    }
+}
+
+#[test]
+fn other_signals_leave_it_serving_and_usr1_logs_the_counters() {
+    for engine in ENGINES {
+        let Some(server) = Server::start(engine, &["--sandbox", tightest_sandbox(engine)]) else {
+            return;
+        };
+        let mut open = connect(server.addr());
+        round_trip(&mut open, b"hello");
+        server.signal(Signal::HUP);
+        server
+            .wait_for_log("SIGHUP: nothing is reloaded, settings are flags and environment")
+            .expect("a line");
+        server.signal(Signal::USR2);
+        server.wait_for_log("SIGUSR2: ignored").expect("a line");
+        wait_until("the counters are published", || {
+            server.signal(Signal::USR1);
+            let counters = server.wait_for_log("counters").expect("a line");
+            counters["accepted"] == 1 && counters["bytes_in"] == 5
+        });
+        round_trip(&mut open, b"still here");
+        drop(open);
+        server.signal(Signal::TERM);
+        server.wait_clean_exit();
+    }
+}
+
+#[test]
+fn a_killed_server_is_replaced_at_once() {
+    for engine in ENGINES {
+        let Some(first) = Server::start(engine, &[]) else { return };
+        let addr = first.addr().to_string();
+        let mut open = connect(first.addr());
+        round_trip(&mut open, b"hello");
+        first.signal(Signal::KILL);
+        let second = Server::start(engine, &["--listen", &addr]).expect("takes the port");
+        second.signal(Signal::TERM);
+        second.wait_clean_exit();
     }
 }
 

@@ -39,6 +39,17 @@ impl Listener {
         self.armed = Some(AcceptOp { burst, left: None });
     }
 
+    /// The engine's accept of one queued connection, cancelled as soon as it is submitted.
+    pub(crate) fn arm_queued(&mut self) {
+        self.arm(Burst::One);
+        self.armed = Some(AcceptOp { burst: Burst::One, left: Some(1) });
+    }
+
+    /// Whether the engine has a reason to take from the queue by itself.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.queue.is_empty() && !self.view_armed && !self.exhausted && !self.dead
+    }
+
     /// `burst` is how many more may come nevertheless. Returns what is cancelled, if it has not
     /// ended by itself.
     pub(crate) fn cancel(&mut self, burst: u32) -> Option<Burst> {
@@ -47,10 +58,6 @@ impl Listener {
         assert_eq!(accept.left, None, "cancelled twice");
         accept.left = Some(burst - self.undelivered);
         Some(accept.burst)
-    }
-
-    pub(crate) fn is_armed(&self) -> bool {
-        self.view_armed
     }
 
     pub(crate) fn accept_delivered(&mut self) {
@@ -90,15 +97,6 @@ impl Kernel {
             self.accept_one(number, accept, random);
         }
         waiting
-    }
-
-    /// The engine accepts one connection of a queue on which the shard has nothing armed.
-    pub(crate) fn take_queued(&mut self, number: usize) -> Option<Event> {
-        let listener = &mut self.listeners[number];
-        let client = listener.queue.pop_front().filter(|_| !listener.dead)?;
-        self.listeners[number].undelivered += 1;
-        let socket = self.add_socket(client);
-        Some(self.accepted(client, socket))
     }
 
     fn accept_one(&mut self, number: usize, accept: AcceptOp, random: &mut Random) {

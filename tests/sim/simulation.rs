@@ -1,6 +1,6 @@
 //! One run: first faults are injected, then everything may finish, then nothing may be left.
 
-use uring_echo::echo::{ConnId, Event, Nanos, RecvEnd, Shard};
+use uring_echo::echo::{ConnId, Event, ListenerId, Nanos, RecvEnd, Shard};
 
 use super::client::Stage;
 use super::completions::OpKey;
@@ -176,19 +176,19 @@ impl Simulation {
         any
     }
 
-    /// While draining, an engine may accept queued connections as long as slots are spare. True if
-    /// it did.
+    /// While draining, an engine accepts queued connections by itself as far as the shard allows:
+    /// what comes of it is delivered like everything else. True if one was begun.
     fn take_queued(&mut self) -> bool {
         let mut any = false;
         let taking = self.scenario.empties_queue && self.drained_at.is_some();
         for number in 0..self.kernel.listeners.len() {
-            if !taking || self.kernel.listeners[number].is_armed() || self.shard.spare_slots() == 0
-            {
+            let listener = ListenerId(u8::try_from(number).expect("few listeners"));
+            if !taking || !self.kernel.listeners[number].has_queued() {
                 continue;
             }
-            if let Some(event) = self.kernel.take_queued(number) {
-                self.kernel.delivering(OpKey::Accept(number), event, self.now);
-                self.handle(event);
+            if self.shard.begin_queued_accept(listener) {
+                self.shard.assert_sound();
+                self.kernel.listeners[number].arm_queued();
                 any = true;
             }
         }

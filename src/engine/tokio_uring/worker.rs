@@ -57,15 +57,16 @@ pub(super) struct Worker {
 type Permit = OwnedSemaphorePermit;
 
 impl Worker {
-    pub(super) fn new(context: WorkerContext) -> Result<Self, EngineError> {
+    pub(super) fn new(mut context: WorkerContext) -> Result<Self, EngineError> {
         let limits = context.limits.shard;
-        let listeners = context.listeners.iter().map(Listener::new).collect::<io::Result<Vec<_>>>();
+        let sockets = std::mem::take(&mut context.listeners);
+        let listeners = sockets.iter().map(Listener::new).collect::<io::Result<Vec<_>>>();
         let peers = |limit| RefCell::new(Peers::new(limit, limits.max_connections));
         Ok(Self {
             options: ConnectionOptions::new(&context.config),
             counters: Counters::new(Arc::clone(&context.published)),
             listeners: listeners.map_err(system("duplicating a listener"))?,
-            accepting: Cell::new(context.listeners.len()),
+            accepting: Cell::new(sockets.len()),
             permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
             open: RefCell::default(),
             peer_tracking: PeerTracking::new(&context),
