@@ -4,10 +4,12 @@ use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use crate::config::{Config, SandboxMode};
-use crate::engine::limits::WorkerLimits;
-use crate::engine::{EngineError, try_rings};
-use crate::ring::{Environment, RingError};
+use crate::engine::limits::{WorkerLimits, memory_warning};
+use crate::engine::{EngineError, Trial, try_rings};
+use crate::ring::{Environment, Setup};
 use crate::sandbox::{Sandbox, Uses};
+use crate::stamp::Engine;
+use crate::sys::cgroup::{Groups, Limit, MEMORY_MAX};
 use crate::sys::{conntrack, descriptors};
 
 /// How serious a finding is.
@@ -51,11 +53,12 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     let limit = descriptors::raise_limit().unwrap_or_else(|_| descriptors::limit());
     let nofile = limit.enforced();
     findings.push(limits(config, nofile));
-    let rings = try_rings(config, nofile);
-    findings.push(engines(rings.is_ok()));
-    findings.push(io_uring(config, rings));
-    findings.push(memlock(&environment));
-    findings.push(queue_limit());
+    let trial = try_rings(config, nofile);
+    findings.push(engines(config, &trial));
+    findings.push(memlock(config, nofile, &environment));
+    findings.push(memory(config, nofile));
+    findings.push(io_uring(config, trial));
+    findings.push(queue_limit(config.backlog));
     findings.extend(connection_tracking());
     findings.push(sandbox(config));
     findings
@@ -71,47 +74,78 @@ fn limits(config: &Config, nofile: u32) -> Finding {
     }
 }
 
-fn engines(has_rings: bool) -> Finding {
-    let (standing, all, best) = match has_rings {
-        true => (Standing::Fine, "uring and epoll run", "uring"),
-        false => (Standing::Less, "only epoll runs", "epoll"),
+fn engines(config: &Config, trial: &Trial) -> Finding {
+    let (had, all) = (trial.workers, config.workers);
+    let (standing, found, best) = match &trial.refused {
+        None => (Standing::Fine, "uring and epoll run".to_owned(), "uring"),
+        Some(_) if had == 0 => (Standing::Less, "only epoll runs".to_owned(), "epoll"),
+        Some(_) => {
+            let found = format!("uring runs with {had} of {all} workers, epoll with all");
+            (Standing::Less, found, "epoll")
+        }
     };
     let found =
-        format!("{all}; serve --engine auto and loadgen's --transport auto take {best} here");
+        format!("{found}; serve --engine auto and loadgen's --transport auto take {best} here");
     Finding::new("engines", standing, found)
 }
 
-fn io_uring(config: &Config, rings: Result<Vec<String>, RingError>) -> Finding {
-    match rings {
-        Err(error) if config.needs_uring() => {
+fn io_uring(config: &Config, trial: Trial) -> Finding {
+    if let Some((workers, reason)) = trial.fewer_workers() {
+        let found = format!("{workers} of {} workers: {reason}", config.workers);
+        return Finding::new("io_uring", Standing::Less, found);
+    }
+    match trial.refused {
+        Some(error) if config.needs_uring() => {
             Finding::new("io_uring", Standing::Broken, EngineError::from(error).to_string())
         }
-        Err(error) => Finding::new("io_uring", Standing::Less, error.to_string()),
-        Ok(missing) if missing.is_empty() => {
+        Some(error) => Finding::new("io_uring", Standing::Less, error.to_string()),
+        None if trial.degraded.is_empty() => {
             Finding::new("io_uring", Standing::Fine, "everything the server knows how to use")
         }
-        Ok(missing) => Finding::new("io_uring", Standing::Less, missing.join("; ")),
+        None => Finding::new("io_uring", Standing::Less, trial.degraded.join("; ")),
     }
 }
 
-fn memlock(environment: &Environment) -> Finding {
+/// What the rings take of what this user may lock. Whether it is there only a trial shows: other
+/// processes of this user share it, and one with CAP_IPC_LOCK is exempt.
+fn memlock(config: &Config, nofile: u32, environment: &Environment) -> Finding {
     let soft = environment.memlock_bytes;
     let hard = getrlimit(Resource::Memlock).maximum;
     let describe = |limit: Option<u64>| {
         limit.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{} KiB", bytes >> 10))
     };
+    let setups = (0..config.workers.get())
+        .flat_map(|index| WorkerLimits::resolve(config, nofile, index))
+        .map(|limits| limits.ring)
+        .chain([Setup::CALLS]);
+    let need: u64 = setups.map(|setup| setup.locked_bytes()).sum();
     let found = format!(
-        "RLIMIT_MEMLOCK {} (hard {}), shared by all rings of this user from Linux 6.14 on",
+        "RLIMIT_MEMLOCK {} (hard {}), shared by all rings of this user from Linux 6.14 on; the \
+         rings of {} workers take {} KiB of it",
         describe(soft),
-        describe(hard)
+        describe(hard),
+        config.workers,
+        need >> 10
     );
-    let standing =
-        if soft.is_some_and(|bytes| bytes < 1 << 20) { Standing::Less } else { Standing::Fine };
-    Finding::new("memlock", standing, found)
+    let short = config.engine != Engine::Epoll && soft.is_some_and(|bytes| bytes < need);
+    Finding::new("memlock", if short { Standing::Less } else { Standing::Fine }, found)
 }
 
-fn queue_limit() -> Finding {
-    let wanted = Config::default().backlog;
+fn memory(config: &Config, nofile: u32) -> Finding {
+    let limit = Groups::read().tightest(MEMORY_MAX);
+    if let Some(warning) = memory_warning(config, nofile, limit.as_ref()) {
+        return Finding::new("memory", Standing::Less, warning);
+    }
+    let found = match limit {
+        Some(Limit { file, value }) => {
+            format!("the control group allows {} MiB ({})", value >> 20, file.display())
+        }
+        None => "no limit by a control group".to_owned(),
+    };
+    Finding::new("memory", Standing::Fine, found)
+}
+
+fn queue_limit(wanted: i32) -> Finding {
     match crate::listen::effective_backlog(wanted) {
         Some(limit) if i64::from(limit) == i64::from(wanted) => {
             Finding::new("accept queue", Standing::Fine, format!("backlog {wanted} is granted"))

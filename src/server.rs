@@ -9,13 +9,14 @@ use std::thread::JoinHandle;
 use tracing::{debug, info, warn};
 
 use crate::config::{BusyPoll, Config};
-use crate::engine::limits::{LimitError, WorkerLimits, grow_descriptor_table};
+use crate::engine::limits::{LimitError, WorkerLimits, grow_descriptor_table, memory_warning};
 use crate::engine::{self, EngineError, Stats, Unsupported, WorkerContext};
 use crate::listen::{AddressListeners, ListenError, ListenerBuilder, effective_backlog};
 use crate::metrics::Published;
 use crate::sandbox::{Sandbox, SandboxError, Uses};
 use crate::shutdown::{Control, Phase};
 use crate::stamp::{AcceptMode, Engine};
+use crate::sys::cgroup::{Groups, MEMORY_MAX};
 use crate::sys::descriptors;
 use crate::sys::threads::{self, ThreadError};
 
@@ -116,8 +117,13 @@ impl Server {
     /// As [`Self::start`].
     pub(crate) fn start_unsealed(config: &Config, sandbox: Sandbox) -> Result<Self, ServerError> {
         let nofile = raise_descriptor_limit();
-        let (config, without) = engine::adapt(config, nofile)?;
+        let (config, mut without) = engine::adapt(config, nofile)?;
         let config = &config;
+        let memory = Groups::read().tightest(MEMORY_MAX);
+        if let Some(warning) = memory_warning(config, nofile, memory.as_ref()) {
+            warn!("{warning}");
+            without.push(warning);
+        }
         grow_descriptor_table(config);
         let limits = |index| WorkerLimits::resolve(config, nofile, index);
         info!(limits = %limits(0)?, "sizes of one worker");

@@ -4,8 +4,7 @@ use anyhow::Result;
 use clap::Parser;
 
 use super::report;
-use super::serve::EngineArg;
-use crate::config::Config;
+use super::serve::ServeArgs;
 use crate::doctor::{self, Finding, Standing};
 
 #[derive(Debug, Parser)]
@@ -13,21 +12,20 @@ pub(super) struct DoctorArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// The engine that the server is to run with.
-    #[arg(long, value_enum, env = "URING_ECHO_ENGINE", default_value = "uring")]
-    engine: EngineArg,
     /// Print a seccomp profile for container engines, which allows what the two programs need,
     /// io_uring included.
     #[arg(long)]
     seccomp_profile: bool,
+    /// The server that is to run: tried as far as it can be without serving.
+    #[command(flatten)]
+    serve: ServeArgs,
 }
 
 pub(super) fn run(args: &DoctorArgs) -> Result<()> {
     if args.seccomp_profile {
         return report::print(doctor::SECCOMP_PROFILE);
     }
-    let (engine, fall_back_to_epoll) = (args.engine.engine(), args.engine.falls_back());
-    let findings = doctor::examine(&Config { engine, fall_back_to_epoll, ..Config::default() });
+    let findings = doctor::examine(&args.serve.resolve()?);
     if args.json {
         report::print(&format!("{}\n", serde_json::to_string_pretty(&findings)?))?;
     } else {

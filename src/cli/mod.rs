@@ -32,7 +32,7 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Send one message to an echo server and wait for its echo: exit 0 if it came back.
     Ping(ping::PingArgs),
-    /// Examine what this machine offers a server: exit 0 if it would run with this engine.
+    /// Examine what this machine offers a server: exit 0 if it would run with these flags.
     Doctor(Box<doctor::DoctorArgs>),
     /// Print a script that completes commands and flags in a shell.
     Completions(manual::CompletionsArgs),

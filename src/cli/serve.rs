@@ -98,7 +98,7 @@ pub struct ServeArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum EngineArg {
+enum EngineArg {
     /// uring where it is available, else epoll.
     Auto,
     /// Completions: io_uring, by a loop of this project's own.
@@ -110,7 +110,7 @@ pub(super) enum EngineArg {
 }
 
 impl EngineArg {
-    pub(super) fn engine(self) -> Engine {
+    fn engine(self) -> Engine {
         match self {
             Self::Auto | Self::Uring => Engine::Uring,
             Self::Epoll => Engine::Epoll,
@@ -118,7 +118,7 @@ impl EngineArg {
         }
     }
 
-    pub(super) fn falls_back(self) -> bool {
+    fn falls_back(self) -> bool {
         matches!(self, Self::Auto)
     }
 }
@@ -184,7 +184,7 @@ impl ServeArgs {
         self.log
     }
 
-    fn resolve(&self) -> Result<Config> {
+    pub(super) fn resolve(&self) -> Result<Config> {
         let mut listen = Vec::new();
         for addr in &self.listen {
             listen.extend(values::socket_addrs(addr)?);

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::echo;
 use crate::ring::Setup;
 use crate::stamp::{Engine, FRAME_LEN};
+use crate::sys::cgroup::Limit;
 use crate::sys::descriptors;
 
 /// Direct descriptors of one ring where nothing else limits them.
@@ -167,6 +168,36 @@ impl WorkerLimits {
     }
 }
 
+impl WorkerLimits {
+    /// The most memory that its buffers and rings take, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let echo::Limits { max_connections, buffers, buffer_size, .. } = self.shard;
+        let (count, ring) = match self.engine {
+            Engine::Uring => (u32::from(buffers), self.ring.locked_bytes()),
+            Engine::Epoll => (u32::from(buffers), 0),
+            Engine::TokioUring => (max_connections, self.ring.locked_bytes()),
+        };
+        u64::from(count) * u64::from(buffer_size) + self.ring.staging as u64 + ring
+    }
+}
+
+/// A warning if the buffers of all workers may take more memory than `limit` allows.
+#[must_use]
+pub fn memory_warning(config: &Config, nofile: u32, limit: Option<&Limit>) -> Option<String> {
+    let limits = (0..config.workers.get()).flat_map(|n| WorkerLimits::resolve(config, nofile, n));
+    let most: u64 = limits.map(|limits| limits.memory_bytes()).sum();
+    let Limit { file, value } = limit.filter(|limit| limit.value < most)?;
+    let flag = if config.engine == Engine::TokioUring { "--max-connections" } else { "--pool" };
+    Some(format!(
+        "buffers may take {} MiB, and the control group allows the process {} MiB ({}): lower \
+         {flag} or --workers, or raise the limit",
+        most >> 20,
+        value >> 20,
+        file.display()
+    ))
+}
+
 impl fmt::Display for WorkerLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let echo::Limits { max_connections, buffers, buffer_size, .. } = self.shard;
@@ -315,6 +346,22 @@ mod tests {
         );
         let text = refused.expect_err("too many").to_string();
         assert!(text.contains("2000") && text.contains("1024"), "{text}");
+    }
+
+    #[test]
+    fn buffers_that_exceed_the_memory_of_a_control_group_are_told() {
+        let limit = |value| Limit { file: "/sys/fs/cgroup/memory.max".into(), value };
+        let told = |config: &Config, value| memory_warning(config, 1024, Some(&limit(value)));
+        assert_eq!(told(&config(), 64 << 20), None, "twice 16 MiB and what the rings lock");
+        let text = told(&config(), 32 << 20).expect("more than all of it");
+        for said in ["buffers may take 32 MiB", "allows the process 32 MiB", "memory.max", "--pool"]
+        {
+            assert!(text.contains(said), "{said}: {text}");
+        }
+        let tokio = Config { engine: Engine::TokioUring, ..config() };
+        let text = told(&tokio, 8 << 20).expect("a buffer for each connection");
+        assert!(text.contains("--max-connections"), "{text}");
+        assert_eq!(memory_warning(&config(), 1024, None), None);
     }
 
     #[test]

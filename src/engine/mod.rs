@@ -23,7 +23,7 @@ use tracing::warn;
 pub(crate) use self::accepted::PEER_LOG;
 pub(crate) use self::context::WorkerContext;
 pub use self::error::{EngineError, Unsupported};
-pub use self::trial::try_rings;
+pub use self::trial::{Trial, try_rings};
 use crate::config::Config;
 pub use crate::echo::Stats;
 use crate::shutdown::{Control, Phase};
@@ -37,7 +37,8 @@ use crate::stamp::Engine;
 pub(crate) fn adapt(config: &Config, nofile: u32) -> Result<(Config, Vec<String>), Unsupported> {
     match config.engine {
         Engine::Uring if config.fall_back_to_epoll => Ok(uring_or_epoll(config, nofile)),
-        Engine::Uring | Engine::Epoll => Ok((config.clone(), Vec::new())),
+        Engine::Uring => Ok(as_many_workers_as_rings(config, nofile)),
+        Engine::Epoll => Ok((config.clone(), Vec::new())),
         #[cfg(feature = "tokio-uring")]
         Engine::TokioUring => tokio_uring::adapt(config),
         #[cfg(not(feature = "tokio-uring"))]
@@ -50,11 +51,25 @@ pub(crate) fn adapt(config: &Config, nofile: u32) -> Result<(Config, Vec<String>
 
 /// An error that does not rule io_uring out is left to the workers.
 fn uring_or_epoll(config: &Config, nofile: u32) -> (Config, Vec<String>) {
-    let Err(Some(reason)) = try_rings(config, nofile).map_err(|error| error.unavailable()) else {
+    let refused = try_rings(config, nofile).refused;
+    let Some(reason) = refused.and_then(|error| error.unavailable()) else {
         return (config.clone(), Vec::new());
     };
     warn!("engine epoll: {reason}");
     (Config { engine: Engine::Epoll, ..config.clone() }, vec![reason])
+}
+
+/// Where locked memory suffices for some workers, those serve. Tried again with fewer, because
+/// their rings may be larger. Any other error is left to the workers.
+fn as_many_workers_as_rings(config: &Config, nofile: u32) -> (Config, Vec<String>) {
+    let (mut config, wanted) = (config.clone(), config.workers);
+    let mut fewer = None;
+    while let Some((workers, reason)) = try_rings(&config, nofile).fewer_workers() {
+        fewer = Some(format!("{workers} of {wanted} workers: {reason}"));
+        config.workers = workers;
+    }
+    fewer.iter().for_each(|line| warn!("{line}"));
+    (config, fewer.into_iter().collect())
 }
 
 /// Runs a worker on the calling thread until it is told to stop; reports on `ready` once it

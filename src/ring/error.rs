@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 use super::diagnosis::{Diagnosis, Environment};
 
 /// A ring that cannot be set up or has failed for good.
@@ -40,6 +42,13 @@ impl RingError {
     pub(crate) fn setup(step: &'static str, error: io::Error, locked_bytes: u64) -> Self {
         let diagnosis = Diagnosis::of(&error, &Environment::read(), locked_bytes);
         Self::Setup { step, error, diagnosis }
+    }
+
+    /// Cause and remedy if the kernel was short of memory, such as that which a user may lock.
+    #[must_use]
+    pub fn short_of_memory(&self) -> Option<&Diagnosis> {
+        let Self::Setup { error, diagnosis, .. } = self else { return None };
+        (Errno::from_io_error(error) == Some(Errno::NOMEM)).then_some(diagnosis)
     }
 
     /// The reason in a few words if this process cannot have a ring: `io_uring: denied by …`.

@@ -114,7 +114,7 @@ impl Ring {
 
     /// Registers buffers and descriptors, restricts the ring if asked, and enables it.
     fn register(&mut self, setup: &Setup) -> Result<(), RingError> {
-        let locked = setup.locked_bytes() + self.memory.pool.locked_bytes();
+        let locked = setup.locked_bytes();
         let named = |step| move |error| RingError::setup(step, error, locked);
         let (pool, queues) = (&mut self.memory.pool, &mut self.queues);
         retry_no_memory(|| pool.register(queues.submitter()))

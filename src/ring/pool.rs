@@ -94,11 +94,6 @@ impl Pool {
         Self { entries, memory, slots, count, size, tail, held, spare, provided, used, demand }
     }
 
-    /// Bytes that count against RLIMIT_MEMLOCK: the ring of entries, not the buffers.
-    pub(super) fn locked_bytes(&self) -> u64 {
-        if self.count == 0 { 0 } else { self.entries.len() as u64 }
-    }
-
     /// Registers the buffer ring and provides the first buffers.
     pub(super) fn register(&mut self, submitter: &Submitter<'_>) -> io::Result<()> {
         if self.count == 0 {

@@ -5,7 +5,7 @@ mod launcher;
 
 use serde_json::Value;
 
-use launcher::Denial;
+use launcher::{Denial, reachable};
 
 use crate::support::{Server, connect, round_trip};
 
@@ -58,6 +58,41 @@ fn the_doctor_says_which_engines_run() {
         );
         assert_eq!(output.status.code(), Some(i32::from(standing == "broken")), "{output:?}");
     }
+}
+
+/// Each ring of this size locks 148 KiB, and the one that makes the listeners 8.
+#[test]
+fn too_little_locked_memory_means_fewer_workers() {
+    let flags = ["--workers", "8", "--listen", "127.0.0.1:0"];
+    let doctor = |flags: &[&str]| {
+        let args = [&["doctor", "--json"], flags].concat();
+        let output = Denial::LittleMemlock.run(PROGRAM, &args)?;
+        let findings: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+        let of = |subject: &str| findings.iter().find(|f| f["subject"] == subject).cloned();
+        Some((output.status.code(), of("io_uring")?, of("memlock")?))
+    };
+    let Some((code, io_uring, memlock)) = doctor(&flags) else { return };
+    if io_uring["standing"] == "fine" {
+        eprintln!("SKIPPED, this kernel does not count rings (before Linux 6.14)");
+        return;
+    }
+    let found = io_uring["found"].as_str().expect("a text");
+    assert_eq!((code, &io_uring["standing"]), (Some(0), &"less".into()), "{found}");
+    assert!(found.starts_with("2 of 8 workers: RLIMIT_MEMLOCK is 409600"), "{found}");
+    assert!(memlock["found"].as_str().expect("a text").contains("8 workers take 1192 KiB"));
+    let (code, io_uring, _) = doctor(&["--workers", "2"]).expect("not skipped");
+    assert_eq!((code, &io_uring["standing"]), (Some(0), &"fine".into()), "{io_uring}");
+
+    let (_folder, program) = reachable(PROGRAM);
+    let args = [&["serve", "--log", "json"], &flags[..]].concat();
+    let server = Server::spawn(Denial::LittleMemlock.command(&program, &args));
+    let server = server.expect("with two workers");
+    let ready = server.fields("listening");
+    assert_eq!(ready["workers"], 2, "{ready}");
+    let degraded = ready["degraded"].as_str().expect("a text");
+    assert!(degraded.contains("2 of 8 workers: RLIMIT_MEMLOCK is 409600"), "{degraded}");
+    round_trip(&mut connect(server.addr()), b"by the two there are");
+    assert!(server.end().success());
 }
 
 /// Both engines: what tries the restrictions is the same program again, started by the same line.

@@ -19,7 +19,7 @@ const SERVER: Edges = &[
             "values",
         ],
     ),
-    ("doctor", &["config", "engine", "listen", "ring", "sandbox", "sys"]),
+    ("doctor", &["config", "engine", "listen", "ring", "sandbox", "stamp", "sys"]),
     ("server", &["config", "engine", "listen", "metrics", "sandbox", "shutdown", "stamp", "sys"]),
     (
         "engine",

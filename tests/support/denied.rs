@@ -24,6 +24,8 @@ pub(crate) enum Denial {
     Enosys,
     /// RLIMIT_MEMLOCK is 0, and the user is not root.
     Memlock,
+    /// RLIMIT_MEMLOCK suffices for the rings of two workers, and the user is not root.
+    LittleMemlock,
     /// A seccomp filter answers landlock and seccomp with EPERM.
     SandboxEperm,
     /// A seccomp filter ends who calls landlock or seccomp, as a service's SystemCallFilter= does.
@@ -35,23 +37,16 @@ impl Denial {
     pub(crate) const ALL: [Self; 3] = [Self::Eperm, Self::Enosys, Self::Memlock];
     /// The ways of denying a sandbox.
     pub(crate) const OF_THE_SANDBOX: [Self; 2] = [Self::SandboxEperm, Self::SandboxKill];
+    const OTHERS: [Self; 3] = [Self::LittleMemlock, Self::SandboxEperm, Self::SandboxKill];
 
     /// What `program` did with `args`; `None`, loudly, where this user cannot deny it like this.
     pub(crate) fn run(self, program: &str, args: &[&str]) -> Option<Output> {
-        if self == Self::Memlock && !geteuid().is_root() {
+        if matches!(self, Self::Memlock | Self::LittleMemlock) && !geteuid().is_root() {
             eprintln!("SKIPPED, only root can become another user");
             return None;
         }
-        // Another user may not reach the folder that the program was built in.
-        let folder = tempfile::tempdir().expect("a folder");
-        let mine = folder.path().join("program");
-        let reachable = Path::new(program).is_absolute();
-        if reachable {
-            fs::copy(program, &mine).expect("a program");
-            fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("ours");
-        }
-        let program = if reachable { mine.to_str().expect("UTF-8") } else { program };
-        let mut output = self.command(program, args).output().expect("the program starts");
+        let (_folder, program) = reachable(program);
+        let mut output = self.command(&program, args).output().expect("the program starts");
         output.stdout = after_the_harness(&output.stdout);
         Some(output)
     }
@@ -75,11 +70,8 @@ impl Denial {
             Self::Enosys => filter(&IO_URING, errno(libc::ENOSYS)),
             Self::SandboxEperm => filter(&SANDBOX, errno(libc::EPERM)),
             Self::SandboxKill => filter(&SANDBOX, SeccompAction::KillProcess),
-            Self::Memlock => {
-                let none = Rlimit { current: Some(0), maximum: Some(0) };
-                setrlimit(Resource::Memlock, none).expect("a lower limit");
-                program.gid(NOBODY).uid(NOBODY);
-            }
+            Self::Memlock => become_another(&mut program, 0, NOBODY),
+            Self::LittleMemlock => become_another(&mut program, 400 << 10, SOMEBODY),
         }
         Some(program)
     }
@@ -88,7 +80,7 @@ impl Denial {
 #[test]
 #[ignore = "not a test of its own: see the module"]
 fn becomes_a_program_with_less() {
-    let mut all = Denial::ALL.into_iter().chain(Denial::OF_THE_SANDBOX);
+    let mut all = Denial::ALL.into_iter().chain(Denial::OTHERS);
     let denial = all.find(|denial| env::var("DENIAL") == Ok(format!("{denial:?}")));
     let Some(mut program) = denial.and_then(Denial::apply) else { return };
     panic!("exec: {}", program.exec());
@@ -131,3 +123,25 @@ fn after_the_harness(stdout: &[u8]) -> Vec<u8> {
 
 const SEPARATOR: &str = "\u{1f}";
 const NOBODY: u32 = 65534;
+/// A user without other processes: what a user may lock is shared by all of them.
+const SOMEBODY: u32 = 61_377;
+
+/// Another user may not reach the folder that the program was built in: a copy that anybody can
+/// start, and its folder, which is removed when dropped.
+pub(crate) fn reachable(program: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    if !Path::new(program).is_absolute() {
+        return (folder, program.to_owned());
+    }
+    let copy = folder.path().join("program");
+    fs::copy(program, &copy).expect("a program");
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("ours");
+    let copy = copy.to_str().expect("UTF-8").to_owned();
+    (folder, copy)
+}
+
+fn become_another(program: &mut Command, memlock: u64, user: u32) {
+    let limit = Rlimit { current: Some(memlock), maximum: Some(memlock) };
+    setrlimit(Resource::Memlock, limit).expect("a lower limit");
+    program.gid(user).uid(user);
+}
