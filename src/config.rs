@@ -40,6 +40,9 @@ pub struct Config {
     pub max_connections: Option<NonZeroU32>,
     /// Open connections of one peer address, per worker.
     pub max_per_ip: Option<NonZeroU32>,
+    /// Bits of an IPv6 address that make a peer for `max_per_ip`, 1 to 128: whoever has one such
+    /// address has the whole network.
+    pub ipv6_prefix: u8,
     /// Close a connection without traffic after this long.
     pub idle_timeout: Option<Duration>,
     /// Close a connection whose peer does not read for this long.
@@ -81,6 +84,7 @@ impl Default for Config {
             credit: NonZeroU32::new(256 << 10).expect("256 KiB"),
             max_connections: None,
             max_per_ip: None,
+            ipv6_prefix: 64,
             idle_timeout: None,
             write_timeout: Some(Duration::from_secs(60)),
             drain_delay: Duration::ZERO,

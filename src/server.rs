@@ -235,6 +235,7 @@ impl Server {
             info!(
                 target: READY_LOG,
                 %addr,
+                families = families(*addr),
                 engine = info.engine,
                 accept = info.accept,
                 workers = info.workers,
@@ -281,6 +282,11 @@ impl Drop for Server {
             warn!(%error, "while stopping");
         }
     }
+}
+
+/// Who reaches a listener: it takes no IPv4 by an IPv6 socket, not even on `[::]`.
+const fn families(addr: SocketAddr) -> &'static str {
+    if addr.is_ipv4() { "IPv4" } else { "IPv6 only" }
 }
 
 /// Raises the limit of descriptors as far as the kernel allows; returns the limit in force.

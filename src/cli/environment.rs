@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command, Error};
 
+use super::report::chain;
+
 /// Adds to a usage error about a flag's value the variable that the value was taken from.
 pub(super) fn explained(mut error: Error, command: &Command, args: &[OsString]) -> Error {
     let Some(ContextValue::String(about)) = error.get(ContextKind::InvalidArg) else {
@@ -22,7 +24,7 @@ pub(super) fn explained(mut error: Error, command: &Command, args: &[OsString]) 
 
 /// Adds to another error where the flags that it speaks of were set.
 pub(super) fn traced(error: anyhow::Error, command: &Command, args: &[OsString]) -> anyhow::Error {
-    let text = format!("{error:#}");
+    let text = chain(&error);
     match origins(&text, command, args) {
         none if none.is_empty() => error,
         origins => anyhow::Error::msg(text + &origins),
@@ -52,7 +54,9 @@ fn used<'a>(
         words.into_iter().any(|word| word.split('=').next() == Some(flag))
     };
     named.into_iter().flat_map(Command::get_arguments).filter_map(move |arg| {
-        let variable = arg.get_env().filter(|name| std::env::var_os(name).is_some())?;
+        let variable = arg
+            .get_env()
+            .filter(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))?;
         let flag = long(arg)?;
         (!typed(&flag)).then(|| (arg, variable.to_string_lossy().into_owned()))
     })

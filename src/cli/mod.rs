@@ -8,10 +8,11 @@ mod ping;
 mod report;
 mod serve;
 
+use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::log::LogFormat;
 pub use self::serve::ServeArgs;
@@ -30,7 +31,8 @@ struct Cli {
 enum Command {
     /// Serve until told to stop (SIGTERM or SIGINT; twice to stop at once).
     Serve(Box<ServeArgs>),
-    /// Send one message to an echo server and wait for its echo: exit 0 if it came back.
+    /// Send one message to an echo server and wait for its echo: exit 0 if it came back, 3 if the
+    /// server listens and did not serve (full), 1 if nobody listens.
     Ping(ping::PingArgs),
     /// Examine what this machine offers a server: exit 0 if it would run with these flags.
     Doctor(Box<doctor::DoctorArgs>),
@@ -40,14 +42,17 @@ enum Command {
     Man(manual::ManArgs),
 }
 
+/// The exit status of a ping whose server listens and did not serve.
+const FULL: u8 = 3;
+
 /// The whole program: parses `args` (the program's name first), runs, maps to an exit code.
-/// 0 is fine, 1 a runtime error, 2 a usage error.
+/// 0 is fine, 1 a runtime error, 2 a usage error, 3 a ping of a server that listens and is full.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(tried) = sandbox::try_for_parent() {
         return tried;
     }
     let args: Vec<OsString> = args.into_iter().collect();
-    let parsed = Cli::try_parse_from(&args)
+    let parsed = parse(&args)
         .unwrap_or_else(|error| environment::explained(error, &Cli::command(), &args).exit());
     let format = match &parsed.command {
         Command::Serve(args) => args.log_format(),
@@ -66,10 +71,23 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
+            let full = error.is::<ping::Full>();
             report::fatal(&environment::traced(error, &Cli::command(), &args), format);
-            ExitCode::FAILURE
+            if full { ExitCode::from(FULL) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// An environment variable that is empty counts as one that is not set.
+fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    let is_empty = |arg: &Arg| arg.get_env().and_then(env::var_os).is_some_and(|v| v.is_empty());
+    let unset = |arg: Arg| if is_empty(&arg) { arg.env(None::<&str>) } else { arg };
+    let names: Vec<String> =
+        Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let command = names.iter().fold(Cli::command(), |command, name| {
+        command.mut_subcommand(name, |subcommand| subcommand.mut_args(unset))
+    });
+    Cli::from_arg_matches(&command.try_get_matches_from(args)?)
 }
 
 /// What was typed after the program's name and the command's.

@@ -1,9 +1,9 @@
 //! `uring-echo ping`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Error, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use clap::Parser;
 
 use super::report;
@@ -13,6 +13,7 @@ use crate::values::{self, Zero};
 #[derive(Debug, Parser)]
 pub(super) struct PingArgs {
     /// The server's address. Of a name with several, each is tried in turn.
+    #[arg(env = "URING_ECHO_LISTEN", default_value = "127.0.0.1:7777")]
     addr: String,
     /// Only IPv4 addresses of the name.
     #[arg(short = '4', long, conflicts_with = "ipv6")]
@@ -27,7 +28,9 @@ pub(super) struct PingArgs {
 }
 
 pub(super) fn run(args: &PingArgs) -> Result<()> {
-    let mut addrs = values::target_addrs(&args.addr)?;
+    // The variable may name several, of which the first one is pinged.
+    let first = args.addr.split(',').next().unwrap_or_default();
+    let mut addrs: Vec<_> = values::target_addrs(first)?.into_iter().map(reachable).collect();
     addrs.retain(|addr| !(args.ipv4 && addr.is_ipv6() || args.ipv6 && addr.is_ipv4()));
     ensure!(!addrs.is_empty(), "{} has no address of the family asked for", args.addr);
     let (addr, answer) = first_answer(&addrs, args.timeout)?;
@@ -37,14 +40,33 @@ pub(super) fn run(args: &PingArgs) -> Result<()> {
 
 /// Tells what every address failed with.
 fn first_answer(addrs: &[SocketAddr], timeout: Duration) -> Result<(SocketAddr, Pong)> {
-    let mut failures = Vec::new();
+    let (mut failures, mut full) = (Vec::new(), false);
     for &addr in addrs {
         match ping::ping(addr, timeout) {
             Ok(answer) => return Ok((addr, answer)),
-            Err(error) => failures.push(format!("{addr}: {:#}", Error::from(error))),
+            Err(error) => {
+                full |= error.is_full();
+                failures.push(format!("{addr}: {error}"));
+            }
         }
     }
-    Err(anyhow!("pinging {}", failures.join("; ")))
+    let text = format!("pinging {}", failures.join("; "));
+    Err(if full { Full(text).into() } else { anyhow!(text) })
+}
+
+/// Somebody listens at one of the addresses, and did not serve.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Full(String);
+
+/// Where a server that listens on a wildcard is reached from the same host.
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, addr.port())
 }
 
 #[cfg(test)]

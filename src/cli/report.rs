@@ -38,7 +38,7 @@ pub(super) fn fatal(error: &Error, format: LogFormat) {
 }
 
 /// The error and its causes, each once: many a message holds its cause's already.
-fn chain(error: &Error) -> String {
+pub(super) fn chain(error: &Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if text.is_empty() {

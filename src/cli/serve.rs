@@ -53,10 +53,15 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", env = "URING_ECHO_MAX_CONNECTIONS")]
     #[arg(value_parser = connections)]
     max_connections: Option<NonZeroU32>,
-    /// Most connections of one peer address per worker.
+    /// Most connections of one peer per worker: an IPv4 address or an IPv6 network
+    /// (--ipv6-prefix).
     #[arg(long, value_name = "N", env = "URING_ECHO_MAX_PER_IP")]
     #[arg(value_parser = connections)]
     max_per_ip: Option<NonZeroU32>,
+    /// Bits of an IPv6 address that make one peer for --max-per-ip.
+    #[arg(long, value_name = "BITS", env = "URING_ECHO_IPV6_PREFIX", default_value = "64")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=128))]
+    ipv6_prefix: u8,
     /// Close connections without traffic after this long.
     #[arg(long, value_name = "D", env = "URING_ECHO_IDLE_TIMEOUT")]
     #[arg(value_parser = values::duration(Zero::Refused))]
@@ -136,6 +141,37 @@ enum SandboxArg {
     Require,
 }
 
+/// What it starts with, as far as it was asked for; the ready line has what came of it.
+fn log_start(config: &Config) {
+    let text = |value: Option<String>| value.unwrap_or_else(|| "default".to_owned());
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let addrs: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    info!(
+        listen = addrs.join(" "),
+        workers = config.workers,
+        cpus = text(config.cpus.as_ref().map(|cpus| format!("{cpus:?}"))),
+        engine = config.engine.name(),
+        fall_back_to_epoll = config.fall_back_to_epoll,
+        accept = config.accept.name(),
+        backlog = config.backlog,
+        busy_poll = ?config.busy_poll,
+        stamp = config.stamp,
+        pool_bytes = config.pool,
+        buffer_bytes = config.buffer_size,
+        credit_bytes = config.credit,
+        max_connections = text(config.max_connections.map(|n| n.to_string())),
+        max_per_ip = text(config.max_per_ip.map(|n| n.to_string())),
+        ipv6_prefix = config.ipv6_prefix,
+        idle_timeout_ms = config.idle_timeout.map(millis),
+        write_timeout_ms = config.write_timeout.map(millis),
+        drain_delay_ms = millis(config.drain_delay),
+        drain_timeout_ms = millis(config.drain_timeout),
+        sandbox = ?config.sandbox,
+        stall = text(config.stall.map(|stall| format!("{:?}/{:?}", stall.length, stall.every))),
+        "starting"
+    );
+}
+
 impl SandboxArg {
     const fn mode(self) -> SandboxMode {
         match self {
@@ -153,7 +189,7 @@ pub(super) fn run(args: &ServeArgs, argv: &[String]) -> Result<()> {
     // Before anything is bound: a signal that comes early must not be lost.
     let signals = shutdown::Signals::install().context("installing the signal handlers")?;
     let config = args.resolve()?;
-    info!(?config, "starting");
+    log_start(&config);
     let server = Server::start_unsealed(&config, sandbox)?;
     let counters = server.counters();
     let on_request = move || log_counters("counters", &counters());
@@ -207,6 +243,7 @@ impl ServeArgs {
             credit: self.credit,
             max_connections: self.max_connections,
             max_per_ip: self.max_per_ip,
+            ipv6_prefix: self.ipv6_prefix,
             idle_timeout: self.idle_timeout,
             write_timeout: Some(self.write_timeout),
             drain_delay: self.drain_delay,

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use tracing::debug;
 
 use super::context::WorkerContext;
+use crate::config::Config;
 use crate::echo::{AcceptEnd, PeerKey};
 
 /// The log target of accepted peers, at debug level.
@@ -16,11 +17,16 @@ pub(crate) const PEER_LOG: &str = "uring_echo::peers";
 pub(super) struct PeerTracking {
     count: bool,
     log: bool,
+    /// The bits of an IPv6 address that are compared.
+    ipv6_mask: u128,
 }
 
 impl PeerTracking {
     pub(super) const fn new(context: &WorkerContext) -> Self {
-        Self { count: context.config.max_per_ip.is_some(), log: context.config.log_peers }
+        let Config { max_per_ip, log_peers, ipv6_prefix, .. } = &context.config;
+        let ignored = 128_u32.saturating_sub(*ipv6_prefix as u32);
+        let ipv6_mask = if ignored >= 128 { 0 } else { u128::MAX << ignored };
+        Self { count: max_per_ip.is_some(), log: *log_peers, ipv6_mask }
     }
 
     /// Whether they are needed at all.
@@ -33,9 +39,14 @@ impl PeerTracking {
         if self.log {
             debug!(target: PEER_LOG, %peer, "accepted");
         }
-        PeerKey(match peer.ip() {
+        self.key(peer.ip())
+    }
+
+    /// An IPv4 address that a socket for both shows as an IPv6 one is that IPv4 address.
+    fn key(self, ip: IpAddr) -> PeerKey {
+        PeerKey(match ip.to_canonical() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(ip) => ip.to_bits(),
+            IpAddr::V6(ip) => ip.to_bits() & self.ipv6_mask,
         })
     }
 }
@@ -60,5 +71,29 @@ pub(super) const fn accept_end(result: Result<u32, Errno>) -> AcceptEnd {
         ) => AcceptEnd::Aborted,
         Err(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP) => AcceptEnd::Fatal,
         Err(_) => AcceptEnd::Exhausted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_one_peer_and_so_is_an_ipv4_address() {
+        let tracking = |bits: u32| PeerTracking {
+            count: true,
+            log: false,
+            ipv6_mask: u128::MAX << (128 - bits),
+        };
+        let same = |bits, a: &str, b: &str| {
+            let key = |text: &str| tracking(bits).key(text.parse().expect("an address"));
+            key(a) == key(b)
+        };
+        assert!(same(64, "2001:db8:1:2::1", "2001:db8:1:2:ffff::9"));
+        assert!(!same(64, "2001:db8:1:2::1", "2001:db8:1:3::1"));
+        assert!(same(48, "2001:db8:1:2::1", "2001:db8:1:3::1"));
+        assert!(!same(128, "2001:db8::1", "2001:db8::2"));
+        assert!(!same(1, "192.0.2.1", "192.0.2.2"));
+        assert!(same(64, "192.0.2.1", "::ffff:192.0.2.1"));
     }
 }

@@ -7,6 +7,7 @@ mod busy_poll;
 mod context;
 mod epoll;
 mod error;
+mod fullness;
 pub mod limits;
 mod stamper;
 #[cfg(feature = "tokio-uring")]

@@ -10,6 +10,7 @@ use tracing::debug;
 use super::busy_poll::{BusyPollPolicy, PREEMPTED_NS};
 use super::context::WorkerContext;
 use super::error::EngineError;
+use super::fullness::Fullness;
 use crate::clock::monotonic_ns;
 use crate::config::Stall;
 use crate::echo::{Action, Event, ListenerId, Nanos, Shard, Stats};
@@ -88,6 +89,7 @@ struct Worker<K> {
     now: u64,
     published: u64,
     next_stall: Option<u64>,
+    fullness: Fullness,
 }
 
 impl<K: Kernel> Worker<K> {
@@ -105,6 +107,7 @@ impl<K: Kernel> Worker<K> {
             phase: Phase::Serving,
             now,
             published: now,
+            fullness: Fullness::new(context.index, context.limits.shard.max_connections),
             next_stall: context.config.stall.map(|stall| now + nanos(stall.every) / 2),
             context,
         })
@@ -160,6 +163,8 @@ impl<K: Kernel> Worker<K> {
             self.phase = phase;
             self.handle(if phase == Phase::Draining { Event::Drain } else { Event::Stop });
         }
+        let Stats { accepted, closed, .. } = *self.shard.stats();
+        self.fullness.observe(self.now, accepted - closed);
         if self.phase != Phase::Serving {
             let shard = &mut self.shard;
             let may_take = |listener| shard.begin_queued_accept(listener);

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::Output;
 use std::thread;
 
-use crate::support::{Server, on_each_engine, program};
+use crate::support::{Server, connect, on_each_engine, program, round_trip};
 
 fn run(args: &[&str]) -> Output {
     program().args(args).output().expect("the program runs")
@@ -24,7 +24,8 @@ fn wrong_usage_exits_with_two_and_names_the_flag() {
         (&["serve", "--pool", "much"][..], "--pool"),
         (&["serve", "--engine", "magic"][..], "--engine"),
         (&["serve", "--workers", "0"][..], "--workers"),
-        (&["ping"][..], "<ADDR>"),
+        (&["serve", "--ipv6-prefix", "0"][..], "--ipv6-prefix"),
+        (&["ping", "--timeout", "0s"][..], "--timeout"),
     ] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
@@ -146,4 +147,61 @@ fn the_doctor_prints_a_profile_that_allows_io_uring() {
     let profile: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
     assert!(profile.to_string().contains("io_uring_setup"));
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let mut serving = program();
+    serving.args(["serve", "--listen", "nonsense"]);
+    for name in ["WORKERS", "CPUS", "ENGINE", "STAMP", "MAX_CONNECTIONS", "IDLE_TIMEOUT", "LOG"] {
+        serving.env(format!("URING_ECHO_{name}"), "");
+    }
+    let output = serving.output().expect("runs");
+    assert_eq!(output.status.code(), Some(1), "not a usage error: {}", stderr(&output));
+    assert!(stderr(&output).contains("expected HOST:PORT"), "{}", stderr(&output));
+}
+
+#[test]
+fn what_ends_the_program_is_json_where_the_log_is_and_told_once() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let addr = taken.local_addr().expect("bound").to_string();
+    let serve = ["serve", "--engine", "epoll", "--listen", &addr];
+    let text = stderr(&run(&serve));
+    assert_eq!(text.matches("Address already in use").count(), 1, "{text}");
+    let text = stderr(&run(&[&serve[..], &["--log", "json"]].concat()));
+    let records: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON, every line")).collect();
+    let last = records.last().expect("a line");
+    assert_eq!(last["level"], "ERROR");
+    let message = last["fields"]["message"].as_str().expect("a text");
+    assert!(message.starts_with("bind ") && message.contains("ss -ltnp"), "{message}");
+    let starting = &records.first().expect("a line")["fields"];
+    assert_eq!(starting["message"], "starting");
+    assert_eq!((&starting["engine"], &starting["backlog"]), (&"epoll".into(), &4096.into()));
+}
+
+#[test]
+fn ping_tells_full_from_dead_and_takes_the_servers_variable() {
+    on_each_engine(&["--workers", "1", "--max-connections", "1"], |server| {
+        let ping = || {
+            let mut ping = program();
+            ping.args(["ping", "--timeout", "300ms"]);
+            ping.env("URING_ECHO_LISTEN", format!("{},[::1]:1", server.addr()));
+            ping.output().expect("runs")
+        };
+        let output = ping();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let mut only = connect(server.addr());
+        round_trip(&mut only, b"full now");
+        let output = ping();
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        assert!(stderr(&output).contains("no echo within 300ms"), "{}", stderr(&output));
+    });
+    on_each_engine(&["--workers", "1", "--max-per-ip", "1"], |server| {
+        let mut only = connect(server.addr());
+        round_trip(&mut only, b"one of one");
+        let output = run(&["ping", &server.addr().to_string()]);
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        assert!(stderr(&output).contains("--max-per-ip"), "{}", stderr(&output));
+    });
 }

@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::support::{ENGINES, Server, TIMEOUT, connect, on_each_engine, pattern, round_trip};
 
 #[test]
@@ -47,6 +49,39 @@ fn a_peer_over_its_share_is_closed_and_the_rest_served() {
         let mut third = connect(server.addr());
         assert!(!matches!(third.read(&mut [0; 1]), Ok(1..)), "nothing is echoed to it");
         two.iter_mut().for_each(|stream| round_trip(stream, b"still"));
+    });
+}
+
+#[test]
+fn a_full_server_says_so_once_and_when_it_is_no_longer() {
+    let full = "full: more connections wait in the queue (--max-connections, ulimit -n)";
+    for engine in ENGINES {
+        let args = ["--workers", "1", "--max-connections", "2"];
+        let Some(server) = Server::start(engine, &args) else { return };
+        for _ in 0..20 {
+            let mut both = [connect(server.addr()), connect(server.addr())];
+            both.iter_mut().for_each(|stream| round_trip(stream, b"full"));
+            // Counters of tokio-uring are looked at every 10 ms.
+            thread::sleep(Duration::from_millis(30));
+        }
+        assert_eq!(server.wait_for_log(full).expect("told")["connections"], 2);
+        server.wait_for_log("no longer full").expect("told");
+        server.signal(Signal::TERM);
+        server.wait_for_log("stopped").expect("a summary");
+        assert_eq!(server.count_seen(full), 1);
+        assert!(server.wait().success());
+    }
+}
+
+#[test]
+fn the_addresses_of_an_ipv6_network_are_one_peer() {
+    let args = ["--workers", "1", "--max-per-ip", "1", "--ipv6-prefix", "127"];
+    on_each_engine(&[&args[..], &["--listen", "[::1]:0"]].concat(), |server| {
+        assert_eq!(server.fields("listening")["families"], "IPv6 only");
+        let mut first = connect(server.addr());
+        round_trip(&mut first, b"the only one");
+        let mut second = connect(server.addr());
+        assert!(!matches!(second.read(&mut [0; 1]), Ok(1..)), "nothing is echoed to it");
     });
 }
 

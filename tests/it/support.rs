@@ -116,6 +116,12 @@ impl Server {
         seen.iter().find(|fields| fields["message"] == message).expect("a line seen").clone()
     }
 
+    /// How many lines read so far have this message.
+    pub(crate) fn count_seen(&self, message: &str) -> usize {
+        let seen = self.seen.lock().expect("no panic");
+        seen.iter().filter(|fields| fields["message"] == message).count()
+    }
+
     /// Whether its connections are direct descriptors of a ring instead of file descriptors.
     pub(crate) fn has_direct_descriptors(&self) -> bool {
         self.fields("listening")["engine"] == "uring"

@@ -35,8 +35,6 @@ pub(crate) enum Denial {
 impl Denial {
     /// The ways of denying io_uring.
     pub(crate) const ALL: [Self; 3] = [Self::Eperm, Self::Enosys, Self::Memlock];
-    /// The ways of denying a sandbox.
-    pub(crate) const OF_THE_SANDBOX: [Self; 2] = [Self::SandboxEperm, Self::SandboxKill];
     const OTHERS: [Self; 3] = [Self::LittleMemlock, Self::SandboxEperm, Self::SandboxKill];
 
     /// What `program` did with `args`; `None`, loudly, where this user cannot deny it like this.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::clock::monotonic_ns;
 use crate::echo::Stats;
+use crate::engine::fullness::Fullness;
 use crate::metrics::Published;
 
 /// Counters are published at most this often, and not at all while nothing happens.
@@ -38,11 +40,13 @@ impl Counters {
     }
 
     /// Publishes every change; never returns.
-    pub(super) async fn publish_changes(&self) {
+    pub(super) async fn publish_changes(&self, mut fullness: Fullness) {
         loop {
             self.changed.notified().await;
             tokio::time::sleep(PUBLISH).await;
             self.publish();
+            let Stats { accepted, closed, .. } = self.stats();
+            fullness.observe(monotonic_ns(), accepted - closed);
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::echo::{AcceptEnd, PeerKey, Stats};
 use crate::engine::accepted::{PeerTracking, accept_end};
 use crate::engine::context::WorkerContext;
 use crate::engine::error::EngineError;
+use crate::engine::fullness::Fullness;
 use crate::engine::stamper::Stamper;
 use crate::shutdown::Phase;
 use crate::stamp::FRAME_LEN;
@@ -127,7 +128,9 @@ impl Worker {
             });
         }
         let worker = Rc::clone(self);
-        tokio_uring::spawn(async move { worker.counters.publish_changes().await });
+        let most = self.context.limits.shard.max_connections;
+        let fullness = Fullness::new(self.context.index, most);
+        tokio_uring::spawn(async move { worker.counters.publish_changes(fullness).await });
         if let Some(stall) = self.context.config.stall {
             tokio_uring::spawn(keep_stalling(stall));
         }
