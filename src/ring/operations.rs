@@ -184,6 +184,15 @@ impl Ring {
         });
     }
 
+    /// Completes when the outcome of a connect that is still under way is there to be asked for (one
+    /// poll, Linux 5.1).
+    pub fn await_connect(&mut self, socket: &Arc<OwnedFd>, token: Token) {
+        let settled = (libc::POLLOUT | libc::POLLERR | libc::POLLHUP).cast_unsigned();
+        self.queue(Op::Connect, token, |memory, slot| {
+            opcode::PollAdd::new(memory.files.keep(slot, socket), settled.into()).build()
+        });
+    }
+
     /// Closes a direct descriptor, which names nothing from now on. A plain descriptor is closed by
     /// dropping its owners.
     pub fn close_direct(&mut self, socket: Direct, token: Token) {

@@ -19,7 +19,7 @@ use super::errnos;
 use super::exchange::Exchange;
 use super::sockets::Sockets;
 use super::table::{Entry, SlotId, Table};
-use super::transport::{CallSpan, Completion, Transport};
+use super::transport::{CallSpan, Completion, Handshake, Transport};
 use crate::generate::attempt_recorder::{AttemptRecorder, Ending};
 use crate::generate::connection::{Connection, Context, Script, Step};
 use crate::model::outcome::Outcome;
@@ -106,7 +106,9 @@ impl<T: Transport> EventLoop<T> {
             Ok(socket) => socket,
             Err(error) => return self.no_socket(intended_ns, error),
         };
-        let CallSpan { called_ns, returned_ns } = self.transport.connect(id, socket)?;
+        let CallSpan { called_ns, returned_ns, asked_ns } = self.transport.connect(id, socket)?;
+        // Before any bookkeeping: what has completed was there when the call was over.
+        while self.take_completed(asked_ns) {}
         let times = self.recorder.called(intended_ns, called_ns);
         let connection = Connection::new(self.number, times);
         self.number += 1;
@@ -131,14 +133,22 @@ impl<T: Transport> EventLoop<T> {
     fn collect(&mut self) -> Result<(), GenerateError> {
         loop {
             self.transport.poll()?;
-            let now_ns = monotonic_ns();
-            self.transport.reap(&mut self.batch);
-            if self.batch.is_empty() {
+            if !self.take_completed(monotonic_ns()) {
                 return Ok(());
             }
-            self.last_activity_ns = now_ns;
-            self.completions.extend(self.batch.drain(..).map(|done| (done, now_ns)));
         }
+    }
+
+    /// Takes some of what has completed, which was there at this instant. Returns whether there was
+    /// anything.
+    fn take_completed(&mut self, at_ns: u64) -> bool {
+        self.transport.reap(&mut self.batch);
+        if self.batch.is_empty() {
+            return false;
+        }
+        self.last_activity_ns = at_ns;
+        self.completions.extend(self.batch.drain(..).map(|done| (done, at_ns)));
+        true
     }
 
     /// Submits what follows from some of the completions, so that the next arrival does not wait
@@ -146,21 +156,22 @@ impl<T: Transport> EventLoop<T> {
     fn handle(&mut self) -> Result<(), GenerateError> {
         for _ in 0..BATCH {
             let Some((done, at_ns)) = self.completions.pop_front() else { break };
-            self.completed(done, at_ns);
+            self.completed(done, at_ns)?;
         }
         self.transport.submit()
     }
 
-    fn completed(&mut self, done: Completion, now_ns: u64) {
+    fn completed(&mut self, done: Completion, now_ns: u64) -> Result<(), GenerateError> {
         let id = SlotId::new(done.token.index(), done.token.generation());
         let step = self.step_after(done, id, now_ns);
         if let Some(buffer) = done.buffer {
             self.transport.release(buffer);
         }
         if let Some(step) = step {
-            self.carry_out(step, id, now_ns);
+            self.carry_out(step, id, now_ns)?;
         }
         self.vacate_if_quiet(id);
+        Ok(())
     }
 
     /// What follows from a completion; nothing where the connection has its outcome already.
@@ -207,17 +218,32 @@ impl<T: Transport> EventLoop<T> {
             // Without a listener a socket can meet itself: simultaneous open (RFC 9293 §3.5).
             return Some(Step::End(Outcome::Refused.into()));
         }
+        let handshake = self.transport.handshake(id);
         let entry = self.table.get(id)?;
         let cx = &mut Context { script: &self.script, recorder: &mut self.recorder, now_ns };
-        Some(entry.connection.established(cx))
+        match handshake {
+            Handshake::Over => Some(entry.connection.established(cx)),
+            Handshake::UnderWay => {
+                entry.in_flight.connect = true;
+                self.transport.await_connect(id);
+                None
+            }
+            // Only what was connected can be reset.
+            Handshake::Failed(errno @ (Errno::CONNRESET | Errno::PIPE)) => {
+                entry.connection.established(cx);
+                Some(Step::End(errnos::of_established(errno)))
+            }
+            Handshake::Failed(errno) => Some(Step::End(errnos::of_connect(errno))),
+        }
     }
 
-    fn carry_out(&mut self, step: Step, id: SlotId, now_ns: u64) {
+    fn carry_out(&mut self, step: Step, id: SlotId, now_ns: u64) -> Result<(), GenerateError> {
         match step {
             Step::Wait => self.listen(id),
-            Step::Send(window) => self.send(window, id, now_ns),
+            Step::Send(window) => self.send(window, id, now_ns)?,
             Step::End(ending) => self.end(ending, id, now_ns),
         }
+        Ok(())
     }
 
     /// Single receives: one that stays armed would keep the socket open after its close.
@@ -229,16 +255,20 @@ impl<T: Transport> EventLoop<T> {
         }
     }
 
-    fn send(&mut self, window: Window, id: SlotId, now_ns: u64) {
-        let Some(entry) = self.table.get(id) else { return };
+    /// Each send enters the kernel alone, right after its instant: a send takes microseconds, and
+    /// one that waited behind others would have a longer round trip.
+    fn send(&mut self, window: Window, id: SlotId, now_ns: u64) -> Result<(), GenerateError> {
+        let Some(entry) = self.table.get(id) else { return Ok(()) };
         entry.in_flight.sends += 1;
         let start = window.offset();
         entry.connection.sends(monotonic_ns());
         self.transport.send(id, start..start + self.script.payload.size() as usize);
+        self.transport.submit()?;
         if entry.connection.has_echoes() {
             self.table.restart_clock(id, now_ns);
         }
         self.listen(id);
+        Ok(())
     }
 
     fn end(&mut self, ending: Ending, id: SlotId, now_ns: u64) {

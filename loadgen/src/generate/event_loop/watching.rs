@@ -25,27 +25,30 @@ impl<T: Transport> EventLoop<T> {
         let note = &mut |observation| seen.push(observation);
         let looked = watch.pass(monotonic_ns(), SAMPLES_PER_TURN, note);
         self.recorder.samples_missed(watch.take_missed());
-        for observation in seen.drain(..) {
-            self.observed(observation);
-        }
+        let observed = seen.drain(..).try_for_each(|observation| self.observed(observation));
         self.seen = seen;
-        looked.map(drop).map_err(GenerateError::Diag)
+        looked.map_err(GenerateError::Diag)?;
+        observed
     }
 
-    fn observed(&mut self, observation: Observation) {
+    fn observed(&mut self, observation: Observation) -> Result<(), GenerateError> {
         let Observation { key, since_ns, bracket, kind } = observation;
         let now_ns = bracket.latest_ns;
-        let Some(id) = self.table.owner(key) else { return };
-        let Some(entry) = self.table.get(id) else { return };
+        let Some(id) = self.table.owner(key) else { return Ok(()) };
+        let Some(entry) = self.table.get(id) else { return Ok(()) };
         let cx = &mut Context { script: &self.script, recorder: &mut self.recorder, now_ns };
         let step = match kind {
             ObservationKind::Accepted => entry.connection.seen_accepted(bracket, cx),
             ObservationKind::EndedUnseen => entry.connection.seen_ended(bracket, cx),
             // The server may not know of it yet (a dropped SYN, SYN cookies).
-            ObservationKind::Vanished => return self.watch(id, since_ns),
+            ObservationKind::Vanished => {
+                self.watch(id, since_ns);
+                return Ok(());
+            }
         };
-        self.carry_out(step, id, now_ns);
+        self.carry_out(step, id, now_ns)?;
         self.vacate_if_quiet(id);
+        Ok(())
     }
 }
 

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, SendFlags, connect, recv, send};
+use rustix::net::{RecvFlags, SendFlags, connect, recv, send, sockopt};
 use uring_echo::clock::monotonic_ns;
 use uring_echo::ring::{Completion, Op};
 
 use self::buffers::Buffers;
 use self::readiness::Readiness;
-use super::{BUFFERS, CallSpan, Transport, TransportSpec, local_addr, token};
+use super::{BUFFERS, CallSpan, Handshake, Transport, TransportSpec, local_addr, token};
 use crate::generate::GenerateError;
 use crate::generate::table::SlotId;
 
@@ -32,9 +32,7 @@ pub(in crate::generate) struct EpollTransport {
     buffers: Buffers,
     /// By slot.
     sockets: Box<[Option<Socket>]>,
-    /// The connection whose connect was called last, until it is asked how that went.
-    called: Option<SlotId>,
-    /// The same connection, until epoll watches it.
+    /// The connection whose connect was called last, until epoll watches it.
     unwatched: Option<SlotId>,
     /// Connections that may receive although epoll reports nothing new about them.
     readable: VecDeque<SlotId>,
@@ -73,7 +71,6 @@ impl Transport for EpollTransport {
             payload: spec.payload.into(),
             buffers: Buffers::new(BUFFERS, spec.buffer_size()),
             sockets: (0..slots).map(|_| None).collect(),
-            called: None,
             unwatched: None,
             readable: VecDeque::with_capacity(slots),
             done: VecDeque::with_capacity(slots * COMPLETIONS_EACH),
@@ -86,7 +83,7 @@ impl Transport for EpollTransport {
 
     /// Over loopback the kernel answers EINPROGRESS although the handshake is over by then: it
     /// queues the peer's answer while connect(2) holds the socket and handles it at the end of the
-    /// call. So the next poll asks for the outcome, and epoll is told of the socket only after it.
+    /// call. So the outcome is asked for at once, and epoll is told of the socket only after it.
     fn connect(&mut self, id: SlotId, fd: OwnedFd) -> Result<CallSpan, GenerateError> {
         self.submit()?;
         let called_ns = monotonic_ns();
@@ -95,10 +92,21 @@ impl Transport for EpollTransport {
         self.sockets[id.index() as usize] = Some(Socket::connecting(fd, id.generation()));
         self.unwatched = Some(id);
         match called {
-            Err(Errno::INPROGRESS) => self.called = Some(id),
+            Err(Errno::INPROGRESS) => self.ask_how_connect_went(id),
             outcome => self.connected(id, outcome),
         }
-        Ok(CallSpan { called_ns, returned_ns })
+        Ok(CallSpan { called_ns, returned_ns, asked_ns: monotonic_ns() })
+    }
+
+    fn handshake(&self, id: SlotId) -> Handshake {
+        let socket = self.sockets[id.index() as usize].as_ref();
+        Handshake::of(&socket.expect("a connection has a socket").fd)
+    }
+
+    fn await_connect(&mut self, id: SlotId) {
+        if let Some(socket) = self.socket(id) {
+            socket.connecting = true;
+        }
     }
 
     fn receive(&mut self, id: SlotId) {
@@ -149,9 +157,6 @@ impl Transport for EpollTransport {
 
     /// Finds one completion, so that each is seen at an instant of its own.
     fn poll(&mut self) -> Result<(), GenerateError> {
-        if let Some(id) = self.called.take() {
-            self.go_on(id);
-        }
         if !self.done.is_empty() {
             return Ok(());
         }
@@ -173,7 +178,7 @@ impl Transport for EpollTransport {
     fn wait(&mut self, limit: Duration) -> Result<(), GenerateError> {
         self.submit()?;
         let found = !self.done.is_empty() || !self.readable.is_empty();
-        if found || self.called.is_some() || self.readiness.is_pending() {
+        if found || self.readiness.is_pending() {
             return Ok(());
         }
         self.readiness.sleep(limit)
@@ -217,12 +222,17 @@ impl EpollTransport {
     }
 
     /// A second connect(2) tells, and takes a pending error off the socket: it succeeds once when
-    /// the handshake is over, and says EALREADY as long as it is not.
+    /// the handshake is over, and says EALREADY as long as it is not. An ICMP error may have come
+    /// meanwhile (see [`Handshake`]).
     fn ask_how_connect_went(&mut self, id: SlotId) {
         let target = self.target;
         let Some(socket) = self.socket(id) else { return };
         match connect(&socket.fd, &target) {
-            Err(Errno::ALREADY | Errno::INTR) => {}
+            Err(Errno::ALREADY | Errno::INTR) => {
+                if let Ok(Err(errno)) = sockopt::socket_error(&socket.fd) {
+                    self.connected(id, Err(errno));
+                }
+            }
             outcome => self.connected(id, outcome),
         }
     }

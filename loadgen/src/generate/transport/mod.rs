@@ -12,7 +12,8 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::net::getsockname;
+use rustix::io::Errno;
+use rustix::net::{getpeername, getsockname, sockopt};
 use uring_echo::ring::{Op, Token};
 
 pub(super) use self::epoll::EpollTransport;
@@ -49,7 +50,7 @@ impl TransportKind {
 /// most one connect, one receive and one send that the kernel has not taken whole are in progress
 /// per connection; each ends with exactly one [`Completion`], a cancelled one with ECANCELED. A
 /// completion comes out of [`reap`](Self::reap), never out of the call that asked for the
-/// operation, and not before the next [`poll`](Self::poll) or [`wait`](Self::wait).
+/// operation.
 pub(super) trait Transport: Debug + Sized {
     /// Whether its sockets have to be non-blocking.
     const NONBLOCKING: bool;
@@ -60,8 +61,15 @@ pub(super) trait Transport: Debug + Sized {
     /// What the system could not give, and the consequence of each.
     fn degraded(&self) -> &[String];
 
-    /// Calls connect. Nothing else enters the kernel between the two instants of the span.
+    /// Calls connect, and asks at once for its completion, which the next [`reap`](Self::reap)
+    /// brings if it is there. Nothing else enters the kernel between the instants of the span.
     fn connect(&mut self, id: SlotId, socket: OwnedFd) -> Result<CallSpan, GenerateError>;
+
+    /// What became of a connect that has completed.
+    fn handshake(&self, id: SlotId) -> Handshake;
+
+    /// Another completion of the connect, when it is no longer [`Handshake::UnderWay`].
+    fn await_connect(&mut self, id: SlotId);
 
     /// Receives once, into a buffer that is held until [`release`](Self::release).
     fn receive(&mut self, id: SlotId);
@@ -110,11 +118,43 @@ pub(super) struct TransportSpec<'a> {
     pub(super) message: u32,
 }
 
-/// The instants right before and right after a call, monotonic nanoseconds.
+/// The instants of a connect, monotonic nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallSpan {
+    /// Right before the call.
     pub(super) called_ns: u64,
+    /// Right after it.
     pub(super) returned_ns: u64,
+    /// Right after its completion was asked for.
+    pub(super) asked_ns: u64,
+}
+
+/// What became of a handshake.
+///
+/// The completion of a connect is no proof: an ICMP error that arrives while the call holds the
+/// socket, as all do over loopback, is only noted (`sk_err_soft`), the SYN is going to be repeated,
+/// and a ring reports success. SO_ERROR tells of such an error, and an unconnected socket has no
+/// peer (getpeername(2), ENOTCONN).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handshake {
+    /// The socket is connected.
+    Over,
+    /// The peer or the path refused it, or the connection is gone again.
+    Failed(Errno),
+    /// Neither: the SYN waits for an answer.
+    UnderWay,
+}
+
+impl Handshake {
+    fn of(socket: impl AsFd) -> Self {
+        if getpeername(&socket).is_ok() {
+            return Self::Over;
+        }
+        match sockopt::socket_error(&socket) {
+            Ok(Err(errno)) | Err(errno) => Self::Failed(errno),
+            Ok(Ok(())) => Self::UnderWay,
+        }
+    }
 }
 
 impl TransportSpec<'_> {

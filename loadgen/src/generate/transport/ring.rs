@@ -9,7 +9,7 @@ use std::time::Duration;
 use uring_echo::clock::monotonic_ns;
 use uring_echo::ring::{Completion, Handle, Op, Ring, Setup};
 
-use super::{BUFFERS, CallSpan, Transport, TransportSpec, local_addr, token};
+use super::{BUFFERS, CallSpan, Handshake, Transport, TransportSpec, local_addr, token};
 use crate::generate::GenerateError;
 use crate::generate::table::SlotId;
 
@@ -46,7 +46,15 @@ impl Transport for RingTransport {
         self.ring.poll()?;
         let returned_ns = monotonic_ns();
         self.sockets[id.index() as usize] = Some(socket);
-        Ok(CallSpan { called_ns, returned_ns })
+        Ok(CallSpan { called_ns, returned_ns, asked_ns: returned_ns })
+    }
+
+    fn handshake(&self, id: SlotId) -> Handshake {
+        Handshake::of(socket(&self.sockets, id))
+    }
+
+    fn await_connect(&mut self, id: SlotId) {
+        self.ring.await_connect(socket(&self.sockets, id), token(Op::Connect, id));
     }
 
     fn receive(&mut self, id: SlotId) {
@@ -98,7 +106,11 @@ impl Transport for RingTransport {
 }
 
 fn handle(sockets: &[Option<Arc<OwnedFd>>], id: SlotId) -> Handle<'_> {
-    Handle::File(sockets[id.index() as usize].as_ref().expect("a connection has a socket"))
+    Handle::File(socket(sockets, id))
+}
+
+fn socket(sockets: &[Option<Arc<OwnedFd>>], id: SlotId) -> &Arc<OwnedFd> {
+    sockets[id.index() as usize].as_ref().expect("a connection has a socket")
 }
 
 fn setup(spec: &TransportSpec<'_>) -> Setup {
