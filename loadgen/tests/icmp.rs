@@ -56,10 +56,8 @@ fn an_answer_of_a_packet_filter_is_no_connection() {
 
 #[test]
 fn an_answer_of_a_packet_filter_to_ipv6_is_no_connection() {
-    let kinds = [
-        ("icmp6-port-unreachable", "refused", 111),
-        ("icmp6-adm-prohibited", "unreachable", 13),
-    ];
+    let kinds =
+        [("icmp6-port-unreachable", "refused", 111), ("icmp6-adm-prohibited", "unreachable", 13)];
     for (kind, outcome, errno) in kinds {
         let filter = "ip6tables -w -A INPUT -p tcp --dport 4444 --syn -j REJECT --reject-with";
         check(&format!("{filter} {kind}"), "[::1]:4444", outcome, errno);

@@ -184,8 +184,8 @@ impl Ring {
         });
     }
 
-    /// Completes when the outcome of a connect that is still under way is there to be asked for (one
-    /// poll, Linux 5.1).
+    /// Completes when the outcome of a connect that is still under way can be asked for (one poll,
+    /// Linux 5.1).
     pub fn await_connect(&mut self, socket: &Arc<OwnedFd>, token: Token) {
         let settled = (libc::POLLOUT | libc::POLLERR | libc::POLLHUP).cast_unsigned();
         self.queue(Op::Connect, token, |memory, slot| {

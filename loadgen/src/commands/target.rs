@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::cli::target::TargetArgs;
 use crate::render::progress::say;
+use crate::sys::addresses;
 
 /// An address that no connection can be made to.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +90,8 @@ fn candidates(
 ) -> Result<Vec<SocketAddr>, TargetError> {
     let unresolved = |cause: String| TargetError::Unresolved { addr: addr.to_owned(), cause };
     let mut found: Vec<SocketAddr> = Vec::new();
-    for one in addr.to_socket_addrs().map_err(|error| unresolved(error.to_string()))? {
+    let resolved = addr.to_socket_addrs().map_err(|error| unresolved(error.to_string()))?;
+    for one in resolved.map(addresses::connected_to) {
         // A hosts file may name one twice.
         if !found.contains(&one) {
             found.push(one);
@@ -215,6 +217,12 @@ mod tests {
         let error = found("[::1]:7", &["127.0.0.0/8"], ANY).unwrap_err();
         assert!(error.contains("different address families"), "{error}");
         assert!(found("127.0.0.1:7", &["127.0.0.0/8", "::1/128"], ANY).is_err());
+    }
+
+    #[test]
+    fn a_wildcard_address_is_this_host() {
+        assert_eq!(found("0.0.0.0:7", &[], ANY).unwrap(), "127.0.0.1:7");
+        assert!(["[::1]:7", "127.0.0.1:7"].contains(&found("[::]:7", &[], ANY).unwrap().as_str()));
     }
 
     #[test]

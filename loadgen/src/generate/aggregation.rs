@@ -15,6 +15,8 @@ pub struct Aggregate {
     all: Recording,
     /// Intervals that some thread has not delivered yet, and how many did.
     open: BTreeMap<u64, (Recording, u16)>,
+    /// The last interval of each thread that has ended.
+    ended: Vec<u64>,
     rows: Vec<Row>,
     /// Recorded intervals in one row: doubles when there are too many rows.
     intervals_per_row: u32,
@@ -42,6 +44,7 @@ impl Aggregate {
             threads,
             all: Recording::new(),
             open: BTreeMap::new(),
+            ended: Vec::new(),
             rows: Vec::new(),
             intervals_per_row: 1,
             spare: Vec::new(),
@@ -62,8 +65,20 @@ impl Aggregate {
         });
         sum.add(interval);
         *delivered += 1;
-        if *delivered == self.threads {
-            self.close(interval.index);
+        if interval.last {
+            self.ended.push(interval.index);
+        }
+        self.close_complete();
+    }
+
+    /// Closes the intervals that every thread that still ran then has delivered.
+    fn close_complete(&mut self) {
+        while let Some((&index, (_, delivered))) = self.open.first_key_value() {
+            let gone = self.ended.iter().filter(|&&last| last < index).count();
+            if usize::from(*delivered) + gone < usize::from(self.threads) {
+                break;
+            }
+            self.close(index);
         }
     }
 
@@ -242,6 +257,21 @@ mod tests {
         assert!(after(&[(Outcome::Refused, 9), (Outcome::Unreachable, 1)]));
         assert!(!after(&[(Outcome::Refused, 900), (Outcome::Completed, 1)]));
         assert!(!after(&[(Outcome::NeverAccepted, 900)]), "it may accept later");
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_is_not_waited_for() {
+        let (mut short, mut long) = (Recorder::new(), Recorder::new());
+        let mut aggregate = Aggregate::new(2);
+        let mut last = second(&mut short, 10, &[5]);
+        last.last = true;
+        aggregate.absorb(&last);
+        for end in 1..=100 {
+            aggregate.absorb(&second(&mut long, end * 1000, &[end]));
+            assert_eq!((aggregate.open.len(), aggregate.rows().len() as u64), (0, end));
+        }
+        aggregate.finish();
+        assert_eq!(aggregate.all().counts().attempted, 101);
     }
 
     #[test]

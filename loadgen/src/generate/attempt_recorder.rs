@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::generate::recorder::{Recorder, Recording};
 use crate::model::outcome::{Outcome, Phase};
 use crate::observe::Bracket;
+use crate::plan::schedule::Untaken;
 use crate::sys::time::nanos;
 
 /// The instants of one attempt, monotonic nanoseconds.
@@ -132,6 +133,12 @@ impl AttemptRecorder {
         }
     }
 
+    /// Arrivals of the schedule that the generator did not come to in time.
+    pub fn not_begun(&mut self, untaken: Untaken) {
+        self.recorder.warmup_excluded(untaken.warmup);
+        self.recorder.not_begun(untaken.measured);
+    }
+
     /// An arrival of the schedule for which connect is about to enter the kernel.
     pub fn called(&mut self, intended_ns: u64, called_ns: u64) -> Timeline {
         let measured = self.arrival(intended_ns);
@@ -253,7 +260,7 @@ impl AttemptRecorder {
         if measured {
             self.recorder.attempt();
         } else {
-            self.recorder.warmup_excluded();
+            self.recorder.warmup_excluded(1);
         }
         measured
     }

@@ -13,10 +13,13 @@ use rustix::io::Errno;
 use uring_echo::clock::monotonic_ns;
 use uring_echo::ring::Op;
 
+use self::idle::Idling;
+pub(super) use self::setup::{Part, Shared};
 use self::watching::queued_from_ns;
 use super::GenerateError;
 use super::errnos;
 use super::exchange::Exchange;
+use super::open_connections::OpenConnections;
 use super::sockets::Sockets;
 use super::table::{Entry, SlotId, Table};
 use super::transport::{CallSpan, Completion, Handshake, Transport};
@@ -24,7 +27,7 @@ use crate::generate::attempt_recorder::{AttemptRecorder, Ending};
 use crate::generate::connection::{Connection, Context, Script, Step};
 use crate::model::outcome::Outcome;
 use crate::observe::{DiagWatch, Observation};
-use crate::plan::arrivals::ThreadArrivals;
+use crate::plan::arrivals::{ThreadArrivals, Vacated};
 use crate::plan::payload::Window;
 
 /// A generator thread's state. Made on its thread; everything it needs is allocated here.
@@ -32,7 +35,7 @@ use crate::plan::payload::Window;
 pub(super) struct EventLoop<T> {
     target: SocketAddr,
     timeout_ns: u64,
-    yields: bool,
+    idling: Idling,
     stop: Arc<AtomicBool>,
     script: Script,
     transport: T,
@@ -44,6 +47,7 @@ pub(super) struct EventLoop<T> {
     arrivals: ThreadArrivals,
     launches_per_turn: u32,
     sockets: Sockets,
+    open: OpenConnections,
     table: Table,
     recorder: AttemptRecorder,
     exchange: Exchange,
@@ -69,6 +73,9 @@ impl<T: Transport> EventLoop<T> {
             self.launch_due()?;
             self.handle()?;
             let now_ns = monotonic_ns();
+            if let Some(untaken) = self.arrivals.end_if_over(now_ns) {
+                self.recorder.not_begun(untaken);
+            }
             self.give_up_overdue(now_ns);
             self.exchange.turn(now_ns, &mut self.recorder);
             if self.stop.load(Ordering::Relaxed) && !self.interrupted {
@@ -98,7 +105,7 @@ impl<T: Transport> EventLoop<T> {
     }
 
     fn launch(&mut self, intended_ns: u64) -> Result<(), GenerateError> {
-        let Some(id) = self.table.vacant() else {
+        let Some(id) = self.table.vacant().filter(|_| self.open.take()) else {
             self.recorder.not_called(intended_ns, Outcome::Shed.into());
             return Ok(());
         };
@@ -120,11 +127,12 @@ impl<T: Transport> EventLoop<T> {
 
     /// The attempt fails for want of a socket, and a closed loop goes on with the next.
     fn no_socket(&mut self, intended_ns: u64, error: std::io::Error) -> Result<(), GenerateError> {
+        self.open.give_back();
         let Some(ending) = errnos::of_socket(&error) else {
             return Err(GenerateError::Socket(error));
         };
         self.recorder.not_called(intended_ns, ending);
-        self.arrivals.vacated(monotonic_ns());
+        self.arrivals.vacated(monotonic_ns(), Vacated::Refused);
         Ok(())
     }
 
@@ -287,11 +295,15 @@ impl<T: Transport> EventLoop<T> {
     /// Closes a connection that has its outcome once the kernel does nothing for it any more.
     fn vacate_if_quiet(&mut self, id: SlotId) {
         let quiet = self.table.get(id).is_some_and(|e| e.ended && !e.in_flight.any());
-        if quiet {
-            self.table.remove(id);
-            self.transport.close(id);
-            self.arrivals.vacated(monotonic_ns());
+        if !quiet {
+            return;
         }
+        let Some(entry) = self.table.remove(id) else { return };
+        self.transport.close(id);
+        self.open.give_back();
+        let served = entry.connection.times.is_established();
+        let how = if served { Vacated::Served } else { Vacated::Refused };
+        self.arrivals.vacated(monotonic_ns(), how);
     }
 
     fn give_up_overdue(&mut self, now_ns: u64) {

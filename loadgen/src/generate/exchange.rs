@@ -49,7 +49,9 @@ impl Exchange {
 
     /// Hands over what there is at the end of the run.
     pub(super) fn finish(&self, now_ns: u64, recorder: &mut AttemptRecorder) {
-        self.hand_over(recorder.take_interval(now_ns, Recording::new()));
+        let mut rest = recorder.take_interval(now_ns, Recording::new());
+        rest.last = true;
+        self.hand_over(rest);
     }
 
     /// There is room for every interval in the world, so this waits for nobody; it fails only when

@@ -10,6 +10,7 @@ pub mod connection;
 mod errnos;
 mod event_loop;
 mod exchange;
+mod open_connections;
 pub mod recorder;
 mod sockets;
 mod summary;
@@ -28,7 +29,7 @@ pub use self::threads::{BorrowedRecording, Delivery, GeneratorThreads};
 pub use self::transport::TransportKind;
 
 use self::connection::Method;
-use crate::plan::config::RunConfig;
+use crate::plan::config::{RunConfig, Shape};
 
 /// What the generator threads are to do, resolved.
 #[derive(Debug, Clone)]
@@ -45,7 +46,8 @@ pub struct GeneratorPlan {
     pub clock_domain: ClockDomain,
     /// CPUs for the threads, in turn; empty leaves the choice to the scheduler.
     pub cpus: Vec<usize>,
-    /// Whether a thread that has nothing to do must let others run, because it shares its CPU.
+    /// Whether a thread that has nothing to do must let others run, and soon sleep, because the
+    /// server or another thread may want its CPU.
     pub yields: bool,
 }
 
@@ -53,7 +55,11 @@ impl GeneratorPlan {
     /// Generator threads: not more than there may be connections.
     #[must_use]
     pub fn threads(&self) -> u16 {
-        let most = u16::try_from(self.config.max_in_flight).unwrap_or(u16::MAX);
+        let open = match self.config.shape {
+            Shape::Closed { concurrency } => concurrency.get().min(self.config.max_in_flight),
+            Shape::Rate { .. } | Shape::Burst { .. } => self.config.max_in_flight,
+        };
+        let most = u16::try_from(open).unwrap_or(u16::MAX);
         self.config.threads.min(most).max(1)
     }
 }

@@ -26,9 +26,15 @@ impl Recorder {
         self.current.counts.attempted += 1;
     }
 
-    /// One arrival that belongs to the warm-up: it is recorded nowhere else.
-    pub fn warmup_excluded(&mut self) {
-        self.current.counts.warmup_excluded += 1;
+    /// Arrivals of the schedule that were not begun in time: attempts with that outcome.
+    pub fn not_begun(&mut self, count: u64) {
+        self.current.counts.attempted += count;
+        self.current.counts.outcomes[Outcome::NotBegun as usize] += count;
+    }
+
+    /// Arrivals that belong to the warm-up: they are recorded nowhere else.
+    pub fn warmup_excluded(&mut self, count: u64) {
+        self.current.counts.warmup_excluded += count;
     }
 
     /// connect is about to enter the kernel at `called_ns`, wanted at `intended_ns` (both from the
@@ -121,6 +127,8 @@ pub struct Recording {
     pub start_ns: u64,
     /// End, nanoseconds from the start of the run.
     pub end_ns: u64,
+    /// No interval of this thread follows.
+    pub last: bool,
     counts: Counts,
     errnos: ErrnoCounts,
     histograms: Vec<Histogram<u64>>,
@@ -135,6 +143,7 @@ impl Recording {
             index: 0,
             start_ns: 0,
             end_ns: 0,
+            last: false,
             counts: Counts::default(),
             errnos: ErrnoCounts::new(),
             histograms,
@@ -146,7 +155,7 @@ impl Recording {
         // Most phases of most runs are empty, and clearing one writes a quarter of a megabyte.
         self.histograms.iter_mut().filter(|h| !h.is_empty()).for_each(Histogram::reset);
         self.errnos.clear();
-        (self.index, self.start_ns, self.end_ns) = (0, 0, 0);
+        (self.index, self.start_ns, self.end_ns, self.last) = (0, 0, 0, false);
         self.counts = Counts::default();
     }
 

@@ -1,6 +1,7 @@
 //! The generator threads as one.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
@@ -8,10 +9,10 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_setaffinity, set_current_timer_slack};
 use uring_echo::clock::monotonic_ns;
 
-use super::event_loop::EventLoop;
+use super::event_loop::{EventLoop, Part, Shared};
 use super::exchange::{Exchange, Filled, SPARES};
 use super::recorder::Recording;
 use super::transport::{EpollTransport, RingTransport, Transport, TransportKind};
@@ -89,18 +90,16 @@ impl GeneratorThreads {
         let (ready_in, ready) = mpsc::channel();
         let begin = Arc::new(OnceLock::new());
         let (mut threads, mut spares) = (Vec::new(), Vec::new());
+        let shared = Shared::of(&plan.config);
         for index in 0..of {
             let (exchange, spare) = exchange(index, filled_in.clone());
             let (plan, begun) = (Arc::clone(plan), Arc::clone(&begin));
             let (stop, ready) = (Arc::clone(stop), ready_in.clone());
-            let share = ThreadShare { index, of };
+            let part =
+                Part { share: ThreadShare { index, of }, exchange, shared: shared.clone(), stop };
             let body = move || match transport {
-                TransportKind::Uring => {
-                    generate::<RingTransport>(&plan, share, exchange, stop, ready, &begun)
-                }
-                TransportKind::Epoll => {
-                    generate::<EpollTransport>(&plan, share, exchange, stop, ready, &begun)
-                }
+                TransportKind::Uring => generate::<RingTransport>(&plan, part, ready, &begun),
+                TransportKind::Epoll => generate::<EpollTransport>(&plan, part, ready, &begun),
             };
             let spawned = thread::Builder::new().name(format!("generate-{index}")).spawn(body);
             match spawned {
@@ -200,15 +199,16 @@ fn exchange(thread: u16, filled: SyncSender<Filled>) -> (Exchange, SyncSender<Re
 /// The life of one thread. If it fails, the others are stopped.
 fn generate<T: Transport>(
     plan: &GeneratorPlan,
-    share: ThreadShare,
-    exchange: Exchange,
-    stop: Arc<AtomicBool>,
+    part: Part,
     ready: mpsc::Sender<Vec<String>>,
     begin: &OnceLock<Option<u64>>,
 ) -> Result<(), GenerateError> {
-    let failed = |source| GenerateError::Thread { thread: share.index, source };
-    pin(plan, share.index).map_err(failed)?;
-    let event_loop = EventLoop::<T>::new(plan, share, exchange, Arc::clone(&stop))?;
+    let (thread, stop) = (part.share.index, Arc::clone(&part.stop));
+    let failed = |source| GenerateError::Thread { thread, source };
+    pin(plan, thread).map_err(failed)?;
+    // A sleep that ends before an arrival ends then, and not up to 50 µs later.
+    set_current_timer_slack(NonZeroU64::new(1)).map_err(io::Error::from).map_err(failed)?;
+    let event_loop = EventLoop::<T>::new(plan, part)?;
     ready.send(event_loop.degraded().to_vec()).map_err(io::Error::other).map_err(failed)?;
     // Who waits for all to be ready learns from the last of these that one never will be.
     drop(ready);

@@ -20,4 +20,4 @@ pub use listener::ListenerQueue;
 pub use observation::{Bracket, Observation, ObservationKind, VANISHED_AFTER_NS};
 pub use probe::{CONNECT_TIMEOUT, Observability, ProbeError, STAMP_TIMEOUT, probe};
 pub use stamp::{StampReader, StampReading};
-pub use watch::{DiagWatch, SocketSampler};
+pub use watch::{DiagWatch, Patience, SocketSampler};

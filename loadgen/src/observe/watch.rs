@@ -13,7 +13,8 @@ use super::observation::{Bracket, Observation, WaitHistory};
 
 /// Samples waiting connections until each is accepted, closed or vanished.
 ///
-/// A new connection is sampled in every pass, an older one at intervals of 1/64 of its age: the
+/// A new connection is sampled in every pass, an older one at intervals of 1/64 of its age (or of
+/// what [`Patience`] asks for): the
 /// bracket around its accept stays a small fraction of the delay it measures, while ten thousand
 /// waiting connections cost no more than the budget that each pass is given. A sample takes 1 to
 /// 4 µs depending on the machine.
@@ -28,6 +29,29 @@ pub struct DiagWatch<S = DiagSocket> {
     due: BinaryHeap<Reverse<DueSample>>,
     serial: u32,
     missed: u64,
+    patience: Patience,
+}
+
+/// How often a waiting connection is sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// A connection that is older is sampled at this interval at least.
+    young_ns: u64,
+    interval_min_ns: u64,
+}
+
+impl Patience {
+    /// The thread that samples has a CPU of its own: as often as it can.
+    pub const OWN_CPU: Self = Self { young_ns: u64::MAX, interval_min_ns: 1 };
+    /// The server may want the CPU: only as often as it pays to sleep in between.
+    pub const SHARED_CPU: Self = Self { young_ns: 250_000, interval_min_ns: 60_000 };
+
+    /// The interval until the next sample of a connection of this age: at least 1 ns, so that it is
+    /// never sampled twice in a pass.
+    fn interval_ns(self, age_ns: u64) -> u64 {
+        let least_ns = if age_ns > self.young_ns { self.interval_min_ns } else { 1 };
+        (age_ns / AGE_PER_INTERVAL).max(least_ns)
+    }
 }
 
 impl DiagWatch {
@@ -35,14 +59,14 @@ impl DiagWatch {
     ///
     /// # Errors
     /// As [`DiagSocket::open`].
-    pub fn open(connections: u32) -> io::Result<Self> {
-        Ok(Self::with_sampler(DiagSocket::open()?, connections))
+    pub fn open(connections: u32, patience: Patience) -> io::Result<Self> {
+        Ok(Self::with_sampler(DiagSocket::open()?, connections, patience))
     }
 }
 
 impl<S: SocketSampler> DiagWatch<S> {
     /// As [`open`](DiagWatch::open), with samples from `sampler`.
-    pub fn with_sampler(sampler: S, connections: u32) -> Self {
+    pub fn with_sampler(sampler: S, connections: u32, patience: Patience) -> Self {
         let keys = connections as usize;
         Self {
             sampler,
@@ -51,6 +75,7 @@ impl<S: SocketSampler> DiagWatch<S> {
             due: BinaryHeap::with_capacity(keys.saturating_mul(2).max(1)),
             serial: 0,
             missed: 0,
+            patience,
         }
     }
 
@@ -198,8 +223,7 @@ impl<S: SocketSampler> DiagWatch<S> {
             return Ok(after_ns);
         }
         let age_ns = after_ns.saturating_sub(connection.since_ns);
-        // At least 1 ns after the sample, so never twice in a pass.
-        let at_ns = after_ns + (age_ns / AGE_PER_INTERVAL).max(1);
+        let at_ns = after_ns + self.patience.interval_ns(age_ns);
         self.due.push(Reverse(DueSample { at_ns, ..due }));
         Ok(after_ns)
     }

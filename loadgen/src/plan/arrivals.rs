@@ -1,9 +1,12 @@
 //! The instants at which the connections of one thread are due.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::plan::config::{RunConfig, Shape, Stop};
-use crate::plan::schedule::{Schedule, ThreadShare};
+use crate::plan::schedule::{Schedule, ThreadShare, Untaken};
 use crate::sys::time::nanos;
 
 /// The arrivals of one thread, as instants of the monotonic clock.
@@ -13,10 +16,25 @@ pub(crate) struct ThreadArrivals {
     mode: Mode,
 }
 
+/// Measured arrivals still to come in a closed loop that ends by number, over all threads: a thread
+/// whose connections are fast takes more of them.
+#[derive(Debug, Clone)]
+pub(crate) struct ArrivalsLeft(Arc<AtomicU64>);
+
+/// What became of a connection whose slot is free again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Vacated {
+    /// It reached the server.
+    Served,
+    /// It was refused, or failed for want of a port, a descriptor or a route: the next one may fare
+    /// the same.
+    Refused,
+}
+
 #[derive(Debug)]
 enum Mode {
     /// Open loop: the schedule is drawn before the run.
-    OpenLoop { schedule: Schedule, next: Option<u64> },
+    OpenLoop(OpenLoop),
     /// Closed loop: a connection that has ended is replaced at once.
     ClosedLoop(ClosedLoop),
     /// No more arrivals.
@@ -24,25 +42,61 @@ enum Mode {
 }
 
 #[derive(Debug)]
-struct ClosedLoop {
-    /// Arrivals that were not taken yet: offsets from the start of the run, ascending.
-    pending: VecDeque<u64>,
-    /// There are no arrivals at or after this offset.
-    end_ns: Option<u64>,
-    /// Measured arrivals still to come.
-    left: Option<u64>,
+struct OpenLoop {
+    schedule: Schedule,
+    next: Option<u64>,
+    /// What is not begun by this offset is not begun at all.
+    deadline_ns: Option<u64>,
     warmup_ns: u64,
 }
 
+#[derive(Debug)]
+struct ClosedLoop {
+    /// Arrivals that were not taken yet: offsets from the start of the run, the earliest on top.
+    pending: BinaryHeap<Reverse<u64>>,
+    /// There are no arrivals at or after this offset.
+    end_ns: Option<u64>,
+    left: Option<ArrivalsLeft>,
+    warmup_ns: u64,
+    connections: u64,
+    /// Refusals since a connection was served.
+    refused: u64,
+}
+
+impl ArrivalsLeft {
+    /// Of a run.
+    pub(crate) fn of(config: &RunConfig) -> Self {
+        let left = match config.stop {
+            Stop::Connections(connections) => connections,
+            Stop::After(_) => u64::MAX,
+        };
+        Self(Arc::new(AtomicU64::new(left)))
+    }
+
+    fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes one, if there is one left.
+    fn take(&self) -> bool {
+        let less = |left: u64| left.checked_sub(1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+}
+
 impl ThreadArrivals {
-    /// The arrivals of a thread with at most `slots` connections. [`Self::begin`] must be called
-    /// before any other method.
-    pub(crate) fn new(config: &RunConfig, thread: ThreadShare, slots: u32) -> Self {
+    /// The arrivals of a thread. [`Self::begin`] must be called before any other method.
+    pub(crate) fn new(config: &RunConfig, thread: ThreadShare, left: ArrivalsLeft) -> Self {
         let mode = match (Schedule::for_thread(config, thread), config.shape) {
-            (Some(schedule), _) => Mode::OpenLoop { schedule, next: None },
+            (Some(schedule), shape) => Mode::OpenLoop(OpenLoop {
+                schedule,
+                next: None,
+                deadline_ns: deadline_ns(config, shape),
+                warmup_ns: nanos(config.warmup),
+            }),
             (None, Shape::Closed { concurrency }) => {
-                let connections = thread.of_total(concurrency.get().into()).min(slots.into());
-                Mode::ClosedLoop(ClosedLoop::new(config, thread, connections))
+                let open = concurrency.get().min(config.max_in_flight);
+                Mode::ClosedLoop(ClosedLoop::new(config, thread.of_total(open.into()), left))
             }
             (None, _) => Mode::Ended,
         };
@@ -52,15 +106,15 @@ impl ThreadArrivals {
     /// Sets the instant at which the run starts.
     pub(crate) fn begin(&mut self, start_ns: u64) {
         self.start_ns = start_ns;
-        if let Mode::OpenLoop { schedule, next } = &mut self.mode {
-            *next = schedule.next();
+        if let Mode::OpenLoop(open_loop) = &mut self.mode {
+            open_loop.next = open_loop.schedule.next();
         }
     }
 
     /// When the next arrival is due; `None` if there is none, or none until a connection ends.
     pub(crate) fn next_ns(&self) -> Option<u64> {
         let offset = match &self.mode {
-            Mode::OpenLoop { next, .. } => *next,
+            Mode::OpenLoop(open_loop) => open_loop.next,
             Mode::ClosedLoop(closed_loop) => closed_loop.next(),
             Mode::Ended => None,
         };
@@ -71,18 +125,31 @@ impl ThreadArrivals {
     pub(crate) fn take_due(&mut self, now_ns: u64) -> Option<u64> {
         let due_ns = self.next_ns().filter(|&at_ns| at_ns <= now_ns)?;
         match &mut self.mode {
-            Mode::OpenLoop { schedule, next } => *next = schedule.next(),
-            Mode::ClosedLoop(closed_loop) => closed_loop.take(),
+            Mode::OpenLoop(open_loop) => open_loop.next = open_loop.schedule.next(),
+            Mode::ClosedLoop(closed_loop) => return closed_loop.take().then_some(due_ns),
             Mode::Ended => {}
         }
         Some(due_ns)
     }
 
     /// A connection has ended and its slot is free: a closed loop replaces it.
-    pub(crate) fn vacated(&mut self, now_ns: u64) {
+    pub(crate) fn vacated(&mut self, now_ns: u64, how: Vacated) {
         if let Mode::ClosedLoop(closed_loop) = &mut self.mode {
-            closed_loop.pending.push_back(now_ns.saturating_sub(self.start_ns));
+            closed_loop.vacated(now_ns.saturating_sub(self.start_ns), how);
         }
+    }
+
+    /// Ends a schedule whose time is over although not all of it was begun, and returns how much.
+    /// `None` while there is time.
+    pub(crate) fn end_if_over(&mut self, now_ns: u64) -> Option<Untaken> {
+        let Mode::OpenLoop(OpenLoop { schedule, next, deadline_ns, warmup_ns }) = &self.mode else {
+            return None;
+        };
+        let deadline_ns = deadline_ns.map(|offset| self.start_ns.saturating_add(offset))?;
+        let next = next.filter(|_| now_ns >= deadline_ns)?;
+        let untaken = schedule.clone().count(*warmup_ns).and(next, *warmup_ns);
+        self.end();
+        Some(untaken)
     }
 
     /// Drops all arrivals that were not taken yet.
@@ -91,88 +158,66 @@ impl ThreadArrivals {
     }
 }
 
+/// How long a run that ends by time may still begin what was planned: 1 % of its length, so that a
+/// run that is allowed to be that slow begins everything. A burst may take until the next one.
+fn deadline_ns(config: &RunConfig, shape: Shape) -> Option<u64> {
+    let Stop::After(duration) = config.stop else { return None };
+    let late_ns = (nanos(duration) / 100).clamp(LATE_MIN_NS, LATE_MAX_NS);
+    let late_ns = match shape {
+        Shape::Burst { every: Some(every), .. } => late_ns.max(nanos(every)),
+        Shape::Burst { .. } | Shape::Rate { .. } | Shape::Closed { .. } => late_ns,
+    };
+    let end_ns = nanos(config.warmup).saturating_add(nanos(duration));
+    Some(end_ns.saturating_add(late_ns))
+}
+
 impl ClosedLoop {
-    fn new(config: &RunConfig, thread: ThreadShare, connections: u64) -> Self {
+    fn new(config: &RunConfig, connections: u64, left: ArrivalsLeft) -> Self {
         let warmup_ns = nanos(config.warmup);
         let (end_ns, left) = match config.stop {
             Stop::After(duration) => (Some(warmup_ns.saturating_add(nanos(duration))), None),
-            Stop::Connections(n) => (None, Some(thread.of_total(n))),
+            Stop::Connections(_) => (None, Some(left)),
         };
-        Self { pending: (0..connections).map(|_| 0).collect(), end_ns, left, warmup_ns }
+        let pending = (0..connections).map(|_| Reverse(0)).collect();
+        Self { pending, end_ns, left, warmup_ns, connections, refused: 0 }
     }
 
     fn next(&self) -> Option<u64> {
-        let &offset = self.pending.front()?;
-        let ended = self.left == Some(0) || self.end_ns.is_some_and(|end_ns| offset >= end_ns);
+        let &Reverse(offset) = self.pending.peek()?;
+        let none_left = self.left.as_ref().is_some_and(|left| !left.any());
+        let ended = none_left || self.end_ns.is_some_and(|end_ns| offset >= end_ns);
         (!ended).then_some(offset)
     }
 
-    fn take(&mut self) {
-        let measured = self.pending.pop_front().is_some_and(|offset| offset >= self.warmup_ns);
-        if let Some(left) = self.left.as_mut().filter(|_| measured) {
-            *left -= 1;
-        }
+    /// False if another thread has taken the last one meanwhile.
+    fn take(&mut self) -> bool {
+        let measured = self.pending.pop().is_some_and(|Reverse(at)| at >= self.warmup_ns);
+        self.left.as_ref().is_none_or(|left| !measured || left.take())
+    }
+
+    /// After a refusal the replacement comes later, the more so the more of them there were in a
+    /// row: nobody learns anything from 50,000 refusals a second.
+    fn vacated(&mut self, now_ns: u64, how: Vacated) {
+        let pause_ns = match how {
+            Vacated::Served => {
+                self.refused = 0;
+                0
+            }
+            Vacated::Refused => {
+                self.refused += 1;
+                let rounds = self.refused / self.connections.max(1);
+                PAUSE_MIN_NS << rounds.min(PAUSE_DOUBLINGS_MAX)
+            }
+        };
+        self.pending.push(Reverse(now_ns + pause_ns));
     }
 }
+
+const LATE_MIN_NS: u64 = 10_000_000;
+const LATE_MAX_NS: u64 = 1_000_000_000;
+const PAUSE_MIN_NS: u64 = 1_000_000;
+/// The longest pause is 128 ms.
+const PAUSE_DOUBLINGS_MAX: u64 = 7;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::config;
-
-    const ONLY_THREAD: ThreadShare = ThreadShare { index: 0, of: 1 };
-
-    fn arrivals(args: &str) -> ThreadArrivals {
-        let mut arrivals = ThreadArrivals::new(&config(args), ONLY_THREAD, 100);
-        arrivals.begin(1_000);
-        arrivals
-    }
-
-    #[test]
-    fn an_open_loop_gives_each_arrival_once_it_is_due() {
-        let mut arrivals = arrivals("--rate 1m --connections 2");
-        assert_eq!((arrivals.take_due(999), arrivals.next_ns()), (None, Some(1_000)));
-        assert_eq!(arrivals.take_due(5_000), Some(1_000));
-        arrivals.vacated(5_000);
-        assert_eq!(arrivals.take_due(5_000), Some(2_000));
-        assert_eq!(arrivals.next_ns(), None);
-    }
-
-    #[test]
-    fn a_closed_loop_replaces_a_connection_at_the_instant_it_ended() {
-        let mut arrivals = arrivals("--concurrency 2 --connections 3");
-        assert_eq!(
-            (arrivals.take_due(1_000), arrivals.take_due(1_000)),
-            (Some(1_000), Some(1_000))
-        );
-        assert_eq!(arrivals.next_ns(), None);
-        arrivals.vacated(1_700);
-        assert_eq!(arrivals.take_due(1_800), Some(1_700));
-        arrivals.vacated(1_900);
-        assert_eq!(arrivals.next_ns(), None);
-    }
-
-    #[test]
-    fn a_closed_loop_ends_by_time_or_by_measured_connections() {
-        let mut timed = arrivals("--concurrency 1 --duration 1us --warmup 1us");
-        assert_eq!(timed.take_due(1_000), Some(1_000));
-        timed.vacated(2_999);
-        assert_eq!(timed.take_due(2_999), Some(2_999));
-        timed.vacated(3_000);
-        assert_eq!(timed.next_ns(), None);
-        let mut counted = arrivals("--concurrency 1 --connections 1 --warmup 1us");
-        for at_ns in [1_000, 1_500, 2_000] {
-            assert_eq!(counted.take_due(at_ns), Some(at_ns));
-            counted.vacated(at_ns + 500);
-        }
-        assert_eq!(counted.next_ns(), None);
-    }
-
-    #[test]
-    fn there_are_no_arrivals_after_the_end() {
-        let mut arrivals = arrivals("--concurrency 2");
-        arrivals.end();
-        arrivals.vacated(2_000);
-        assert_eq!(arrivals.take_due(u64::MAX), None);
-    }
-}
+mod tests;

@@ -55,6 +55,34 @@ impl Schedule {
     }
 }
 
+/// Arrivals that were not taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Untaken {
+    /// Of the warm-up.
+    pub warmup: u64,
+    /// Of the measured part.
+    pub measured: u64,
+}
+
+impl Untaken {
+    /// Adds arrival `at`.
+    #[must_use]
+    pub fn and(mut self, at: u64, warmup_ns: u64) -> Self {
+        *if at < warmup_ns { &mut self.warmup } else { &mut self.measured } += 1;
+        self
+    }
+}
+
+impl Schedule {
+    /// How many arrivals are left. Of a long Poisson stream most are estimated from its rate.
+    pub fn count(self, warmup_ns: u64) -> Untaken {
+        match self.instants {
+            Instants::Formula(every_nth) => every_nth.count(warmup_ns),
+            Instants::Poisson(poisson) => poisson.count(),
+        }
+    }
+}
+
 impl Iterator for Schedule {
     type Item = u64;
 
@@ -139,6 +167,12 @@ impl EveryNth {
         Self { formula, next: thread.index.into(), stride: thread.of.into(), end }
     }
 
+    fn count(&self, warmup_ns: u64) -> Untaken {
+        let before = |end: u64| end.saturating_sub(self.next).div_ceil(self.stride);
+        let warmup = before(self.formula.first_at_or_after(warmup_ns).min(self.end));
+        Untaken { warmup, measured: before(self.end) - warmup }
+    }
+
     fn next(&mut self) -> Option<u64> {
         if self.next >= self.end {
             return None;
@@ -184,6 +218,26 @@ impl Poisson {
         }
     }
 
+    fn count(mut self) -> Untaken {
+        let mut untaken = Untaken::default();
+        for _ in 0..COUNTED_MAX {
+            let Some(at) = self.next() else { return untaken };
+            untaken = untaken.and(at, self.warmup_ns);
+        }
+        match self.end {
+            PoissonEnd::Left(left) => untaken.measured += left,
+            PoissonEnd::At(end_ns) => {
+                #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+                let left = (end_ns as f64 - self.now_ns) / self.gap_mean_ns;
+                #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
+                #[expect(clippy::cast_sign_loss, reason = "the stream has not ended")]
+                let left = left.round() as u64;
+                untaken.measured += left;
+            }
+        }
+        untaken
+    }
+
     fn next(&mut self) -> Option<u64> {
         if matches!(self.end, PoissonEnd::Left(0)) {
             return None;
@@ -202,6 +256,9 @@ impl Poisson {
         Some(at)
     }
 }
+
+/// Poisson arrivals drawn to be counted, some tens of milliseconds' work.
+const COUNTED_MAX: u32 = 1_000_000;
 
 /// Millionths of a connection per second; the command line allows 0.001 to 10 million.
 fn rate_micro(per_second: f64) -> u64 {
@@ -312,6 +369,26 @@ mod tests {
             }
             let measured = threads.iter().flatten().filter(|&&at| at >= warmup_us * 1000).count();
             prop_assert_eq!(measured as u64, connections);
+        }
+
+        #[test]
+        fn what_is_left_is_counted_as_it_would_be_taken(
+            shape in prop_oneof![
+                (1u32..20_000).prop_map(|r| format!("--rate {r}")),
+                (1u32..20_000).prop_map(|r| format!("--rate {r} --arrivals poisson")),
+                (1u32..50, 1u32..1000).prop_map(|(n, ms)| format!("--burst {n} --every {ms}ms")),
+            ],
+            taken in 0usize..300,
+            warmup_ms in 0u64..50,
+            index in 0u16..3,
+        ) {
+            let config = config(&format!("{shape} --duration 100ms --warmup {warmup_ms}ms"));
+            let mut schedule = Schedule::for_thread(&config, ThreadShare { index, of: 3 }).unwrap();
+            schedule.by_ref().take(taken).for_each(drop);
+            let warmup_ns = warmup_ms * 1_000_000;
+            let each = schedule.clone();
+            let expected = each.fold(Untaken::default(), |sum, at| sum.and(at, warmup_ns));
+            prop_assert_eq!(schedule.count(warmup_ns), expected);
         }
 
         #[test]

@@ -1,8 +1,8 @@
-//! Whether spinning generator threads would leave a thread of the server without a CPU.
+//! Whether generator threads and threads of the server may want the same CPU.
 //!
-//! A spinning generator thread never blocks. A server thread that may run on no other CPU would
-//! have to share it in scheduler slices of some milliseconds, and accepts would be delayed by that
-//! much; in that case the generator threads yield whenever they are idle.
+//! A generator thread that spins there keeps a server thread from running for a slice of the
+//! scheduler, some milliseconds that would be measured as the server's; so it spins only where the
+//! server cannot run, and gives way elsewhere.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -24,16 +24,20 @@ pub(crate) struct CpuContention {
 }
 
 impl CpuContention {
-    /// Of the processes that listen on `addr`, or of process `pid` where that is known. A process
-    /// that is not visible (on another host, in another namespace, of another user) is assumed to
-    /// run on any CPU.
-    pub(crate) fn of(addr: SocketAddr, pid: Option<u32>) -> Self {
+    /// Of the processes that listen on `addr`. A process that is not visible (on another host, in
+    /// another namespace, of another user) is assumed to run on any CPU.
+    pub(crate) fn of(addr: SocketAddr) -> Self {
         // What cannot be read is not visible either.
-        let servers = ServerProcess::holders(addr, pid).unwrap_or_default();
+        let servers = ServerProcess::holders(addr, None).unwrap_or_default();
         let pids = servers.iter().map(|server| server.pid).collect();
         let threads: Vec<Cpus> = servers.iter().flat_map(threads_of).collect();
         let threads = if threads.is_empty() { vec![online()] } else { threads };
         Self { pids, threads }
+    }
+
+    /// Of process `pid`, whose workers stay on `cpus`; its main thread only waits for signals.
+    pub(crate) fn of_workers(pid: u32, cpus: &[usize]) -> Self {
+        Self { pids: vec![pid], threads: vec![cpus.iter().copied().collect()] }
     }
 
     /// The visible processes of the server.
@@ -46,11 +50,10 @@ impl CpuContention {
         self.threads.iter().any(|cpus| own.iter().any(|cpu| cpus.contains(cpu)))
     }
 
-    /// Whether `threads` spinning generator threads on the CPUs `own` leave a thread without a CPU:
-    /// one of their own, or one of the server.
-    pub(crate) fn starves_a_thread(&self, own: &[usize], threads: usize) -> bool {
-        let own: Cpus = own.iter().copied().collect();
-        threads > own.len() || self.threads.iter().any(|cpus| cpus.union(&own).count() <= threads)
+    /// The CPUs of `allowed` that no thread of a visible server may run on.
+    pub(crate) fn free_of(&self, allowed: &[usize]) -> Vec<usize> {
+        let taken = |cpu: &usize| self.threads.iter().any(|cpus| cpus.contains(cpu));
+        allowed.iter().copied().filter(|cpu| !taken(cpu)).collect()
     }
 }
 
@@ -82,23 +85,22 @@ mod tests {
 
     use super::*;
 
-    fn starves(server: &[&[usize]], own: &[usize], threads: usize) -> bool {
+    fn server(threads: &[&[usize]]) -> CpuContention {
         let cpus = |list: &&[usize]| list.iter().copied().collect();
-        let contention = CpuContention { pids: vec![], threads: server.iter().map(cpus).collect() };
-        contention.starves_a_thread(own, threads)
+        CpuContention { pids: vec![], threads: threads.iter().map(cpus).collect() }
     }
 
     #[test]
-    fn spinning_starves_a_thread_unless_each_has_a_cpu() {
-        assert!(!starves(&[&[0, 1]], &[0, 1], 1));
-        assert!(starves(&[&[0, 1]], &[0, 1], 2));
-        assert!(starves(&[&[0]], &[0], 1));
-        assert!(!starves(&[&[0]], &[1], 1), "separate CPUs");
-        assert!(!starves(&[&[0, 1]], &[1], 1), "the server can run on 0");
-        assert!(starves(&[&[0, 1], &[1]], &[1], 1), "one server thread cannot run on 0");
-        assert!(!starves(&[&[1]], &[0, 1], 1), "the generator can run on 0");
-        assert!(starves(&[&[0]], &[2, 3], 3), "more generator threads than CPUs");
-        assert!(!starves(&[&[0, 1, 2, 3]], &[2, 3], 2));
+    fn a_cpu_is_shared_if_any_thread_of_the_server_may_run_on_it() {
+        assert!(server(&[&[0, 1]]).overlaps(&[1]));
+        assert!(server(&[&[0], &[1]]).overlaps(&[1]));
+        assert!(!server(&[&[0], &[2]]).overlaps(&[1]));
+    }
+
+    #[test]
+    fn what_the_server_may_not_use_is_free() {
+        assert_eq!(server(&[&[0], &[2]]).free_of(&[0, 1, 2, 3]), [1, 3]);
+        assert!(server(&[&[0, 1]]).free_of(&[0, 1]).is_empty());
     }
 
     #[test]
@@ -116,18 +118,17 @@ mod tests {
             stopped.recv().unwrap_err();
         });
         is_pinned.recv().unwrap();
-        let local = CpuContention::of(listener.local_addr().unwrap(), None);
+        let local = CpuContention::of(listener.local_addr().unwrap());
         let pinned = local.threads.contains(&BTreeSet::from([first]));
         assert!(pinned && local.threads.len() > 1, "{local:?}");
         assert!(local.overlaps(&[first]) && local.pids() == [std::process::id()], "{local:?}");
-        assert!(local.starves_a_thread(&[first], 1));
         drop(stop);
         thread.join().unwrap();
     }
 
     #[test]
     fn a_server_that_is_not_visible_may_run_on_any_cpu() {
-        let remote = CpuContention::of(SocketAddr::from(([192, 0, 2, 1], 7)), None);
+        let remote = CpuContention::of(SocketAddr::from(([192, 0, 2, 1], 7)));
         assert_eq!(remote.threads, [online()]);
         assert!(remote.pids().is_empty());
         assert!(!online().is_empty());

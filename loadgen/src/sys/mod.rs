@@ -1,5 +1,6 @@
 //! Access to the operating system: CPUs, processes, ports, signals, clocks.
 
+pub mod addresses;
 pub mod clock;
 pub mod cpus;
 pub mod ports;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::{fs, io};
 
+use super::addresses::is_local;
 use rustix::process::{Pid, Signal, kill_process};
 use uring_echo::sys::procfs::kib;
 
@@ -36,7 +37,7 @@ impl ServerProcess {
             .filter(|socket| socket.state == LISTEN)
             .map(|socket| format!("socket:[{}]", socket.inode))
             .collect();
-        if listeners.is_empty() || !is_local(addr) {
+        if listeners.is_empty() || !is_local(addr.ip()) {
             return Ok(Vec::new());
         }
         let processes = fs::read_dir("/proc")?.filter_map(Result::ok);
@@ -139,11 +140,6 @@ fn row(line: &str, port: u16) -> Option<TableRow> {
     }
     let state = u8::from_str_radix(fields.nth(1)?, 16).ok()?;
     Some(TableRow { state, inode: fields.nth(5)?.parse().ok()? })
-}
-
-/// Whether the address is one of this machine: only then can a socket be bound to it.
-fn is_local(addr: SocketAddr) -> bool {
-    std::net::UdpSocket::bind(SocketAddr::new(addr.ip(), 0)).is_ok()
 }
 
 // include/net/tcp_states.h

@@ -33,11 +33,11 @@ impl TargetServer {
     /// The server named by the configuration; without one it is started.
     pub(super) fn find(config: &RunConfig, log: Option<&Path>) -> Result<Self, RunError> {
         let allowed = allowed_cpus()?;
-        let (embedded, generator_cpus) = match config.target {
-            Some(_) => (None, config.cpus.clone().unwrap_or_default()),
+        let (embedded, server_cpus, generator_cpus) = match config.target {
+            Some(_) => (None, Vec::new(), config.cpus.clone().unwrap_or_default()),
             None => {
                 let (server_cpus, generator_cpus) = divide(config, &allowed);
-                (Some(start(config, &server_cpus)?), generator_cpus)
+                (Some(start(config, &server_cpus)?), server_cpus, generator_cpus)
             }
         };
         let started = embedded.as_ref().map(EmbeddedServer::addr);
@@ -47,7 +47,14 @@ impl TargetServer {
             (None, Some(log)) => described_in(log, addr)?,
             (None, None) => Server::default(),
         };
-        let contention = CpuContention::of(addr, embedded.as_ref().map(EmbeddedServer::pid));
+        let contention = match &embedded {
+            Some(server) => CpuContention::of_workers(server.pid(), &server_cpus),
+            None => CpuContention::of(addr),
+        };
+        let generator_cpus = match (&embedded, &config.cpus) {
+            (None, None) => apart(&contention, &allowed, config.threads),
+            _ => generator_cpus,
+        };
         Ok(Self { addr, embedded, description, allowed, generator_cpus, contention })
     }
 
@@ -76,14 +83,14 @@ impl TargetServer {
         &self.generator_cpus
     }
 
-    /// Whether that many spinning threads leave somebody without a CPU. Threads with CPUs of their
-    /// own stay on the first ones of these.
+    /// Whether one of so many generator threads may be on a CPU that the server or another one
+    /// wants. Threads with CPUs of their own stay on the first ones of these.
     pub(super) fn must_share_with(&self, threads: u16) -> bool {
         let threads = usize::from(threads);
         let own = self.own_cpus();
         let pinned = !self.generator_cpus.is_empty();
         let own = if pinned { &own[..own.len().min(threads)] } else { own };
-        self.contention.starves_a_thread(own, threads)
+        threads > own.len() || self.contention.overlaps(own)
     }
 
     /// The CPUs that threads of the generator may run on.
@@ -107,6 +114,13 @@ impl TargetServer {
     pub(super) fn stop(self) -> Option<String> {
         self.embedded.and_then(EmbeddedServer::stop)
     }
+}
+
+/// CPUs that the server leaves to so many generator threads; none if there are too few, and then
+/// the scheduler decides. What a server may use is for its owner to change.
+fn apart(contention: &CpuContention, allowed: &[usize], threads: u16) -> Vec<usize> {
+    let free = contention.free_of(allowed);
+    if free.len() < usize::from(threads) { Vec::new() } else { free }
 }
 
 /// What the server at `addr` said of itself in a log.

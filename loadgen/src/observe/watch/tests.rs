@@ -35,7 +35,7 @@ impl SocketSampler for FakeSampler {
 fn watch() -> DiagWatch<FakeSampler> {
     let answers = [QUEUED; 4];
     let fake = FakeSampler { now_ns: 0, answers, sampled: Vec::new(), fails: None };
-    DiagWatch::with_sampler(fake, 4)
+    DiagWatch::with_sampler(fake, 4, Patience::OWN_CPU)
 }
 
 fn add(watch: &mut DiagWatch<FakeSampler>, key: u16, since_ns: u64) {
@@ -210,7 +210,7 @@ fn a_sample_that_fails_otherwise_is_an_error() {
 #[test]
 fn a_real_accept_is_observed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut watch = DiagWatch::open(1).unwrap();
+    let mut watch = DiagWatch::open(1, Patience::OWN_CPU).unwrap();
     let mut observed = Vec::new();
     let since_ns = monotonic_ns();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -226,4 +226,14 @@ fn a_real_accept_is_observed() {
     assert_eq!(observed[0].kind, ObservationKind::Accepted);
     assert!(observed[0].bracket.earliest_ns <= after_ns);
     assert!(observed[0].bracket.latest_ns >= before_ns);
+}
+
+#[test]
+fn beside_a_server_an_old_connection_is_sampled_at_intervals_worth_a_sleep() {
+    let shared = Patience::SHARED_CPU;
+    assert_eq!(shared.interval_ns(64), 1);
+    assert_eq!(shared.interval_ns(250_000), 250_000 / 64);
+    assert_eq!(shared.interval_ns(1_000_000), 60_000);
+    assert_eq!(shared.interval_ns(64_000_000), 1_000_000);
+    assert_eq!(Patience::OWN_CPU.interval_ns(1_000_000), 1_000_000 / 64);
 }
