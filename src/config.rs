@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::stamp::{AcceptMode, Engine};
@@ -51,6 +52,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Then wait this long for connections to end.
     pub drain_timeout: Duration,
+    /// A Unix socket by which listening sockets go from one process to the next.
+    pub takeover: Option<PathBuf>,
     /// Give up what a serving process does not need. Only for a process of its own: the
     /// restrictions apply to every thread and cannot be lifted.
     pub sandbox: SandboxMode,
@@ -89,6 +92,7 @@ impl Default for Config {
             write_timeout: Some(Duration::from_secs(60)),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
+            takeover: None,
             sandbox: SandboxMode::Off,
             log_peers: false,
         }

@@ -24,6 +24,7 @@ pub mod shutdown;
 pub mod slots;
 pub mod stamp;
 pub mod sys;
+pub mod takeover;
 pub mod values;
 
 pub use config::Config;

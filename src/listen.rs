@@ -1,5 +1,7 @@
 //! Making listeners: socket, bind and listen, in this order; an error names the step that failed.
 
+mod inherited;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,6 +11,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
+pub use self::inherited::{AdoptError, adopt};
 use crate::ring::{Ring, RingError, Setup};
 use crate::sys::procfs;
 

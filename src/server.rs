@@ -11,7 +11,9 @@ use tracing::{debug, info, warn};
 use crate::config::{BusyPoll, Config};
 use crate::engine::limits::{LimitError, WorkerLimits, grow_descriptor_table, memory_warning};
 use crate::engine::{self, EngineError, Stats, Unsupported, WorkerContext};
-use crate::listen::{AddressListeners, ListenError, ListenerBuilder, effective_backlog};
+use crate::listen::{
+    AddressListeners, AdoptError, ListenError, ListenerBuilder, adopt, effective_backlog,
+};
 use crate::metrics::Published;
 use crate::sandbox::{Sandbox, SandboxError, Uses};
 use crate::shutdown::{Control, Phase};
@@ -19,6 +21,7 @@ use crate::stamp::{AcceptMode, Engine};
 use crate::sys::cgroup::{Groups, MEMORY_MAX};
 use crate::sys::descriptors;
 use crate::sys::threads::{self, ThreadError};
+use crate::takeover::{Inheritance, Origin, Predecessor, TakeoverError, inherit};
 
 /// The log target of the line that says where the server listens: at every log level, since
 /// whoever starts a server waits for it.
@@ -39,6 +42,12 @@ pub enum ServerError {
     /// An address could not be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Listening sockets that were inherited are not those asked for.
+    #[error(transparent)]
+    Adopt(#[from] AdoptError),
+    /// Whoever serves could not be taken over from.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// The system refused a thread.
     #[error(transparent)]
     Thread(#[from] ThreadError),
@@ -74,6 +83,7 @@ pub enum ServerError {
 pub struct Server {
     info: ServerInfo,
     uses: Uses,
+    predecessor: Option<Predecessor>,
     control: Arc<Control>,
     published: Vec<Arc<Published<Stats>>>,
     workers: Vec<JoinHandle<Result<Stats, EngineError>>>,
@@ -96,6 +106,8 @@ pub struct ServerInfo {
     pub backlog_effective: Option<u32>,
     /// `auto`, `off` or microseconds.
     pub busy_poll: String,
+    /// Where the listening sockets came from, if not from this process.
+    pub inherited: Option<Origin>,
     /// Features that this kernel lacks, and the consequence of each.
     pub degraded: Vec<String>,
     /// The restrictions of the process.
@@ -108,7 +120,9 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; nothing is left running.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
-        Self::start_unsealed(config, Sandbox::new(config.sandbox))?.seal()
+        let mut server = Self::start_unsealed(config, Sandbox::new(config.sandbox))?.seal()?;
+        server.release_predecessor();
+        Ok(server)
     }
 
     /// As [`Self::start`], but the caller may start threads before it calls [`Self::seal`].
@@ -124,6 +138,7 @@ impl Server {
             warn!("{warning}");
             without.push(warning);
         }
+        let inheritance = inherit(config.takeover.as_deref())?;
         grow_descriptor_table(config);
         let limits = |index| WorkerLimits::resolve(config, nofile, index);
         info!(limits = %limits(0)?, "sizes of one worker");
@@ -133,28 +148,49 @@ impl Server {
             }
             Engine::Epoll => ListenerBuilder::plain(),
         };
-        let listening = open_listeners(config, &mut builder)?;
+        let Inheritance { sockets, origin, predecessor, door, kept_open } = inheritance;
+        engine::check_inherited(config, origin.is_some())?;
+        let listening = match origin {
+            Some(_) => adopt(sockets, &config.listen, config.backlog)?,
+            None => open_listeners(config, &mut builder)?,
+        };
         let os = |step| move |source| ServerError::Os { step, source };
         let workers = config.workers.get();
         let (addrs, shares) = share_out(listening, workers);
-        let control = Control::new(workers, each_once(&shares)).map_err(os("eventfd"))?;
+        let control =
+            Control::new(workers, each_once(&shares), kept_open).map_err(os("eventfd"))?;
         let mut server = Self {
             info: info(config, addrs, builder.degraded.into_iter().chain(without), sandbox),
-            uses: Uses { engine: config.engine },
+            uses: Uses { engine: config.engine, takeover: door.is_some() },
+            predecessor,
             control: Arc::new(control),
             published: Vec::new(),
             workers: Vec::new(),
         };
+        server.info.inherited = origin;
         server.info.sandbox.restrict_before_workers()?;
         let (ready, readiness) = mpsc::channel();
         for (index, listeners) in shares.into_iter().enumerate() {
-            let context = server.context(index, listeners, config, limits(index)?);
+            let limits = limits(index)?.with_listeners(listeners.len())?;
+            let context = server.context(index, listeners, config, limits);
             let ready = ready.clone();
             let worker = move || engine::run(context, &ready);
             server.workers.push(threads::spawn(&format!("echo-{index}"), worker)?);
         }
         drop(ready);
-        server.await_readiness(&readiness)
+        let server = server.await_readiness(&readiness)?;
+        if let Some(door) = door {
+            let control = server.control();
+            threads::spawn("door", move || door.keep(&control))?;
+        }
+        Ok(server)
+    }
+
+    /// Tells the process that served before, if there is one, that this one does now.
+    pub(crate) fn release_predecessor(&mut self) {
+        if let Some(predecessor) = self.predecessor.take() {
+            predecessor.ready();
+        }
     }
 
     /// Restricts the process to what serving takes, which no new thread does.
@@ -242,6 +278,7 @@ impl Server {
                 backlog = info.backlog,
                 backlog_effective = info.backlog_effective,
                 busy_poll = info.busy_poll,
+                inherited = info.inherited.map(Origin::name),
                 degraded = info.degraded.join("; "),
                 sandbox = info.sandbox.active.join(" "),
                 argv = %serde_json::Value::from(argv),
@@ -309,8 +346,8 @@ fn open_listeners(
     config.listen.iter().map(|addr| builder.open(*addr, config.backlog, queues)).collect()
 }
 
-/// The addresses, and each worker's listeners: its own queue of every address, or the one queue all
-/// share.
+/// The addresses, and each worker's listeners: of every address its own queue, several where there
+/// are more queues than workers, or one that it shares where there are fewer. No queue is left out.
 fn share_out(
     listening: Vec<AddressListeners>,
     workers: usize,
@@ -321,7 +358,9 @@ fn share_out(
         addrs.push(address.addr);
         let queues: Vec<_> = address.sockets.into_iter().map(Arc::new).collect();
         for (worker, share) in shares.iter_mut().enumerate() {
-            share.push(Arc::clone(&queues[worker % queues.len()]));
+            let own = queues.iter().skip(worker).step_by(workers);
+            let shared = queues.get(worker % queues.len()).filter(|_| worker >= queues.len());
+            share.extend(own.chain(shared).cloned());
         }
     }
     (addrs, shares)
@@ -356,6 +395,7 @@ fn info(
             BusyPoll::Off => "off".to_owned(),
             BusyPoll::For(time) => time.as_micros().to_string(),
         },
+        inherited: None,
         degraded: degraded.collect(),
         sandbox,
     }

@@ -3,9 +3,9 @@
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -35,15 +35,42 @@ pub struct Control {
     phase: AtomicU8,
     wake_fds: Vec<Arc<OwnedFd>>,
     listeners: Vec<Weak<OwnedFd>>,
+    inflow: Mutex<Inflow>,
+    /// The queues are not this process's to empty.
+    keeps_queues: AtomicBool,
+}
+
+/// What becomes of new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inflow {
+    /// They come, and would go on coming if this process ended: a service manager has the sockets.
+    Kept,
+    /// They come.
+    Open,
+    /// None come any more.
+    Stopped,
+    /// They go to a successor.
+    HandedOn,
 }
 
 impl Control {
-    /// A control for `workers` workers on these listening sockets.
-    pub(crate) fn new(workers: usize, listeners: Vec<Weak<OwnedFd>>) -> io::Result<Self> {
+    /// A control for `workers` workers and a door on these listening sockets, which somebody else
+    /// may keep open.
+    pub(crate) fn new(
+        workers: usize,
+        listeners: Vec<Weak<OwnedFd>>,
+        kept_open: bool,
+    ) -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wake_fd = |_| Ok(Arc::new(eventfd(0, flags)?));
-        let wake_fds = (0..workers).map(wake_fd).collect::<io::Result<_>>()?;
-        Ok(Self { phase: AtomicU8::new(Phase::Serving as u8), wake_fds, listeners })
+        let wake_fds = (0..=workers).map(wake_fd).collect::<io::Result<_>>()?;
+        Ok(Self {
+            phase: AtomicU8::new(Phase::Serving as u8),
+            wake_fds,
+            listeners,
+            inflow: Mutex::new(if kept_open { Inflow::Kept } else { Inflow::Open }),
+            keeps_queues: AtomicBool::new(kept_open),
+        })
     }
 
     /// Keeps new connections away from the listening sockets; handshakes that have begun still end
@@ -52,26 +79,50 @@ impl Control {
     ///
     /// A socket bound to an interface matches only what arrives through it (SO_BINDTOIFINDEX in
     /// socket(7), without privileges since Linux 5.7), and no interface has this index.
-    pub(crate) fn stop_inflow(&self) {
-        for listener in self.listeners.iter().filter_map(Weak::upgrade) {
-            // The option is one of SOL_SOCKET: the same for IPv6.
-            if let Err(error) = SockRef::from(&listener).bind_device_by_index_v4(NO_INTERFACE) {
-                warn!(%error, "connections that come while the queues are closed may be reset: \
-                    SO_BINDTOIFINDEX (Linux 5.7)");
-            }
+    ///
+    /// Returns false, and has done nothing, while a successor is starting.
+    pub(crate) fn try_stop_inflow(&self) -> bool {
+        let Ok(mut inflow) = self.inflow.try_lock() else { return false };
+        if *inflow == Inflow::Open {
+            *inflow = Inflow::Stopped;
+            self.listeners.iter().filter_map(Weak::upgrade).for_each(|socket| keep_away(&socket));
         }
+        wake(self.door_wake_fd());
+        true
+    }
+
+    /// Lets `hand_over` give the listening sockets to a successor, with whether somebody else keeps
+    /// them open. If it is true that the successor serves, this server drains, leaves the queues to
+    /// it, and this returns true.
+    pub(crate) fn hand_on(&self, hand_over: impl FnOnce(&[Arc<OwnedFd>], bool) -> bool) -> bool {
+        let mut inflow = self.inflow.lock().unwrap_or_else(PoisonError::into_inner);
+        let sockets: Vec<_> = self.listeners.iter().filter_map(Weak::upgrade).collect();
+        let complete = sockets.len() == self.listeners.len();
+        let can = matches!(*inflow, Inflow::Open | Inflow::Kept) && complete;
+        if !can || !hand_over(&sockets, *inflow == Inflow::Kept) {
+            return false;
+        }
+        drop(sockets);
+        *inflow = Inflow::HandedOn;
+        self.keeps_queues.store(true, Ordering::Release);
+        self.advance(Phase::Draining);
+        true
+    }
+
+    /// Whether the queues are left to whoever else has the listening sockets.
+    pub(crate) fn keeps_queues(&self) -> bool {
+        self.keeps_queues.load(Ordering::Acquire)
+    }
+
+    /// Becomes readable when the server is about to stop.
+    pub(crate) fn door_wake_fd(&self) -> &Arc<OwnedFd> {
+        &self.wake_fds[self.wake_fds.len() - 1]
     }
 
     /// Moves on to `phase`, unless it is there or further, and wakes every worker.
     pub fn advance(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::Release);
-        for wake_fd in &self.wake_fds {
-            // A counter that is full (EAGAIN) has woken the worker already.
-            match rustix::io::write(wake_fd, &1u64.to_ne_bytes()) {
-                Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
-                Err(error) => error!(%error, "a worker could not be woken"),
-            }
-        }
+        self.wake_fds.iter().for_each(|wake_fd| wake(wake_fd));
     }
 
     /// The current phase.
@@ -90,8 +141,26 @@ impl Control {
     }
 }
 
+fn wake(wake_fd: &OwnedFd) {
+    // A counter that is full (EAGAIN) has woken its reader already.
+    match rustix::io::write(wake_fd, &1u64.to_ne_bytes()) {
+        Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
+        Err(error) => error!(%error, "a thread could not be woken"),
+    }
+}
+
+fn keep_away(listener: &OwnedFd) {
+    // The option is one of SOL_SOCKET: the same for IPv6.
+    if let Err(error) = SockRef::from(listener).bind_device_by_index_v4(NO_INTERFACE) {
+        warn!(%error, "connections that come while the queues are closed may be reset: \
+            SO_BINDTOIFINDEX (Linux 5.7)");
+    }
+}
+
 /// How long handshakes may take that have begun when the inflow stops.
 const HANDSHAKES: Duration = Duration::from_millis(100);
+/// How often to look whether a successor has started.
+const SUCCESSOR_STARTS: Duration = Duration::from_millis(10);
 /// The kernel numbers interfaces from 1 upwards.
 const NO_INTERFACE: Option<NonZeroU32> = NonZeroU32::new(i32::MAX.cast_unsigned());
 
@@ -149,7 +218,9 @@ fn stop_on(signals: &mpsc::Receiver<i32>, control: &Control, delay: Duration) {
         _ => exit_now(),
     };
     wait(delay);
-    control.stop_inflow();
+    while !control.try_stop_inflow() {
+        wait(SUCCESSOR_STARTS);
+    }
     wait(HANDSHAKES);
     control.advance(Phase::Draining);
     if signals.recv().is_ok() {

@@ -1,6 +1,7 @@
 //! `uring-echo serve`: flags → [`Config`] → a server until it is told to stop.
 
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -78,6 +79,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "D", env = "URING_ECHO_DRAIN_TIMEOUT", default_value = "10s")]
     #[arg(value_parser = values::duration(Zero::Refused))]
     drain_timeout: Duration,
+    /// Take the listening sockets over from whoever serves with the same PATH (a Unix socket), and
+    /// hand them on to the next one.
+    #[arg(long, value_name = "PATH", env = "URING_ECHO_TAKEOVER")]
+    takeover: Option<PathBuf>,
     /// Receive buffers of one worker, altogether.
     #[arg(long, value_name = "SIZE", env = "URING_ECHO_POOL", default_value = "16m")]
     #[arg(value_parser = bytes)]
@@ -194,8 +199,9 @@ pub(super) fn run(args: &ServeArgs, argv: &[String]) -> Result<()> {
     let counters = server.counters();
     let on_request = move || log_counters("counters", &counters());
     signals.start_handler(server.control(), config.drain_delay, on_request)?;
-    let server = server.seal()?;
+    let mut server = server.seal()?;
     server.log_ready(argv);
+    server.release_predecessor();
     let summary = server.wait()?;
     log_counters("stopped", &summary);
     Ok(())
@@ -248,6 +254,7 @@ impl ServeArgs {
             write_timeout: Some(self.write_timeout),
             drain_delay: self.drain_delay,
             drain_timeout: self.drain_timeout,
+            takeover: self.takeover.clone(),
             sandbox: self.sandbox.mode(),
             log_peers: tracing::enabled!(target: PEER_LOG, Level::DEBUG),
             ..Config::default()

@@ -119,6 +119,17 @@ pub struct WorkerLimits {
 }
 
 impl WorkerLimits {
+    /// The same for a worker with as many listeners: inherited ones may be several an address.
+    ///
+    /// # Errors
+    /// [`LimitError::Addresses`] if they are too many.
+    pub fn with_listeners(mut self, count: usize) -> Result<Self, LimitError> {
+        let listeners = u8::try_from(count).ok().filter(|count| *count <= 64);
+        self.shard.listeners = listeners.ok_or(LimitError::Addresses(count))?;
+        self.ring.listeners = u32::from(self.shard.listeners);
+        Ok(self)
+    }
+
     /// Sizes everything for worker `index` of `config`, given a descriptor limit.
     ///
     /// # Errors

@@ -50,6 +50,19 @@ pub(crate) fn adapt(config: &Config, nofile: u32) -> Result<(Config, Vec<String>
     }
 }
 
+/// An accept of tokio-uring in flight cannot be taken back: it would take a connection from the
+/// successor, and ending it by shutting the socket down ends the socket for everybody.
+const NO_TAKEOVER: &str = "--takeover and LISTEN_FDS: an accept in flight cannot be taken back, \
+    so listening sockets cannot be shared with another process; use --engine uring or epoll";
+
+/// Refuses inherited listening sockets where the engine cannot leave them whole.
+pub(crate) fn check_inherited(config: &Config, inherited: bool) -> Result<(), Unsupported> {
+    if !inherited || config.engine != Engine::TokioUring {
+        return Ok(());
+    }
+    Err(Unsupported { engine: config.engine.name(), reason: NO_TAKEOVER.to_owned() })
+}
+
 /// An error that does not rule io_uring out is left to the workers.
 fn uring_or_epoll(config: &Config, nofile: u32) -> (Config, Vec<String>) {
     let refused = try_rings(config, nofile).refused;

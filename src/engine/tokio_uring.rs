@@ -47,6 +47,9 @@ fn refusal(config: &Config) -> Option<String> {
         let instead = "each connection has one buffer of its own; size it with --buffer";
         return Some(format!("--pool and --credit: there is no pool, {instead}"));
     }
+    if config.takeover.is_some() {
+        return Some(super::NO_TAKEOVER.to_owned());
+    }
     if config.sandbox == SandboxMode::Require {
         let instead = "--sandbox auto applies the other restrictions";
         return Some(format!("--sandbox require: its rings cannot be restricted; {instead}"));

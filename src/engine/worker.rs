@@ -168,7 +168,10 @@ impl<K: Kernel> Worker<K> {
         if self.phase != Phase::Serving {
             let shard = &mut self.shard;
             let may_take = |listener| shard.begin_queued_accept(listener);
-            self.kernel.drain_accept_queue(self.phase, may_take);
+            // Closed without a look: the queue is another process's now.
+            let keeps = self.context.control.keeps_queues();
+            let phase = if keeps { Phase::Stopping } else { self.phase };
+            self.kernel.drain_accept_queue(phase, may_take);
         }
         if self.now - self.published >= PUBLISH_NS {
             self.publish();

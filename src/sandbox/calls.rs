@@ -10,6 +10,8 @@ use crate::stamp::Engine;
 pub struct Uses {
     /// What drives its workers.
     pub engine: Engine,
+    /// It waits for a successor.
+    pub takeover: bool,
 }
 
 /// A system call, and the arguments with which it is allowed.
@@ -40,7 +42,8 @@ pub(super) fn allowed(uses: Uses) -> impl Iterator<Item = Call> {
         Engine::Epoll => EPOLL,
         Engine::TokioUring => TOKIO_URING,
     };
-    [MEMORY, THREADS, TIME, LOG_AND_SIGNALS, END, STOP, OLD_CALLS, of_the_engine]
+    let of_the_door = if uses.takeover { TAKEOVER } else { &[] };
+    [MEMORY, THREADS, TIME, LOG_AND_SIGNALS, END, STOP, OLD_CALLS, of_the_engine, of_the_door]
         .into_iter()
         .flatten()
         .copied()
@@ -93,6 +96,14 @@ const END: &[Call] = &[
     always(libc::SYS_getpid),
     always(libc::SYS_gettid),
     call(libc::SYS_tgkill, When::Abort),
+];
+
+/// Asking who a successor is, and handing the listening sockets over.
+const TAKEOVER: &[Call] = &[
+    always(libc::SYS_accept4),
+    call(libc::SYS_getsockopt, When::OneOf(2, &[libc::SO_PEERCRED])),
+    always(libc::SYS_recvmsg),
+    call(libc::SYS_sendmsg, When::Without(2, libc::MSG_FASTOPEN)),
 ];
 
 /// What keeps new connections away before the queues are emptied.

@@ -27,6 +27,7 @@ mod soak;
 mod sources;
 mod stop;
 mod support;
+mod takeover;
 mod tcp_contract;
 mod tidy;
 mod torture;

@@ -20,11 +20,18 @@ const SERVER: Edges = &[
         ],
     ),
     ("doctor", &["config", "engine", "listen", "ring", "sandbox", "stamp", "sys"]),
-    ("server", &["config", "engine", "listen", "metrics", "sandbox", "shutdown", "stamp", "sys"]),
+    (
+        "server",
+        &[
+            "config", "engine", "listen", "metrics", "sandbox", "shutdown", "stamp", "sys",
+            "takeover",
+        ],
+    ),
     (
         "engine",
         &["clock", "config", "echo", "metrics", "ring", "shutdown", "slots", "stamp", "sys"],
     ),
+    ("takeover", &["shutdown"]),
     ("shutdown", &["log", "sys"]),
     ("log", &["sys"]),
     ("listen", &["ring", "sys"]),
