@@ -3,12 +3,14 @@
 mod counters;
 mod cpu;
 pub mod environment;
+mod latest;
 mod queue;
 mod sampler;
 mod settings;
 
 use std::io;
 
+pub use latest::LatestQueue;
 pub use sampler::{MeasuredFrom, Sampler, SamplerOptions};
 
 /// Samples the server's listening sockets.

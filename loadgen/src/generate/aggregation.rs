@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use hdrhistogram::Histogram;
+
 use super::recorder::{Counts, Recording};
 use crate::model::histogram::{PackedHistogram, quantile};
 use crate::model::interval::INTERVALS_MAX;
-use crate::model::live::Live;
+use crate::model::live::{Live, Percentiles};
 use crate::model::outcome::{Outcome, Phase};
 
 /// The run so far, merged on the main thread.
@@ -102,16 +104,21 @@ impl Aggregate {
         &self.rows
     }
 
-    /// The run so far in five numbers.
+    /// The run so far, in the numbers that are shown while it runs.
     pub fn live(&self) -> Live {
         let counts = self.all.counts();
-        let seen = self.all.histogram(self.primary());
+        let primary = self.primary();
+        let last = self.rows.last().and_then(|row| row.histograms.get(&primary));
+        let failed = Outcome::ALL.into_iter().filter(|outcome| *outcome != Outcome::Completed);
+        let failed = failed.map(|outcome| (outcome.name(), counts.outcome(outcome)));
         Live {
             started: counts.attempted,
             completed: counts.outcome(Outcome::Completed),
             finished: counts.finished(),
-            p50_ns: quantile(seen, 0.5),
-            p99_ns: quantile(seen, 0.99),
+            failed: failed.filter(|(_, count)| *count > 0).collect(),
+            so_far: percentiles(self.all.histogram(primary)),
+            last_second: last.map(|packed| percentiles(&packed.unpack())).unwrap_or_default(),
+            queue: None,
         }
     }
 
@@ -205,6 +212,16 @@ impl Row {
             );
             self.histograms.insert(phase, sum);
         }
+    }
+}
+
+fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
+    let at = |q| quantile(histogram, q);
+    Percentiles {
+        p50_ns: at(0.5),
+        p90_ns: at(0.9),
+        p99_ns: at(0.99),
+        max_ns: (!histogram.is_empty()).then(|| histogram.max()),
     }
 }
 

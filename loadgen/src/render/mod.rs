@@ -7,6 +7,7 @@ pub mod headline;
 pub mod hgrm;
 pub mod hlog;
 pub mod html;
+mod live;
 pub mod markdown;
 mod objectives;
 pub mod output;

@@ -112,9 +112,14 @@ pub fn print(text: &str) -> io::Result<()> {
 
 /// Colour where stdout is a terminal that can do it and nobody objects (no-color.org).
 pub fn style_of_stdout() -> Style {
+    Style { color: io::stdout().is_terminal() && wants_color() }
+}
+
+/// Whether a terminal is to be coloured: it can do it and nobody objects (no-color.org).
+pub fn wants_color() -> bool {
     let objection = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
-    Style { color: io::stdout().is_terminal() && !objection && !dumb }
+    !objection && !dumb
 }
 
 /// The files of a process and of devices are written to; a rename would replace their names.

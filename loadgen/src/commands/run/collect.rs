@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::target_server::TargetServer;
 use crate::analyse::slo::AbortCondition;
+use crate::evidence::LatestQueue;
 use crate::generate::aggregation::Aggregate;
 use crate::generate::{Delivery, GenerateError, GeneratorPlan, GeneratorThreads};
+use crate::model::live::Live;
 use crate::model::outcome::Phase;
 use crate::model::result::Aborted;
 use crate::render::progress::Progress;
@@ -34,6 +36,7 @@ pub(super) struct Watch<'a> {
     pub(super) server: &'a mut TargetServer,
     pub(super) abort_on: &'a [AbortCondition],
     pub(super) stop: &'a StopFlag,
+    pub(super) queue: LatestQueue,
 }
 
 impl Collected {
@@ -60,11 +63,15 @@ pub(super) fn until_the_end(
             Delivery::Nothing => {}
             Delivery::Over => break,
         }
+        if watch.stop.is_set() {
+            progress.stopping();
+        }
+        progress.redraw();
         let complete = start.elapsed().saturating_sub(DELIVERY).as_secs();
         if complete > seconds {
             seconds = complete;
             let elapsed = Duration::from_secs(seconds);
-            progress.tick(elapsed, &aggregate.live());
+            progress.tick(elapsed, &Live { queue: watch.queue.read(), ..aggregate.live() });
             let measured = elapsed.saturating_sub(plan.config.warmup);
             aborted = aborted.or_else(|| watch.condition_met(&aggregate, measured));
             if aborted.is_some() {

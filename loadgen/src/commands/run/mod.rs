@@ -26,10 +26,13 @@ use self::target_server::TargetServer;
 use super::envelope::Destination;
 use super::exit::ExitStatus;
 use crate::cli::run::RunArgs;
-use crate::evidence::{ListenerSampler, MeasuredFrom, Sampler, SamplerOptions};
+use crate::evidence::{LatestQueue, ListenerSampler, MeasuredFrom, Sampler, SamplerOptions};
+use crate::generate::connection::Method;
 use crate::generate::{GenerateError, GeneratorPlan, GeneratorThreads, PREPARED_MAX};
+use crate::model::live::LiveHead;
+use crate::model::outcome::Phase;
 use crate::observe::ListenerQueue;
-use crate::plan::config::RunConfig;
+use crate::plan::config::{RunConfig, Shape};
 use crate::plan::preflight::{
     Budget, OTHER_DESCRIPTORS, PreflightError, Resources, check_local_address,
 };
@@ -96,7 +99,7 @@ pub fn execute(args: &RunArgs) -> Result<ExitStatus, RunError> {
     let objectives = options::objectives(args)?;
     let stop = StopFlag::on_signals(ExitStatus::Interrupted as i32)
         .map_err(refused("installing signal handlers"))?;
-    let progress = Progress::new(config.length(), args.quiet);
+    let mut progress = Progress::new(config.length(), args.quiet);
     let destination = Destination::open(args.out.as_deref(), args.json.as_deref())?;
     for path in destination.replaced() {
         progress.note(&format!("{} is there already and will be replaced", path.display()));
@@ -116,11 +119,13 @@ fn measure(
     mut server: TargetServer,
     objectives: &Objectives,
     stop: &StopFlag,
-    progress: Progress,
+    mut progress: Progress,
 ) -> Result<Measured, RunError> {
-    let observing = Observing::choose(&config, &server, &progress)?;
+    let observing = Observing::choose(&config, &server, &mut progress)?;
+    progress.describe(head(&config, &server, &observing));
     let plan = Arc::new(plan(config, &server, &observing)?);
-    let sampler = start_sampler(&plan, &server)?;
+    let queue = LatestQueue::default();
+    let sampler = start_sampler(&plan, &server, &queue)?;
     let threads = GeneratorThreads::start(&plan, &stop.shared())?;
     let (load_began_ns, warmup_ns) = (threads.start_ns(), nanos(plan.config.warmup));
     let measured_from_ns = load_began_ns.saturating_add(warmup_ns);
@@ -131,7 +136,7 @@ fn measure(
     }
     let load_began = assemble::realtime_of(threads.start_ns());
     give_way(&plan)?;
-    let watch = Watch { server: &mut server, abort_on: &objectives.abort_on, stop };
+    let watch = Watch { server: &mut server, abort_on: &objectives.abort_on, stop, queue };
     let collected = collect::until_the_end(threads, &plan, watch, progress);
     let load_ended = SystemTime::now();
     let evidence = sampler.finish();
@@ -197,13 +202,30 @@ fn plan(
     Ok(plan)
 }
 
-fn start_sampler(plan: &GeneratorPlan, server: &TargetServer) -> Result<Sampler, RunError> {
+/// What stands above the numbers while the run goes on.
+fn head(config: &RunConfig, server: &TargetServer, observing: &Observing) -> LiveHead {
+    let phase = match observing.method() {
+        Method::None => Phase::Connect,
+        Method::Stamp | Method::Diag => Phase::AcceptDelay,
+    };
+    let planned_rate = match config.shape {
+        Shape::Rate { per_second, .. } => Some(per_second),
+        Shape::Burst { .. } | Shape::Closed { .. } => None,
+    };
+    LiveHead { target: server.addr().to_string(), phase: phase.name(), planned_rate }
+}
+
+fn start_sampler(
+    plan: &GeneratorPlan,
+    server: &TargetServer,
+    queue: &LatestQueue,
+) -> Result<Sampler, RunError> {
     let cpus = (!plan.cpus.is_empty()).then(|| plan.cpus.clone());
     let options = SamplerOptions {
         server_pids: server.pids(),
         generator_shares_cpus: server.may_share_cpus(),
         cpus,
-        listener: accept_queue(plan),
+        listener: accept_queue(plan).map(|sampler| queue.noting(sampler)),
         ..SamplerOptions::default()
     };
     Sampler::start(options).map_err(refused("starting the evidence thread"))

@@ -28,7 +28,7 @@ impl Observing {
     pub(super) fn choose(
         config: &RunConfig,
         server: &TargetServer,
-        progress: &Progress,
+        progress: &mut Progress,
     ) -> Result<Self, RunError> {
         if server.is_embedded() {
             return Self::of_embedded(config.observe);
@@ -87,7 +87,7 @@ impl Observing {
     fn of_foreign(
         asked: Observe,
         found: Observability,
-        progress: &Progress,
+        progress: &mut Progress,
     ) -> Result<Self, RunError> {
         let stamped = match &found {
             Observability::Stamp(stamp) => Some(*stamp),
@@ -122,7 +122,7 @@ impl Observing {
         asked: Observe,
         addr: SocketAddr,
         error: &ProbeError,
-        progress: &Progress,
+        progress: &mut Progress,
     ) -> Self {
         progress.note(&format!("the server could not be asked how to observe it: {error}"));
         let method = match asked {
