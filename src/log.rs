@@ -5,9 +5,10 @@
 //! else. A line that does not fit, or that could not be written, is counted as lost; the next one
 //! that can be written says how many were.
 
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -98,10 +99,16 @@ impl Log {
         let log = Self(Arc::default());
         log.0.lock().lines.reserve(CAPACITY);
         let shared = Arc::clone(&log.0);
+        let (confined, is_confined) = mpsc::channel();
         threads::spawn("log", move || {
             confine();
+            // Dropped and not sent: the channel is closed also if `confine` panics.
+            drop(confined);
             shared.write_to(&file);
         })?;
+        // The filter that ends the process for calls such as those of `confine` comes later, and
+        // would find them still to come on a machine so busy that the thread has not run yet.
+        let Err(mpsc::RecvError) = is_confined.recv() as Result<Infallible, _>;
         Ok(log)
     }
 
@@ -249,6 +256,7 @@ impl Write for Line<'_> {
 mod tests {
     use std::fs::File;
     use std::io::Read;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
 
@@ -273,6 +281,19 @@ mod tests {
         reader.read_exact(&mut text).expect("written before the flush returned");
         let text = String::from_utf8(text).expect("ASCII");
         assert!(text.lines().enumerate().all(|(n, line)| line == format!("line {n}")), "{text}");
+    }
+
+    #[test]
+    fn the_thread_is_confined_before_anything_else_happens() {
+        let confined = Arc::new(AtomicBool::new(false));
+        let there = Arc::clone(&confined);
+        let confine = move || {
+            std::thread::sleep(Duration::from_millis(50));
+            there.store(true, Ordering::Release);
+        };
+        let (_reader, writer) = pipe();
+        Log::start(writer, confine).expect("a thread");
+        assert!(confined.load(Ordering::Acquire));
     }
 
     #[test]
