@@ -1,5 +1,5 @@
-//! How the run goes, on stderr: on a terminal all of it, or a bar where it is small; otherwise a line
-//! per second for programs.
+//! How the run goes, on stderr: on a terminal all of it, or a bar where it is small; otherwise a
+//! line per second for programs.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
