@@ -46,8 +46,11 @@ pub struct Config {
     pub ipv6_prefix: u8,
     /// Close a connection without traffic after this long.
     pub idle_timeout: Option<Duration>,
-    /// Close a connection whose peer does not read for this long.
+    /// Close a connection whose peer takes less than `min_drain` within this time, while bytes are
+    /// owed to it.
     pub write_timeout: Option<Duration>,
+    /// The fewest bytes that a peer takes within the write timeout.
+    pub min_drain: NonZeroU32,
     /// Keep accepting for this long after the first stop signal.
     pub drain_delay: Duration,
     /// Then wait this long for connections to end.
@@ -90,6 +93,7 @@ impl Default for Config {
             ipv6_prefix: 64,
             idle_timeout: None,
             write_timeout: Some(Duration::from_secs(60)),
+            min_drain: NonZeroU32::new(4 << 10).expect("4 KiB"),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
             takeover: None,

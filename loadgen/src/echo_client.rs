@@ -159,6 +159,31 @@ impl EchoClient {
         Ok(())
     }
 
+    /// Receives the part of `bytes` that is there already; returns its length.
+    ///
+    /// # Errors
+    /// As [`EchoClient::expect`].
+    pub(crate) fn expect_some(&mut self, bytes: &[u8]) -> Result<usize, EchoError> {
+        self.stream.set_nonblocking(true).map_err(failed("receive"))?;
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).map_err(failed("receive"))?;
+        match peeked {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            Err(error) => return self.error(describe(&error)),
+            Ok(_) => {}
+        }
+        let mut buffer = vec![0; bytes.len().min(CHUNK)];
+        let len = self.read(&mut buffer)?;
+        if len == 0 {
+            return self.error("the stream ends early".into());
+        }
+        if buffer[..len] != bytes[..len] {
+            return self.error("one of the next bytes is a wrong one".into());
+        }
+        self.received += len as u64;
+        Ok(len)
+    }
+
     /// Receives the end of the stream.
     ///
     /// # Errors

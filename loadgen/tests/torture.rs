@@ -50,7 +50,7 @@ fn assert_all_passed(results: &[CaseResult]) {
 }
 
 /// The names of all cases.
-const CASES: [&str; 17] = [
+const CASES: [&str; 18] = [
     "half-close-0",
     "half-close-1",
     "half-close-64k",
@@ -59,6 +59,7 @@ const CASES: [&str; 17] = [
     "one-byte-at-a-time",
     "pipelined",
     "slow-beside-normal",
+    "trickle-readers",
     "reset-after-connect",
     "reset-after-send",
     "reset-mid-stream",
@@ -96,7 +97,7 @@ fn the_command_prints_a_row_for_every_case() {
         let row: Vec<_> = rows.next().unwrap_or_default().split_whitespace().take(2).collect();
         assert_eq!(row, [status, case], "{text}");
     }
-    assert!(text.ends_with("16 passed, 0 failed, 1 skipped\n"), "{text}");
+    assert!(text.ends_with("17 passed, 0 failed, 1 skipped\n"), "{text}");
 }
 
 #[test]

@@ -67,10 +67,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "D", env = "URING_ECHO_IDLE_TIMEOUT")]
     #[arg(value_parser = values::duration(Zero::Refused))]
     idle_timeout: Option<Duration>,
-    /// Close connections whose peer does not read for this long.
+    /// Close connections whose peer takes less than `--min-drain` within this time.
     #[arg(long, value_name = "D", env = "URING_ECHO_WRITE_TIMEOUT", default_value = "60s")]
     #[arg(value_parser = values::duration(Zero::Refused))]
     write_timeout: Duration,
+    /// The fewest bytes that a peer takes within `--write-timeout` while bytes are owed to it.
+    #[arg(long, value_name = "SIZE", env = "URING_ECHO_MIN_DRAIN", default_value = "4k")]
+    #[arg(value_parser = bytes)]
+    min_drain: NonZeroU32,
     /// After the first stop signal keep accepting for this long.
     #[arg(long, value_name = "D", env = "URING_ECHO_DRAIN_DELAY", default_value = "0s")]
     #[arg(value_parser = values::duration(Zero::Allowed))]
@@ -252,6 +256,7 @@ impl ServeArgs {
             ipv6_prefix: self.ipv6_prefix,
             idle_timeout: self.idle_timeout,
             write_timeout: Some(self.write_timeout),
+            min_drain: self.min_drain,
             drain_delay: self.drain_delay,
             drain_timeout: self.drain_timeout,
             takeover: self.takeover.clone(),

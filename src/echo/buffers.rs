@@ -3,27 +3,30 @@
 //! What a connection owes is a [`Chain`]: buffers linked through the table itself, so that a
 //! connection needs no memory of its own however much it owes.
 
+use super::rests::{Rest, Rests};
 use super::{Action, BufId, Limits, MAX_SPANS, Span};
 
 const NONE: u16 = u16::MAX;
 
-/// Buffers in the order their bytes are owed.
+/// Buffers in the order their bytes are owed; before them perhaps a small rest in a shared buffer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chain {
     head: u16,
     tail: u16,
     count: u16,
+    rest: Rest,
     bytes: u32,
 }
 
 impl Chain {
-    pub(super) const EMPTY: Self = Self { head: NONE, tail: NONE, count: 0, bytes: 0 };
+    pub(super) const EMPTY: Self =
+        Self { head: NONE, tail: NONE, count: 0, rest: Rest::NONE, bytes: 0 };
 
     pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
+        self.bytes == 0
     }
 
-    /// How many buffers it holds.
+    /// How many buffers it holds, not counting shared ones.
     pub(super) fn count(&self) -> u16 {
         self.count
     }
@@ -34,6 +37,7 @@ impl Chain {
 pub(super) struct Buffers {
     entries: Box<[Entry]>,
     size: u32,
+    rests: Rests,
     /// Buffers that no connection holds.
     free: u16,
     /// Releases that have not woken a parked connection yet.
@@ -56,6 +60,7 @@ impl Buffers {
         Self {
             entries: vec![entry; usize::from(limits.buffers)].into_boxed_slice(),
             size: limits.buffer_size,
+            rests: Rests::new(limits.buffers, limits.buffer_size),
             free: limits.buffers,
             wakes: 0,
             reserved: 0,
@@ -112,8 +117,9 @@ impl Buffers {
         room: &'a mut [Span; MAX_SPANS],
     ) -> (&'a [Span], u32) {
         let mut at = chain.head;
-        let mut count = 0;
-        let mut bytes = 0;
+        let mut bytes = chain.rest.len();
+        let mut count = usize::from(bytes > 0);
+        room[0] = chain.rest.span();
         while at != NONE && count < MAX_SPANS {
             let entry = &self.entries[usize::from(at)];
             room[count] = Span { buf: BufId(at), offset: entry.offset, len: entry.len };
@@ -133,6 +139,12 @@ impl Buffers {
     ) {
         assert!(bytes <= chain.bytes, "{bytes} bytes sent of {} owed", chain.bytes);
         chain.bytes -= bytes;
+        if chain.rest.len() > 0 {
+            bytes -= chain.rest.consume(bytes);
+            if chain.rest.len() == 0 {
+                self.free_rest(chain, emit);
+            }
+        }
         while bytes > 0 {
             let entry = &mut self.entries[usize::from(chain.head)];
             let part = bytes.min(entry.len);
@@ -154,6 +166,14 @@ impl Buffers {
         emit: &mut impl FnMut(Action<'_>),
     ) {
         let mut all = std::mem::replace(chain, Chain::EMPTY);
+        if all.rest.len() > 0 {
+            all.bytes -= all.rest.len();
+            if keep > 0 {
+                (chain.rest, chain.bytes) = (all.rest, all.rest.len());
+            } else {
+                self.free_rest(&mut all, emit);
+            }
+        }
         while all.count > 0 && chain.bytes < keep {
             self.move_head(&mut all, chain);
         }
@@ -161,6 +181,29 @@ impl Buffers {
             all.bytes -= self.entries[usize::from(all.head)].len;
             self.pop(&mut all, emit);
         }
+    }
+
+    /// Moves what `chain` owes to a shared buffer if it is one small piece, or shares its buffer.
+    /// No send of it is in flight.
+    pub(super) fn share(&mut self, chain: &mut Chain, emit: &mut impl FnMut(Action<'_>)) {
+        if chain.count != 1 || chain.rest.len() > 0 || chain.bytes > self.rests.cell() {
+            return;
+        }
+        let buf = self.unlink_head(chain);
+        let Entry { offset, len, .. } = self.entries[usize::from(buf)];
+        let Some(rest) = self.rests.place(len) else {
+            chain.rest = self.rests.adopt(buf, offset, len);
+            return;
+        };
+        chain.rest = rest;
+        let (buf, Span { buf: to, offset: at, .. }) = (BufId(buf), rest.span());
+        emit(Action::Copy { span: Span { buf, offset, len }, to, at });
+        self.release(buf, emit);
+    }
+
+    /// How many buffers are shared by small rests.
+    pub(super) fn shared(&self) -> u16 {
+        self.rests.count()
     }
 
     /// How many buffers no connection holds: they are in the pool, or filled and not reported yet.
@@ -212,7 +255,7 @@ impl Buffers {
 
     /// Panics unless the totals of `chain` match its buffers.
     pub(super) fn assert_sound(&self, chain: &Chain) {
-        let (mut at, mut count, mut bytes, mut last) = (chain.head, 0, 0, NONE);
+        let (mut at, mut count, mut bytes, mut last) = (chain.head, 0, chain.rest.len(), NONE);
         while at != NONE {
             let entry = &self.entries[usize::from(at)];
             assert!(entry.held && entry.len > 0, "a chain holds an empty or lost buffer {at}");
@@ -245,6 +288,13 @@ impl Buffers {
         tail.len += len;
         emit(Action::Copy { span: Span { buf, offset: 0, len }, to: BufId(chain.tail), at });
         self.release(buf, emit);
+    }
+
+    fn free_rest(&mut self, chain: &mut Chain, emit: &mut impl FnMut(Action<'_>)) {
+        let rest = std::mem::replace(&mut chain.rest, Rest::NONE);
+        if let Some(buf) = self.rests.free(rest) {
+            self.release(buf, emit);
+        }
     }
 
     fn pop(&mut self, chain: &mut Chain, emit: &mut impl FnMut(Action<'_>)) {

@@ -1,7 +1,10 @@
 //! One connection: the bytes it owes, its operations in flight, and which may follow.
 
+mod slow;
+
 use super::buffers::{Buffers, Chain};
 use super::limits::Credit;
+use super::pace::Pace;
 use super::peers::PeerIndex;
 use super::{Action, BufId, ConnId, MAX_SPANS, Nanos, RecvEnd, SocketId, Source, Span};
 use crate::slots::{Link, Linked, Slots};
@@ -26,7 +29,8 @@ pub(super) struct Connection {
     /// Its last receive filled a buffer: there is likely more.
     is_streaming: bool,
     peer: PeerIndex,
-    links: [Link; 3],
+    pace: Pace,
+    links: [Link; 4],
     timer_starts: [Nanos; 2],
 }
 
@@ -35,10 +39,12 @@ pub(super) struct Connection {
 pub(super) enum ListKind {
     /// In the order of their last activity.
     Idle,
-    /// In the order of the start of their send in flight.
+    /// Waiting until their socket is writable, in the order in which they began to.
     Write,
     /// Waiting for a buffer.
     Parked,
+    /// Holding buffers that their socket has no room for, since the longest time first.
+    Holding,
 }
 
 impl Linked for Connection {
@@ -87,6 +93,8 @@ pub(super) enum AfterReceive {
     Nothing,
     /// It waits for a buffer.
     Park,
+    /// It waits until its socket is writable.
+    Watch,
     /// It is aborted.
     Abort,
 }
@@ -104,7 +112,8 @@ impl Connection {
             reserved: 0,
             is_streaming: false,
             peer,
-            links: [Link::UNLINKED; 3],
+            pace: Pace::NEW,
+            links: [Link::UNLINKED; 4],
             timer_starts: [Nanos(0); 2],
         }
     }
@@ -125,6 +134,20 @@ impl Connection {
     /// Whether a send is in flight.
     pub(super) fn is_sending(&self) -> bool {
         self.sending > 0
+    }
+
+    /// Whether a send of at least `len` bytes is in flight.
+    pub(super) fn is_sending_at_least(&self, len: u32) -> bool {
+        self.is_sending() && len <= self.sending
+    }
+
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Whether bytes are owed that are in the pool.
+    pub(super) fn holds(&self) -> bool {
+        !self.owed.is_empty()
     }
 
     /// Arms the receive again after it ended, while `spare` more buffers may be held.
@@ -173,12 +196,10 @@ impl Connection {
     /// The kernel put bytes into `buf`. True if they were copied behind earlier ones.
     pub(super) fn received(
         &mut self,
-        id: ConnId,
         buf: BufId,
         buffers: &mut Buffers,
         emit: &mut impl FnMut(Action<'_>),
     ) -> bool {
-        assert!(self.is_receiving(), "{id:?} received without a receive");
         self.is_streaming = buffers.is_full(buf);
         if self.reserved > 0 {
             self.reserved -= 1;
@@ -209,18 +230,26 @@ impl Connection {
         true
     }
 
-    /// Arms the receive again if only the credit had stopped it and half of it is free.
+    /// Arms the receive again if only the credit had stopped it and half of it is free. That of a
+    /// slow peer is armed when nothing is owed and the socket is writable: true if that is to be
+    /// waited for now.
     pub(super) fn resume(
         &mut self,
         id: ConnId,
         credit: Credit,
         buffers: &mut Buffers,
         emit: &mut impl FnMut(Action<'_>),
-    ) {
-        let stopped = self.recv == Recv::Idle && self.state == State::Open;
-        if stopped && self.owed.count() <= credit.resume {
+    ) -> bool {
+        if self.recv != Recv::Idle || self.state != State::Open {
+            return false;
+        }
+        if self.looks_first(credit) {
+            return self.watch_before_receive(id, emit);
+        }
+        if self.owed.count() <= credit.resume {
             self.arm(id, credit.stop - self.owed.count(), buffers, emit);
         }
+        false
     }
 
     /// The receive is over.
@@ -232,7 +261,6 @@ impl Connection {
         buffers: &mut Buffers,
         emit: &mut impl FnMut(Action<'_>),
     ) -> AfterReceive {
-        assert!(self.is_receiving(), "{id:?} ended a receive it does not have");
         buffers.unreserve(std::mem::take(&mut self.reserved));
         if self.recv == Recv::Woken && end != RecvEnd::NoBuffers {
             buffers.return_wake();
@@ -247,6 +275,9 @@ impl Connection {
             RecvEnd::Eof => self.state = State::Flushing,
             RecvEnd::Complete | RecvEnd::Cancelled | RecvEnd::NoBuffers => {
                 self.recv = Recv::Idle;
+                if self.looks_first(credit) {
+                    return self.slow_receive_ended(id, end, emit);
+                }
                 let limit = if was_cancelled { credit.resume } else { credit.stop - 1 };
                 if self.owed.count() > limit {
                     return AfterReceive::Nothing;
@@ -261,14 +292,15 @@ impl Connection {
         AfterReceive::Nothing
     }
 
-    /// Sends what is owed, the greeting first, unless a send is in flight. True if a send began.
+    /// Sends what is owed, the greeting first, unless a send is in flight or the socket has no
+    /// room. True if a send began.
     pub(super) fn flush(
         &mut self,
         id: ConnId,
         buffers: &Buffers,
         emit: &mut impl FnMut(Action<'_>),
     ) -> bool {
-        if self.is_sending() || !self.is_alive() {
+        if self.is_sending() || self.pace.is_watching() || !self.is_alive() {
             return false;
         }
         if self.greeting_left > 0 {
@@ -285,17 +317,15 @@ impl Connection {
         true
     }
 
-    /// The send in flight ended after `len` bytes; 0 means that it failed. False if it failed.
+    /// The send in flight ended after `len` bytes. False if these were not all.
     pub(super) fn sent(
         &mut self,
-        id: ConnId,
         len: u32,
         buffers: &mut Buffers,
         emit: &mut impl FnMut(Action<'_>),
     ) -> bool {
-        assert!(self.is_sending(), "{id:?} ended a send it does not have");
-        assert!(len <= self.sending, "{id:?} sent {len} bytes of {}", self.sending);
-        self.sending = 0;
+        let asked = std::mem::take(&mut self.sending);
+        self.pace.took(len);
         if !self.is_alive() {
             buffers.abandon(&mut self.owed, 0, emit);
         } else if self.greeting_left > 0 {
@@ -305,7 +335,15 @@ impl Connection {
         } else {
             buffers.consume(&mut self.owed, len, emit);
         }
-        len > 0
+        len == asked
+    }
+
+    /// The send in flight failed.
+    pub(super) fn send_failed(&mut self, buffers: &mut Buffers, emit: &mut impl FnMut(Action<'_>)) {
+        self.sending = 0;
+        if !self.is_alive() {
+            buffers.abandon(&mut self.owed, 0, emit);
+        }
     }
 
     /// Aborts the connection: nothing more is owed, and what is in flight is cancelled.
@@ -317,11 +355,11 @@ impl Connection {
     ) {
         assert!(self.is_alive(), "{id:?} is aborted twice");
         self.state = State::Aborting;
-        let keep = if self.greeting_left > 0 { 0 } else { self.sending };
-        buffers.abandon(&mut self.owed, keep, emit);
-        if self.is_receiving() || self.is_sending() {
+        if self.is_receiving() || self.is_sending() || self.pace.is_watching() {
             emit(Action::CancelAll { conn: id, socket: self.socket });
         }
+        let keep = if self.greeting_left > 0 { 0 } else { self.sending };
+        buffers.abandon(&mut self.owed, keep, emit);
         if !self.is_receiving() {
             self.recv = Recv::Over;
         }
@@ -335,7 +373,7 @@ impl Connection {
             State::Flushing => true,
             State::Aborting => false,
         };
-        if self.is_receiving() || self.is_sending() {
+        if self.has_operations() {
             return false;
         }
         assert!(self.owed.is_empty(), "{id:?} closes with bytes owed");
@@ -359,12 +397,19 @@ impl Connection {
         buffers.assert_sound(&self.owed);
         assert_eq!(self.recv == Recv::Parked, parked, "parked, but not in the list");
         let sendable = self.greeting_left > 0 || !self.owed.is_empty();
-        assert!(!self.is_alive() || self.is_sending() == sendable, "bytes owed, none in flight");
-        assert!(!self.is_closing() || !(self.is_receiving() || self.is_sending()));
+        let is_waiting = self.pace.is_watching();
+        assert!(!(is_waiting && self.is_sending()), "sends although the socket has no room");
+        let is_moving = self.is_sending() || (is_waiting && sendable);
+        assert!(!self.is_alive() || is_moving == sendable, "bytes owed, none in flight");
+        assert!(!self.is_closing() || !self.has_operations());
         self.owed.count()
     }
 
-    fn is_receiving(&self) -> bool {
+    fn has_operations(&self) -> bool {
+        self.is_receiving() || self.is_sending() || self.pace.is_watching() || self.pace.is_asking()
+    }
+
+    pub(super) fn is_receiving(&self) -> bool {
         matches!(self.recv, Recv::Armed | Recv::Woken | Recv::Cancelling)
     }
 
@@ -377,5 +422,5 @@ impl Connection {
 }
 
 // What an idle connection costs: its state, and its place in the table with the bookkeeping.
-const _: () = assert!(size_of::<Connection>() <= 96);
+const _: () = assert!(size_of::<Connection>() <= 112);
 const _: () = assert!(Slots::<Connection>::BYTES_EACH <= 128);

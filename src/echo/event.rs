@@ -118,7 +118,8 @@ pub enum Event {
         /// Why.
         end: RecvEnd,
     },
-    /// The send in flight ended having taken `len` bytes, perhaps fewer than asked.
+    /// The send in flight ended having taken `len` bytes: fewer than asked, or none, if the socket
+    /// has no room for more.
     Sent {
         /// Whose; may be stale.
         conn: ConnId,
@@ -129,6 +130,19 @@ pub enum Event {
     SendFailed {
         /// Whose; may be stale.
         conn: ConnId,
+    },
+    /// The wait for a writable socket is over: it is writable, broken, or
+    /// [`Action::CancelAll`] took effect.
+    Writable {
+        /// Whose; may be stale.
+        conn: ConnId,
+    },
+    /// How many bytes the socket took and the peer's system has not acknowledged.
+    Unsent {
+        /// Whose; may be stale.
+        conn: ConnId,
+        /// `None` if this kernel cannot tell.
+        bytes: Option<u32>,
     },
     /// The socket is closed and its number may be used again.
     Closed {
@@ -190,7 +204,8 @@ pub enum Action<'a> {
         /// On which socket.
         socket: SocketId,
     },
-    /// Send these bytes. Never asked for while a send of this connection is in flight.
+    /// Send these bytes, as far as the socket has room for them, without waiting. Never asked for
+    /// while a send of this connection is in flight.
     Send {
         /// Whose.
         conn: ConnId,
@@ -198,6 +213,20 @@ pub enum Action<'a> {
         socket: SocketId,
         /// Which bytes.
         source: Source<'a>,
+    },
+    /// Wait until the socket is writable; [`Event::Writable`] follows in any case.
+    WatchWritable {
+        /// Whose.
+        conn: ConnId,
+        /// On which socket.
+        socket: SocketId,
+    },
+    /// Find out how many bytes are unsent; [`Event::Unsent`] follows in any case.
+    AskUnsent {
+        /// Whose.
+        conn: ConnId,
+        /// On which socket.
+        socket: SocketId,
     },
     /// Copy `span` to byte `at` of `to`: small pieces are gathered, so that one byte at a time
     /// does not occupy a buffer a byte.

@@ -25,8 +25,11 @@ pub struct Limits {
     pub max_per_ip: Option<u32>,
     /// A connection without a byte either way for this long is closed, at most 1/8 later.
     pub idle_timeout: Option<Nanos>,
-    /// A send that does not end within this time is given up, at most 1/8 later.
+    /// A peer that takes less than [`min_drain`](Self::min_drain) within this time, while it is to
+    /// take something, is given up, at most 1/8 later.
     pub write_timeout: Option<Nanos>,
+    /// The fewest bytes that a peer is to take within the write timeout.
+    pub min_drain: u32,
     /// How long a drain waits for connections to end by themselves.
     pub drain_timeout: Option<Nanos>,
     /// How long to wait before an accept is armed again after the system was short of something.
@@ -41,6 +44,8 @@ impl Limits {
         assert!(self.accept_burst > 0, "accept_burst is 0");
         assert!(self.buffers > 0 && self.buffers < u16::MAX, "buffers is {}", self.buffers);
         assert!(self.buffer_size > 0, "buffer_size is 0");
+        assert!(self.buffer_size <= 1 << 16, "buffer_size is {}", self.buffer_size);
+        assert!(self.min_drain > 0, "min_drain is 0");
         assert!(self.credit >= self.buffer_size, "credit is less than one buffer");
         assert!(self.greeting <= 255, "greeting is {} bytes", self.greeting);
         assert!(self.accept_backoff.0 > 0, "accept_backoff is 0");
@@ -57,7 +62,7 @@ impl Limits {
         let stop = self.credit.div_ceil(self.buffer_size);
         let resume = self.credit / 2 / self.buffer_size;
         let whole = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-        Credit { stop: whole(stop), resume: whole(resume) }
+        Credit { stop: whole(stop), resume: whole(resume), looks_first: false }
     }
 }
 
@@ -68,6 +73,9 @@ pub(super) struct Credit {
     pub(super) stop: u16,
     /// At this many or fewer it is armed again: half of the credit, so that it does not flap.
     pub(super) resume: u16,
+    /// The receive of a stream is armed only when the socket is writable, as if its peer were known
+    /// to be slow: what it brings might have to be kept.
+    pub(super) looks_first: bool,
 }
 
 /// A connection may hold more than one buffer only while more than this many quarters of the pool
@@ -85,6 +93,6 @@ impl Credit {
     pub(super) fn while_free(self, free: u16, all: u16) -> Self {
         let kept = u16::try_from(u32::from(all) * KEPT_QUARTERS / 4).expect("less than all");
         let stop = self.stop.min((free.saturating_sub(kept) / SHARE_OF_FREE).max(1));
-        Self { stop, resume: self.resume.min(stop / 2) }
+        Self { stop, resume: self.resume.min(stop / 2), looks_first: free <= kept }
     }
 }

@@ -9,9 +9,12 @@ mod accept;
 mod buffers;
 mod connection;
 mod event;
+mod holding;
 mod limits;
+mod pace;
 mod parked;
 pub(crate) mod peers;
+mod rests;
 mod shard;
 mod stats;
 mod timers;
@@ -30,6 +33,8 @@ pub use stats::Stats;
 mod examples;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod slow_examples;
 
 /// The most spans in one send.
 pub const MAX_SPANS: usize = 16;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::{
     AcceptEnd, Action, BufId, Burst, ConnId, Event, Limits, ListenerId, Nanos, RecvEnd, Shard,
-    SocketId, Source, Span,
+    SocketId, Source, Span, Stats,
 };
 
 const LISTENER: ListenerId = ListenerId(0);
@@ -30,6 +30,15 @@ enum Step {
         who: u8,
         part: u32,
     },
+    /// The socket is writable.
+    Writable {
+        who: u8,
+    },
+    /// So many bytes are unsent.
+    Unsent {
+        who: u8,
+        bytes: Option<u32>,
+    },
     Close {
         who: u8,
     },
@@ -42,6 +51,8 @@ struct Peer {
     armed: bool,
     cancelled: bool,
     in_flight: Option<Vec<Piece>>,
+    watched: bool,
+    asked: bool,
     /// The close that was asked for: was it an orderly one?
     closing: Option<bool>,
     closed: bool,
@@ -76,6 +87,8 @@ struct World {
     kernel: Kernel,
     now: Nanos,
     stopped: bool,
+    /// Connections that were cut off although nothing happened to them.
+    bad_ends: u64,
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
@@ -91,6 +104,7 @@ fn limits() -> impl Strategy<Value = Limits> {
             max_per_ip: None,
             idle_timeout: None,
             write_timeout: None,
+            min_drain: 1,
             drain_timeout: None,
             accept_backoff: Nanos(10),
         },
@@ -110,6 +124,9 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (who.clone(), 1u32..10).prop_map(|(who, len)| Step::Receive { who, len }),
         4 => (who.clone(), end).prop_map(|(who, end)| Step::EndReceive { who, end }),
         8 => (who.clone(), 0u32..40).prop_map(|(who, part)| Step::EndSend { who, part }),
+        6 => who.clone().prop_map(|who| Step::Writable { who }),
+        2 => (who.clone(), proptest::option::of(0u32..4))
+            .prop_map(|(who, bytes)| Step::Unsent { who, bytes }),
         2 => who.prop_map(|who| Step::Close { who }),
         1 => Just(Step::Stale),
     ]
@@ -154,7 +171,8 @@ impl World {
             past: Vec::new(),
             limits,
         };
-        let mut world = Self { shard: Shard::new(limits), kernel, now: Nanos(1), stopped: false };
+        let mut world =
+            Self { shard: Shard::new(limits), kernel, now: Nanos(1), stopped: false, bad_ends: 0 };
         world.handle(Event::Start);
         world
     }
@@ -172,6 +190,8 @@ impl World {
             Step::Receive { who, len } => self.receive(usize::from(who), len),
             Step::EndReceive { who, end } => self.end_receive(usize::from(who), end),
             Step::EndSend { who, part } => self.end_send(usize::from(who), part),
+            Step::Writable { who } => self.writable(usize::from(who)),
+            Step::Unsent { who, bytes } => self.unsent(usize::from(who), bytes),
             Step::Close { who } => self.close(usize::from(who)),
             Step::Stale => self.stale(),
         }
@@ -235,11 +255,30 @@ impl World {
         self.handle(Event::Sent { conn, len });
     }
 
+    fn writable(&mut self, who: usize) {
+        let Some(peer) = self.kernel.peers.get_mut(who) else { return };
+        if std::mem::take(&mut peer.watched) {
+            let conn = peer.conn.unwrap();
+            self.handle(Event::Writable { conn });
+        }
+    }
+
+    fn unsent(&mut self, who: usize, bytes: Option<u32>) {
+        let Some(peer) = self.kernel.peers.get_mut(who) else { return };
+        if std::mem::take(&mut peer.asked) {
+            let conn = peer.conn.unwrap();
+            self.handle(Event::Unsent { conn, bytes });
+        }
+    }
+
     fn close(&mut self, who: usize) {
         let Some(peer) = self.kernel.peers.get_mut(who) else { return };
         let Some(orderly) = peer.closing.take() else { return };
         let undisturbed = !peer.broken && !self.stopped;
-        assert!(orderly || !undisturbed, "an undisturbed connection ended badly");
+        self.bad_ends += u64::from(undisturbed && !orderly);
+        let Stats { evicted, write_timeouts, .. } = *self.shard.stats();
+        assert!(self.bad_ends <= evicted, "an undisturbed connection ended badly");
+        assert_eq!(write_timeouts, 0, "no timeout is set");
         assert!(!(orderly && peer.broken), "a broken connection ended well");
         peer.orderly = orderly;
         peer.closed = true;
@@ -252,6 +291,7 @@ impl World {
         let Some(&conn) = self.kernel.past.last() else { return };
         self.handle(Event::Sent { conn, len: 1 });
         self.handle(Event::SendFailed { conn });
+        self.handle(Event::Writable { conn });
         self.handle(Event::RecvEnded { conn, end: RecvEnd::Failed });
         self.handle(Event::Closed { conn });
         if let Some(buf) = self.kernel.pool.pop() {
@@ -273,6 +313,8 @@ impl World {
             }
             for who in 0..self.kernel.peers.len() {
                 self.end_send(who, 4);
+                self.unsent(who, Some(0));
+                self.writable(who);
                 self.end_receive(who, RecvEnd::Eof);
                 self.close(who);
             }
@@ -281,6 +323,7 @@ impl World {
         }
         assert!(self.shard.is_finished() && self.shard.is_quiescent(), "{:#?}", self.shard);
         assert_eq!(self.kernel.pool.len(), usize::from(self.kernel.limits.buffers));
+        assert_eq!(self.shard.stats().slips, 0);
         for peer in &self.kernel.peers {
             assert!(peer.closed);
             if peer.orderly {
@@ -306,6 +349,14 @@ impl Kernel {
                 let before = self.peer(socket, conn).in_flight.replace(pieces(source));
                 assert!(before.is_none(), "two sends in flight");
             }
+            Action::WatchWritable { conn, socket } => {
+                let peer = self.peer(socket, conn);
+                assert!(!std::mem::replace(&mut peer.watched, true), "watched twice");
+            }
+            Action::AskUnsent { conn, socket } => {
+                let peer = self.peer(socket, conn);
+                assert!(!std::mem::replace(&mut peer.asked, true), "asked twice");
+            }
             Action::Copy { span, to, at } => self.copy(span, to, at),
             Action::Release { buf } => {
                 assert!(!self.pool.contains(&buf), "{buf:?} was released twice");
@@ -315,7 +366,9 @@ impl Kernel {
             Action::CancelAll { conn, socket } => self.peer(socket, conn).cancelled = true,
             Action::Close { conn, socket, orderly } => {
                 let peer = self.peer(socket, conn);
-                assert!(!peer.armed && peer.in_flight.is_none(), "closed with something in flight");
+                let waits = peer.watched || peer.asked;
+                let busy = waits || peer.armed || peer.in_flight.is_some();
+                assert!(!busy, "closed with something in flight");
                 assert!(!peer.closed && peer.closing.is_none(), "closed twice");
                 peer.closing = Some(orderly);
             }

@@ -1,8 +1,11 @@
 //! All connections of one worker: handles events, emits actions.
 
+mod slow_peers;
+
 use super::accept::Acceptor;
 use super::buffers::Buffers;
 use super::connection::{AfterReceive, Connection, ListKind};
+use super::holding::Holding;
 use super::limits::Credit;
 use super::parked::Parked;
 use super::peers::{PeerIndex, Peers};
@@ -27,6 +30,7 @@ pub struct Shard {
     parked: Parked,
     idle: Timer,
     write: Timer,
+    holding: Holding,
     peers: Option<Peers>,
     mode: Mode,
     now: Nanos,
@@ -57,6 +61,7 @@ impl Shard {
             parked: Parked::new(limits.accept_backoff),
             idle: Timer::new(ListKind::Idle, limits.idle_timeout),
             write: Timer::new(ListKind::Write, limits.write_timeout),
+            holding: Holding::new(limits.accept_backoff),
             peers,
             mode: Mode::Fresh,
             now: Nanos(0),
@@ -67,9 +72,12 @@ impl Shard {
 
     /// Handles one event, at time `now`, and emits the actions that follow from it.
     ///
+    /// An event that contradicts what is known of its connection costs that connection and is
+    /// counted ([`Stats::slips`]).
+    ///
     /// # Panics
-    /// If the event breaks the contract of [`Event`]: an operation ended that was not in flight,
-    /// a buffer came twice, more connections came than were asked for.
+    /// If the event breaks the contract of [`Event`] for all: a buffer came twice, more connections
+    /// came than were asked for.
     pub fn handle(&mut self, now: Nanos, event: Event, emit: &mut impl FnMut(Action<'_>)) {
         self.now = self.now.max(now);
         match event {
@@ -80,7 +88,9 @@ impl Shard {
             Event::Received { conn, buf, len } => self.received(conn, buf, len, emit),
             Event::RecvEnded { conn, end } => self.recv_ended(conn, end, emit),
             Event::Sent { conn, len } => self.sent(conn, len, emit),
-            Event::SendFailed { conn } => self.sent(conn, 0, emit),
+            Event::SendFailed { conn } => self.send_failed(conn, emit),
+            Event::Writable { conn } => self.writable(conn, emit),
+            Event::Unsent { conn, bytes } => self.unsent(conn, bytes, emit),
             Event::Closed { conn } => self.closed(conn, emit),
             Event::Tick => self.tick(emit),
             Event::Start => self.start(emit),
@@ -88,6 +98,7 @@ impl Shard {
             Event::Stop => self.stop(emit),
         }
         self.parked.wake(&mut self.slots, &mut self.buffers, emit);
+        self.relieve(emit);
     }
 
     /// When the next [`Event::Tick`] is due, if nothing else happens; a late one does no harm.
@@ -99,7 +110,8 @@ impl Shard {
         let idle = self.idle.deadline(&self.slots);
         let write = self.write.deadline(&self.slots);
         let parked = self.parked.deadline(&self.buffers);
-        [self.acceptor.deadline(), idle, write, parked, drain].into_iter().flatten().min()
+        let relief = self.relief_deadline();
+        [self.acceptor.deadline(), idle, write, parked, relief, drain].into_iter().flatten().min()
     }
 
     /// How many connections are open, closing ones included.
@@ -137,17 +149,19 @@ impl Shard {
 
     /// Whether every buffer and every slot is free and no list has an entry.
     pub fn is_quiescent(&self) -> bool {
-        let lists = self.parked.is_empty() && self.idle.is_empty() && self.write.is_empty();
+        let timers = self.idle.is_empty() && self.write.is_empty();
+        let lists = timers && self.parked.is_empty() && self.holding.is_empty();
         let peers = self.peers.as_ref().is_none_or(Peers::is_empty);
         self.slots.used() == 0 && self.buffers.all_free() && lists && peers
     }
 
     /// Panics if the parts contradict each other: for tests, as it walks everything.
     pub fn assert_sound(&self) {
-        let mut held = 0;
+        let mut held = self.buffers.shared();
         for index in 0..self.slots.capacity() {
             if self.slots.id_at(index).is_some() {
                 let parked = self.parked.contains(&self.slots, index);
+                self.assert_waits_are_known(index);
                 held += self.slots.at(index).assert_sound(&self.buffers, parked);
             }
         }
@@ -197,12 +211,19 @@ impl Shard {
             self.stats.stale += 1;
             return self.buffers.release(buf, emit);
         };
+        if !conn.is_receiving() {
+            self.buffers.release(buf, emit);
+            return self.slip(id, emit);
+        }
         self.stats.bytes_in += u64::from(len);
-        if conn.received(id, buf, &mut self.buffers, emit) {
+        if conn.received(buf, &mut self.buffers, emit) {
             self.stats.gathered += 1;
         }
         if !conn.is_alive() {
             return;
+        }
+        if conn.pace().is_watching() {
+            self.holding.update(&mut self.slots, id.index());
         }
         self.idle.restart(&mut self.slots, id.index(), self.now);
         self.flush(id, emit);
@@ -214,10 +235,14 @@ impl Shard {
             self.stats.stale += 1;
             return;
         };
+        if !conn.is_receiving() {
+            return self.slip(id, emit);
+        }
         let credit = self.credit.while_free(self.buffers.unreserved(), self.limits.buffers);
         match conn.recv_ended(id, end, credit, &mut self.buffers, emit) {
             AfterReceive::Nothing => self.close_if_done(id, emit),
             AfterReceive::Abort => self.reset(id, emit),
+            AfterReceive::Watch => self.write.begin(&mut self.slots, id.index(), self.now),
             AfterReceive::Park => {
                 self.stats.parked += 1;
                 self.parked.push(&mut self.slots, id.index(), self.now);
@@ -230,27 +255,61 @@ impl Shard {
             self.stats.stale += 1;
             return;
         };
+        if !conn.is_sending_at_least(len) {
+            return self.slip(id, emit);
+        }
         self.stats.bytes_out += u64::from(len);
-        let took = conn.sent(id, len, &mut self.buffers, emit);
+        let is_whole = conn.sent(len, &mut self.buffers, emit);
         if !conn.is_alive() {
             return self.close_if_done(id, emit);
         }
-        if !took {
-            return self.reset(id, emit);
+        if len > 0 {
+            self.idle.restart(&mut self.slots, id.index(), self.now);
+        }
+        if !is_whole {
+            return self.stall(id, emit);
+        }
+        self.go_on(id, emit);
+    }
+
+    /// Nothing of the connection is waited for: receives more, sends what is owed.
+    fn go_on(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        let Some(conn) = self.slots.get_mut(id) else { return };
+        if conn.pace().is_cautious() {
+            self.holding.update(&mut self.slots, id.index());
         }
         let credit = self.credit.while_free(self.buffers.unreserved(), self.limits.buffers);
-        conn.resume(id, credit, &mut self.buffers, emit);
-        self.idle.restart(&mut self.slots, id.index(), self.now);
+        let Some(conn) = self.slots.get_mut(id) else { return };
+        if conn.resume(id, credit, &mut self.buffers, emit) {
+            self.write.begin(&mut self.slots, id.index(), self.now);
+        }
         self.flush(id, emit);
         self.close_if_done(id, emit);
     }
 
+    fn send_failed(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        let Some(conn) = self.slots.get_mut(id) else {
+            self.stats.stale += 1;
+            return;
+        };
+        if !conn.is_sending() {
+            return self.slip(id, emit);
+        }
+        conn.send_failed(&mut self.buffers, emit);
+        if conn.is_alive() {
+            return self.reset(id, emit);
+        }
+        self.close_if_done(id, emit);
+    }
+
     fn closed(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        if self.slots.get(id).is_some_and(|conn| !conn.is_closing()) {
+            return self.slip(id, emit);
+        }
         let Some(conn) = self.slots.remove(id) else {
             self.stats.stale += 1;
             return;
         };
-        assert!(conn.is_closing(), "{id:?} was closed without being asked for");
         self.stats.closed += 1;
         if let Some(peers) = &mut self.peers {
             peers.leave(conn.peer());
@@ -268,11 +327,9 @@ impl Shard {
             self.abort_at(index, emit);
         }
         while let Some(index) = self.write.expired(&mut self.slots, self.now) {
-            if self.slots.at(index).is_sending() {
-                self.stats.write_timeouts += 1;
-                self.abort_at(index, emit);
-            }
+            self.question(index, emit);
         }
+        self.relieve(emit);
         self.parked.tick(&mut self.buffers, self.now);
         self.acceptor.tick(self.now, emit);
         self.acceptor.arm(self.slots.free(), self.now, emit);
@@ -327,7 +384,6 @@ impl Shard {
         let Some(conn) = self.slots.get_mut(id) else { return };
         if conn.flush(id, &self.buffers, emit) {
             self.stats.sends += 1;
-            self.write.restart(&mut self.slots, id.index(), self.now);
         }
     }
 
@@ -341,6 +397,14 @@ impl Shard {
     fn reset(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
         self.stats.reset += 1;
         self.abort(id, emit);
+    }
+
+    /// An event contradicts what is known of the connection, which is given up.
+    fn slip(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        self.stats.slips += 1;
+        if self.slots.get(id).is_some_and(Connection::is_alive) {
+            self.abort(id, emit);
+        }
     }
 
     fn cut_short(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
@@ -373,6 +437,7 @@ impl Shard {
     fn unlink(&mut self, id: ConnId) {
         self.idle.remove(&mut self.slots, id.index());
         self.write.remove(&mut self.slots, id.index());
+        self.holding.remove(&mut self.slots, id.index());
         self.parked.remove(&mut self.slots, id.index());
     }
 }

@@ -16,8 +16,12 @@ pub struct Stats {
     pub refused_by_ip: u64,
     /// Connections closed for moving no byte either way.
     pub idle_timeouts: u64,
-    /// Connections closed because the peer did not read.
+    /// Connections closed because the peer read too little within the write timeout.
     pub write_timeouts: u64,
+    /// Connections closed because the pool was empty and they had held buffers for longest.
+    pub evicted: u64,
+    /// Connections closed because an event contradicted what was known of them: a defect.
+    pub slips: u64,
     /// Connections closed by a stop or by the end of a drain.
     pub cut_short: u64,
     /// Bytes received.
@@ -26,6 +30,8 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Sends asked for.
     pub sends: u64,
+    /// Sends that the socket had no room for, or not for all of it.
+    pub stalls: u64,
     /// Pieces copied behind bytes already waiting, instead of occupying a buffer each.
     pub gathered: u64,
     /// Times a connection had to wait for a buffer.
@@ -51,10 +57,13 @@ impl Add for Stats {
             refused_by_ip: self.refused_by_ip + other.refused_by_ip,
             idle_timeouts: self.idle_timeouts + other.idle_timeouts,
             write_timeouts: self.write_timeouts + other.write_timeouts,
+            evicted: self.evicted + other.evicted,
+            slips: self.slips + other.slips,
             cut_short: self.cut_short + other.cut_short,
             bytes_in: self.bytes_in + other.bytes_in,
             bytes_out: self.bytes_out + other.bytes_out,
             sends: self.sends + other.sends,
+            stalls: self.stalls + other.stalls,
             gathered: self.gathered + other.gathered,
             parked: self.parked + other.parked,
             credit_stops: self.credit_stops + other.credit_stops,

@@ -36,6 +36,15 @@ impl Timer {
         self.list.push_back(slots, index);
     }
 
+    /// Connection `index` starts to wait at `now`, exactly.
+    pub(super) fn begin(&mut self, slots: &mut Slots<Connection>, index: u32, now: Nanos) {
+        self.list.remove(slots, index);
+        *slots.at_mut(index).timer_start_mut(self.list_kind) = now;
+        if self.timeout.is_some() {
+            self.list.push_back(slots, index);
+        }
+    }
+
     pub(super) fn remove(&mut self, slots: &mut Slots<Connection>, index: u32) {
         self.list.remove(slots, index);
     }
@@ -55,6 +64,10 @@ impl Timer {
         let timeout = self.timeout?;
         let start = slots.at(self.list.front()?).timer_start(self.list_kind);
         Some(start.plus(timeout).plus(Nanos(timeout.0 / 8)))
+    }
+
+    pub(super) fn contains(&self, slots: &Slots<Connection>, index: u32) -> bool {
+        self.list.contains(slots, index)
     }
 
     pub(super) fn is_empty(&self) -> bool {

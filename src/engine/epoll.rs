@@ -3,10 +3,10 @@
 //! An action that can be carried out at once is, and its end is reported with the next events: the
 //! shard cannot tell it from an operation that completed soon.
 
-mod blocked;
 mod pool;
 mod sending;
 mod sockets;
+mod writable;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -20,7 +20,6 @@ use rustix::net::{RecvFlags, SocketFlags, acceptfrom_with, recv};
 use rustix::time::Timespec;
 use tracing::warn;
 
-use self::blocked::Spans;
 use self::pool::Pool;
 use self::sockets::{NOT_A_SOCKET, SocketKey, Sockets};
 use super::accepted::{PeerTracking, accept_end};
@@ -56,7 +55,6 @@ pub(super) struct Epoll {
     reads_left: u32,
     accepts_left: u32,
     pool: Pool,
-    spans: Spans,
     /// Greetings, one slot per connection.
     staging: Vec<u8>,
     /// Events of actions that ended at once.
@@ -108,10 +106,10 @@ impl Kernel for Epoll {
             reads_left: 0,
             accepts_left: 0,
             pool: Pool::new(limits.buffers, limits.buffer_size),
-            spans: Spans::new(limits.buffers),
             staging: vec![0; greetings * FRAME_LEN],
-            // Per connection at most the end of a receive, of a send and of the close.
-            completed: VecDeque::with_capacity(3 * limits.max_connections as usize + BATCH),
+            // Per connection at most the end of a receive, of a send, of a wait for room and of the
+            // close, and one answer.
+            completed: VecDeque::with_capacity(5 * limits.max_connections as usize + BATCH),
             stamper: if context.config.stamp { Some(Stamper::new(context)?) } else { None },
             peers: PeerTracking::new(context),
             fault: None,
@@ -137,12 +135,14 @@ impl Kernel for Epoll {
             }
             Action::ArmRecv { conn, socket, .. } => self.arm_receive(conn, socket),
             Action::CancelRecv { socket, .. } => self.cancel_receive(socket),
-            Action::Send { conn, socket, source } => self.start_send(now, conn, socket, source),
+            Action::Send { conn, socket, source } => self.send(now, conn, socket, source),
+            Action::WatchWritable { conn, socket } => self.watch_writable(conn, socket),
+            Action::AskUnsent { conn, socket } => self.answer_unsent(conn, socket),
             Action::Copy { span, to, at } => self.pool.copy(&span, to, at),
             Action::Release { buf } => self.pool.release(buf),
             Action::CancelAll { socket, .. } => {
                 self.cancel_receive(socket);
-                self.cancel_send(socket);
+                self.end_watch(socket);
             }
             // close(2) suffices in both cases: when everything is sent and the peer's end of stream
             // was read, it sends the same FIN as shutdown(SHUT_WR).
@@ -336,7 +336,8 @@ impl Epoll {
         socket.reads_stop_short |= gone || flags.intersects(EventFlags::RDHUP | EventFlags::PRI);
         socket.readable |= socket.reads_stop_short || flags.contains(EventFlags::IN);
         if gone || flags.contains(EventFlags::OUT) {
-            self.send_again(key.socket(), events);
+            let watcher = self.sockets.at(key.socket()).watcher.take();
+            events.extend(watcher.map(|conn| Event::Writable { conn }));
         }
         self.receive(key.socket(), events);
     }

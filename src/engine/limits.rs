@@ -161,6 +161,7 @@ impl WorkerLimits {
             max_per_ip: config.max_per_ip.map(NonZeroU32::get),
             idle_timeout: config.idle_timeout.map(nanos),
             write_timeout: config.write_timeout.map(nanos),
+            min_drain: config.min_drain.get(),
             drain_timeout: Some(nanos(config.drain_timeout)),
             accept_backoff: echo::Nanos(ACCEPT_BACKOFF_NS),
         };

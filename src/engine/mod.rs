@@ -5,6 +5,7 @@
 mod accepted;
 mod busy_poll;
 mod context;
+mod cut_off;
 mod epoll;
 mod error;
 mod fullness;

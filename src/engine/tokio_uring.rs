@@ -50,6 +50,10 @@ fn refusal(config: &Config) -> Option<String> {
     if config.takeover.is_some() {
         return Some(super::NO_TAKEOVER.to_owned());
     }
+    if config.min_drain != default.min_drain {
+        let instead = "a write that takes nothing within --write-timeout ends the connection";
+        return Some(format!("--min-drain: it is not told how much a peer took; {instead}"));
+    }
     if config.sandbox == SandboxMode::Require {
         let instead = "--sandbox auto applies the other restrictions";
         return Some(format!("--sandbox require: its rings cannot be restricted; {instead}"));
@@ -96,6 +100,7 @@ mod tests {
             (Config { busy_poll: spinning, ..config.clone() }, "--busy-poll", "off"),
             (Config { pool: bytes(1 << 20), ..config.clone() }, "--pool", "--buffer"),
             (Config { credit: bytes(16384), ..config.clone() }, "--credit", "--buffer"),
+            (Config { min_drain: bytes(1), ..config.clone() }, "--min-drain", "--write-timeout"),
             (Config { sandbox: SandboxMode::Require, ..config }, "--sandbox", "auto"),
         ] {
             let text = adapt(&config).expect_err("refused").to_string();

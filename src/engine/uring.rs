@@ -88,6 +88,12 @@ impl Kernel for Uring {
             }
             Action::CancelRecv { conn, .. } => self.ring.cancel(token(Op::Recv, conn), CANCEL),
             Action::Send { conn, socket, source } => self.send(now, conn, socket, source),
+            Action::WatchWritable { conn, socket } => {
+                self.ring.watch_writable(self.handle(socket), token(Op::Writable, conn));
+            }
+            Action::AskUnsent { conn, socket } => {
+                self.ring.ask_unsent(self.handle(socket), token(Op::Unsent, conn));
+            }
             Action::Copy { span, to, at } => self.ring.copy(piece(&span), to.0, at),
             Action::Release { buf } => self.ring.release(buf.0),
             Action::CancelAll { socket, .. } => {
@@ -188,7 +194,10 @@ impl Uring {
         match (done.token.op(), done.result) {
             (Op::Recv, _) => self.reap_receive(conn, done, events),
             (Op::Send, Ok(len)) => events.push(Event::Sent { conn, len }),
+            (Op::Send, Err(Errno::AGAIN)) => events.push(Event::Sent { conn, len: 0 }),
             (Op::Send, Err(_)) => events.push(Event::SendFailed { conn }),
+            (Op::Writable, _) => events.push(Event::Writable { conn }),
+            (Op::Unsent, result) => events.push(Event::Unsent { conn, bytes: result.ok() }),
             (Op::Close, result) => {
                 // The descriptor is closed in any case; an error is about bytes already given up.
                 if let Err(error) = result {
@@ -248,7 +257,7 @@ impl Uring {
                     let stamper = self.stamper.as_mut().expect("a greeting is a stamp");
                     self.ring.stage(start, &stamper.next(now));
                 }
-                self.ring.send_staged(socket, start + offset as usize, len, token);
+                self.ring.try_send_staged(socket, start + offset as usize, len, token);
             }
         }
     }

@@ -9,6 +9,7 @@ use tracing::debug;
 
 use super::busy_poll::{BusyPollPolicy, PREEMPTED_NS};
 use super::context::WorkerContext;
+use super::cut_off::CutOffLog;
 use super::error::EngineError;
 use super::fullness::Fullness;
 use crate::clock::monotonic_ns;
@@ -85,6 +86,7 @@ struct Worker<K> {
     kernel: K,
     context: WorkerContext,
     busy_poll: BusyPollPolicy,
+    cut_off: CutOffLog,
     phase: Phase,
     now: u64,
     published: u64,
@@ -104,6 +106,7 @@ impl<K: Kernel> Worker<K> {
             shard: Shard::new(limits),
             kernel,
             busy_poll: BusyPollPolicy::new(context.config.busy_poll),
+            cut_off: CutOffLog::default(),
             phase: Phase::Serving,
             now,
             published: now,
@@ -181,6 +184,7 @@ impl<K: Kernel> Worker<K> {
 
     fn publish(&mut self) {
         self.published = self.now;
+        self.cut_off.update(self.now, self.shard.stats());
         self.context.published.publish(self.shard.stats());
     }
 

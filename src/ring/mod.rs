@@ -25,6 +25,7 @@ mod region;
 mod setup;
 mod staging;
 mod token;
+mod unsent;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -44,6 +45,7 @@ pub use self::operations::{Handle, Piece};
 pub(crate) use self::setup::retry_no_memory;
 pub use self::setup::{Features, Setup};
 pub use self::token::{Op, Token};
+pub use self::unsent::unsent_bytes;
 
 use self::memory::Memory;
 use self::queues::{FreeSlot, Queues, Wait};

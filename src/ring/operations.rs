@@ -62,9 +62,9 @@ pub struct Piece {
     pub len: u32,
 }
 
-/// A vanished peer is an error code, not a signal. A send that took part of its bytes says so,
-/// which frees buffers early and tells a slow reader from one that has stopped.
-const SEND_PART: i32 = libc::MSG_NOSIGNAL;
+/// A vanished peer is an error code, not a signal. A send takes what the socket has room for and
+/// never waits: it ends with EAGAIN if that is nothing.
+const SEND_AT_ONCE: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 /// The kernel goes on until everything is taken or the socket fails (Linux 5.19 and newer).
 const SEND_WHOLE: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
@@ -147,15 +147,16 @@ impl Ring {
         });
     }
 
-    /// Sends `pieces`, in order, or as much of them as the socket takes: at most
-    /// [`MAX_PIECES`](super::MAX_PIECES). Their buffers must stay held until the completion.
+    /// Sends `pieces`, in order, as far as the socket has room for them: at most
+    /// [`MAX_PIECES`](super::MAX_PIECES). Ends with EAGAIN if it has none. Their buffers must stay
+    /// held until the completion.
     pub fn send_pieces(&mut self, socket: Handle<'_>, pieces: &[Piece], token: Token) {
         self.queue(Op::Send, token, |memory, slot| {
             let target = socket.target(memory, slot);
             match pieces {
                 [piece] => {
                     let start = memory.pool.range(piece.buffer, piece.offset, piece.len);
-                    send(target, start.cast_const(), piece.len, SEND_PART)
+                    send(target, start.cast_const(), piece.len, SEND_AT_ONCE)
                 }
                 _ => gathered_send(memory, slot, target, pieces),
             }
@@ -167,6 +168,14 @@ impl Ring {
         self.queue(Op::Send, token, |memory, slot| {
             let start = memory.staging.range(offset, len as usize);
             send(socket.target(memory, slot), start, len, SEND_WHOLE)
+        });
+    }
+
+    /// The same, as far as the socket has room for them, like [`Self::send_pieces`].
+    pub fn try_send_staged(&mut self, socket: Handle<'_>, offset: usize, len: u32, token: Token) {
+        self.queue(Op::Send, token, |memory, slot| {
+            let start = memory.staging.range(offset, len as usize);
+            send(socket.target(memory, slot), start, len, SEND_AT_ONCE)
         });
     }
 
@@ -228,6 +237,25 @@ impl Ring {
         });
     }
 
+    /// Completes when the socket is writable, or broken.
+    pub fn watch_writable(&mut self, socket: Handle<'_>, token: Token) {
+        self.queue(Op::Writable, token, |memory, slot| {
+            let writable = i32::from(libc::POLLOUT).cast_unsigned();
+            let target = socket.target(memory, slot);
+            on!(target, |target| opcode::PollAdd::new(target, writable).build())
+        });
+    }
+
+    /// Completes with the bytes that the socket took and the peer's system has not acknowledged, as
+    /// SIOCOUTQ of tcp(7) (SOCKET_URING_OP_SIOCOUTQ, Linux 6.7; EOPNOTSUPP before).
+    pub fn ask_unsent(&mut self, socket: Handle<'_>, token: Token) {
+        self.queue(Op::Unsent, token, |memory, slot| {
+            let target = socket.target(memory, slot);
+            let command = SOCKET_URING_OP_SIOCOUTQ;
+            on!(target, |target| opcode::UringCmd16::new(target, command).build())
+        });
+    }
+
     /// The first `len` bytes of a held buffer.
     #[must_use]
     pub fn bytes(&self, buffer: u16, len: u32) -> &[u8] {
@@ -257,13 +285,16 @@ fn gathered_send(
         iov_len: piece.len as usize,
     });
     let header = memory.arguments.gather(slot, parts);
-    let flags = SEND_PART.cast_unsigned();
+    let flags = SEND_AT_ONCE.cast_unsigned();
     on!(target, |target| opcode::SendMsg::new(target, header).flags(flags).build())
 }
 
 fn send(target: Target, start: *const u8, len: u32, flags: i32) -> Entry {
     on!(target, |target| opcode::Send::new(target, start, len).flags(flags).build())
 }
+
+/// A command of a socket (`linux/io_uring.h`).
+const SOCKET_URING_OP_SIOCOUTQ: u32 = 1;
 
 /// Where `struct io_uring_sqe` has `optlen`, which a multishot receive reads as the most bytes it
 /// may bring altogether.

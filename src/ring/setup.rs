@@ -187,6 +187,8 @@ pub(super) fn restrict(submitter: &Submitter<'_>) -> io::Result<()> {
         opcode::Close::CODE,
         opcode::AsyncCancel2::CODE,
         opcode::PollAdd::CODE,
+        // Of what a socket's command can do, a server asks for the unsent bytes.
+        opcode::UringCmd16::CODE,
     ];
     let mut rules: Vec<Restriction> = operations.into_iter().map(Restriction::sqe_op).collect();
     rules.push(Restriction::sqe_flags_allowed(u8::MAX));

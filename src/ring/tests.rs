@@ -276,3 +276,43 @@ fn a_flood_fills_one_buffer_and_ends_the_receive() {
     assert_eq!(buffers, 0, "one buffer was filled, no second one: {batch:?}");
     assert!(!first.more || !batch[0].more, "the receive has ended");
 }
+
+#[test]
+fn a_full_socket_says_so_and_how_much_is_unsent() {
+    let Some(mut ring) = ring() else { return };
+    let (listener, addr) = listener();
+    let mut client = TcpStream::connect(addr).expect("queued");
+    ring.accept_one(&listener, Token::new(Op::Accept, 0, 0));
+    let socket = accepted(&mut ring);
+    client.write_all(&[7; 4096]).expect("sent");
+    ring.receive_some(socket, 1, Token::new(Op::Recv, 0, 0));
+    let received = next(&mut ring, Op::Recv);
+    let buffer = received.buffer.expect("a buffer");
+    ring.watch_writable(socket, Token::new(Op::Writable, 0, 0));
+    next(&mut ring, Op::Writable).result.expect("room at once");
+    let mut sent = 0;
+    let piece = Piece { buffer, offset: 0, len: 4096 };
+    let end = loop {
+        ring.send_pieces(socket, &[piece], Token::new(Op::Send, 0, 0));
+        match next(&mut ring, Op::Send).result {
+            Ok(len) => sent += len,
+            Err(errno) => break errno,
+        }
+    };
+    assert_eq!(end, Errno::AGAIN, "a send does not wait");
+    ring.ask_unsent(socket, Token::new(Op::Unsent, 0, 0));
+    let answer = next(&mut ring, Op::Unsent).result;
+    if answer == Err(Errno::OPNOTSUPP) {
+        eprintln!("SKIPPED, this kernel does not say what is unsent (Linux 6.7)");
+        return;
+    }
+    let unsent = answer.expect("a number");
+    assert!(unsent > 0 && unsent < sent, "{unsent} of {sent}");
+    ring.watch_writable(socket, Token::new(Op::Writable, 0, 0));
+    let mut echoed = vec![0; sent as usize];
+    client.read_exact(&mut echoed).expect("all of it");
+    next(&mut ring, Op::Writable).result.expect("room again");
+    ring.ask_unsent(socket, Token::new(Op::Unsent, 0, 0));
+    assert_eq!(next(&mut ring, Op::Unsent).result, Ok(0));
+    ring.release(buffer);
+}

@@ -20,6 +20,10 @@ pub enum Op {
     Wake = 7,
     /// Connect.
     Connect = 8,
+    /// A wait until a socket is writable.
+    Writable = 9,
+    /// A question how many bytes of a socket are unsent.
+    Unsent = 10,
 }
 
 impl Op {
@@ -33,6 +37,8 @@ impl Op {
             6 => Self::Cancel,
             7 => Self::Wake,
             8 => Self::Connect,
+            9 => Self::Writable,
+            10 => Self::Unsent,
             _ => return None,
         })
     }
@@ -101,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_token_survives_the_trip(code in 1u64..=8, index: u32, generation: u32) {
+        fn every_token_survives_the_trip(code in 1u64..=10, index: u32, generation: u32) {
             let token = Token::new(Op::from_code(code).expect("a valid code"), index, generation);
             prop_assert_eq!(Token::decode(token.encode()), Some(token));
         }

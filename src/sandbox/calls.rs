@@ -112,13 +112,20 @@ const STOP: &[Call] = &[call(libc::SYS_setsockopt, When::OneOf(2, &[libc::SO_BIN
 /// A ring's entries are restricted by the ring itself; its drop cancels and unregisters.
 const URING: &[Call] = &[always(libc::SYS_io_uring_enter), always(libc::SYS_io_uring_register)];
 
+/// A socket that cannot be watched any more is shut down.
 const EPOLL: &[Call] = &[
     always(libc::SYS_accept4),
     always(libc::SYS_epoll_ctl),
     always(libc::SYS_epoll_pwait),
     always(libc::SYS_epoll_pwait2),
+    call(libc::SYS_ioctl, When::OneOf(1, UNSENT_BYTES)),
     call(libc::SYS_sendmsg, When::Without(2, libc::MSG_FASTOPEN)),
+    always(libc::SYS_shutdown),
 ];
+
+/// The request for a socket's unsent bytes.
+#[allow(clippy::cast_possible_truncation, reason = "a request has 32 bits")]
+const UNSENT_BYTES: &[i32] = &[libc::TIOCOUTQ as i32];
 
 /// Its runtime sleeps in epoll and reads an eventfd; tokio(-uring) shuts sockets down.
 const TOKIO_URING: &[Call] = &[

@@ -7,6 +7,7 @@
 //! - `sandbox`: the restrictions of the running process
 //! - `stop`: nothing accepted or queued is lost when the server is told to end
 //! - `log`: a log that nobody reads, or that cannot be written, hurts nobody
+//! - `slow_peers`: peers that read slowly, or not at all, beside others
 //! - `torture`: resets, floods and signals while connections are in use
 //! - `soak`: clients of several kinds at once, for as long as asked for
 //! - `denied`: what is left of it where io_uring is denied
@@ -23,6 +24,7 @@ mod manual;
 mod paths;
 mod resources;
 mod sandbox;
+mod slow_peers;
 mod soak;
 mod sources;
 mod stop;

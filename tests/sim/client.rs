@@ -76,7 +76,7 @@ impl Client {
         self.write(n, recv_space);
         self.fin |= self.script.ends && self.sent == self.script.bytes;
         if random.chance(self.script.reads) {
-            self.unread -= random.range(1, 64).min(self.unread);
+            self.unread -= random.range(1, self.script.gulp).min(self.unread);
         }
     }
 

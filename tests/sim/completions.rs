@@ -12,7 +12,9 @@ use super::random::Random;
 pub(crate) enum OpKey {
     Accept(usize),
     Recv(usize),
+    /// A send, or the question how many bytes are unsent: each in its turn.
     Send(usize),
+    Watch(usize),
     Close(usize),
     /// Of a connection that is gone.
     Stray,

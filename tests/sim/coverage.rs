@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The situations.
-pub(crate) const NAMES: [&str; 19] = [
+pub(crate) const NAMES: [&str; 22] = [
     "events",
     "connections",
     "orderly ends",
@@ -12,6 +12,9 @@ pub(crate) const NAMES: [&str; 19] = [
     "refused by address",
     "idle timeouts",
     "write timeouts",
+    "last resorts",
+    "stalled sends",
+    "rests in shared buffers",
     "cut short",
     "full sends",
     "pieces gathered",

@@ -14,7 +14,11 @@ impl Kernel {
         match op_key {
             OpKey::Accept(number) => self.deliver_accept(number, event, now),
             OpKey::Recv(number) => self.deliver_recv(number, event, now),
-            OpKey::Send(number) => self.deliver_send(number, event, now),
+            OpKey::Send(number) => match event {
+                Event::Unsent { bytes, .. } => self.deliver_unsent(number, bytes, now),
+                _ => self.deliver_send(number, event, now),
+            },
+            OpKey::Watch(number) => self.deliver_writable(number),
             OpKey::Close(number) => self.deliver_close(number),
             OpKey::Stray => self.deliver_stray(event),
         }
@@ -78,9 +82,8 @@ impl Kernel {
         match event {
             Event::Received { buf, len, .. } => {
                 view.active_at = now;
-                view.held += 1;
                 self.expected.bytes_in += u64::from(len);
-                self.memory.hand_to_shard(buf, Some(number));
+                self.memory.hand_to_shard(buf, len, Some(number));
             }
             Event::RecvEnded { end, .. } => {
                 view.receiving = false;
@@ -100,13 +103,34 @@ impl Kernel {
         let view = &mut self.sockets[number].as_mut().expect("the socket is open").view;
         let what = view.sending.take().expect("a send is in flight");
         what.spans().iter().for_each(|span| self.memory.end_send(span));
-        match event {
-            Event::Sent { len, .. } if len > 0 => {
-                view.active_at = now;
-                self.expected.bytes_out += u64::from(len);
-            }
-            _ => view.broken = true,
+        let Event::Sent { len, .. } = event else {
+            view.broken = true;
+            return;
+        };
+        if len > 0 {
+            view.active_at = now;
         }
+        view.taken += len;
+        view.looks_first |= len < what.len();
+        self.expected.bytes_out += u64::from(len);
+    }
+
+    fn deliver_writable(&mut self, number: usize) {
+        let view = &mut self.sockets[number].as_mut().expect("the socket is open").view;
+        view.watching = false;
+        view.writable = true;
+        self.liveness.writable_delivered();
+    }
+
+    fn deliver_unsent(&mut self, number: usize, bytes: Option<u32>, now: Nanos) {
+        let min_drain = self.limits.min_drain;
+        let view = &mut self.sockets[number].as_mut().expect("the socket is open").view;
+        view.asking = false;
+        view.granted_at = now;
+        let read = bytes.map(|bytes| view.taken - bytes);
+        let drained = read.zip(view.mark).map(|(read, mark)| read - mark);
+        view.stuck = drained.is_none_or(|drained| drained < min_drain);
+        view.mark = read.or(view.mark);
     }
 
     fn deliver_close(&mut self, number: usize) {
@@ -119,8 +143,8 @@ impl Kernel {
 
     fn deliver_stray(&mut self, event: Event) {
         self.expected.stale += 1;
-        if let Event::Received { buf, .. } = event {
-            self.memory.hand_to_shard(buf, None);
+        if let Event::Received { buf, len, .. } = event {
+            self.memory.hand_to_shard(buf, len, None);
         }
     }
 

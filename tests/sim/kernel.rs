@@ -9,7 +9,7 @@ use super::liveness::LivenessChecks;
 use super::memory::Memory;
 use super::random::Random;
 use super::scenario::{Faults, Scenario};
-use super::socket::{Close, Payload, RecvOp, SendOp, Socket};
+use super::socket::{Close, Payload, RecvOp, SendOp, Socket, WatchOp};
 
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -85,6 +85,8 @@ impl Kernel {
             Action::Send { conn, socket, source } => {
                 self.begin_send(conn, socket, Payload::of(source))
             }
+            Action::WatchWritable { conn, socket } => self.watch_writable(conn, socket),
+            Action::AskUnsent { conn, socket } => self.ask_unsent(conn, socket),
             Action::Copy { span, to, at } => self.memory.copy(&span, to, at),
             Action::Release { buf } => self.release(buf),
             Action::CancelAll { conn, socket } => self.cancel_all(conn, socket),
@@ -94,9 +96,11 @@ impl Kernel {
 
     /// Advances one operation of one socket, if there is one.
     pub(crate) fn work(&mut self, socket: usize, random: &mut Random) -> bool {
-        match random.below(3) {
+        match random.below(5) {
             0 => self.work_recv(socket, random),
             1 => self.work_send(socket, random),
+            2 => self.work_watch(socket, random),
+            3 => self.work_question(socket, random),
             _ => self.work_close(socket),
         }
     }
@@ -110,7 +114,11 @@ impl Kernel {
             }
         }
         for socket in 0..self.sockets.len() {
-            while self.work_recv(socket, random) || self.work_send(socket, random) {
+            while self.work_recv(socket, random)
+                || self.work_question(socket, random)
+                || self.work_send(socket, random)
+                || self.work_watch(socket, random)
+            {
                 worked = true;
             }
             worked |= self.work_close(socket);
@@ -136,10 +144,7 @@ impl Kernel {
 
     fn release(&mut self, buf: BufId) {
         self.liveness.released();
-        if let Some(holder) = self.memory.release(buf) {
-            let socket = self.sockets[holder].as_mut().expect("the holder of a buffer is open");
-            socket.view.held -= 1;
-        }
+        self.memory.release(buf);
     }
 
     fn arm_recv(&mut self, conn: ConnId, socket: SocketId, max_buffers: u8) {
@@ -149,6 +154,10 @@ impl Kernel {
         socket.check_conn(conn);
         assert!(!socket.view.receiving, "{conn:?} has two receives armed");
         assert!(!socket.view.eof && !socket.view.aborted, "{conn:?} receives after its end");
+        let looked = std::mem::take(&mut socket.view.writable);
+        let looks_first = std::mem::take(&mut socket.view.looks_first);
+        let goes_on = looked || !looks_first || socket.view.starved;
+        assert!(goes_on, "{conn:?} receives although its peer does not read");
         socket.view.receiving = true;
         socket.recv = Some(RecvOp { cancelled: false, fresh: true, left });
         let starved = std::mem::take(&mut socket.view.starved);
@@ -168,22 +177,43 @@ impl Kernel {
     fn begin_send(&mut self, conn: ConnId, socket: SocketId, what: Payload) {
         what.spans().iter().for_each(|span| self.memory.begin_send(span, socket.0 as usize));
         self.liveness.full_sends += u64::from(what.spans().len() == MAX_SPANS);
-        let now = self.now;
         let socket = self.socket(socket);
         socket.check_conn(conn);
         assert!(what.len() > 0, "{conn:?} sends nothing");
+        assert!(!socket.view.watching, "{conn:?} sends although its socket has no room");
+        socket.view.writable = false;
         assert!(socket.view.sending.is_none(), "{conn:?} has two sends in flight");
         assert!(!socket.view.aborted, "{conn:?} sends after its end");
         socket.view.sending = Some(what);
-        socket.view.send_at = now;
         socket.send = Some(SendOp { cancelled: false, what });
+    }
+
+    fn watch_writable(&mut self, conn: ConnId, socket: SocketId) {
+        let now = self.now;
+        let socket = self.socket(socket);
+        socket.check_conn(conn);
+        assert!(!socket.view.watching && !socket.view.aborted, "{conn:?} waits twice for room");
+        assert!(socket.view.sending.is_none(), "{conn:?} waits for room and sends");
+        socket.view.watching = true;
+        (socket.view.watch_at, socket.view.granted_at) = (now, now);
+        socket.watch = Some(WatchOp { cancelled: false });
+    }
+
+    fn ask_unsent(&mut self, conn: ConnId, socket: SocketId) {
+        let socket = self.socket(socket);
+        socket.check_conn(conn);
+        assert!(!socket.view.asking && !socket.view.aborted, "{conn:?} asks twice");
+        socket.view.asking = true;
+        socket.asked = true;
     }
 
     fn cancel_all(&mut self, conn: ConnId, id: SocketId) {
         self.socket(id).check_conn(conn);
         self.assert_may_abort(id);
+        self.memory.forget(id.0 as usize);
         let socket = self.socket(id);
-        let busy = socket.view.receiving || socket.view.sending.is_some();
+        let view = &socket.view;
+        let busy = view.receiving || view.sending.is_some() || view.watching;
         assert!(busy && !socket.view.aborted, "{conn:?} has nothing to cancel");
         socket.view.aborted = true;
         if let Some(recv) = &mut socket.recv {
@@ -192,6 +222,9 @@ impl Kernel {
         if let Some(send) = &mut socket.send {
             send.cancelled = true;
         }
+        if let Some(watch) = &mut socket.watch {
+            watch.cancelled = true;
+        }
     }
 
     fn close(&mut self, conn: ConnId, id: SocketId, close: Close) {
@@ -199,9 +232,11 @@ impl Kernel {
         if !close.orderly && !self.socket(id).view.aborted {
             self.assert_may_abort(id);
         }
+        self.memory.forget(id.0 as usize);
         let greeting = self.limits.greeting;
         let socket = self.sockets[id.0 as usize].as_mut().expect("the socket is open");
-        let idle = !socket.view.receiving && socket.view.sending.is_none();
+        let view = &socket.view;
+        let idle = !view.receiving && view.sending.is_none() && !view.watching && !view.asking;
         assert!(idle, "{conn:?} closes with something in flight");
         if close.orderly {
             self.liveness.orderly += 1;
@@ -222,10 +257,19 @@ impl Kernel {
             timeout.is_some_and(|timeout| since.plus(timeout) <= self.now)
         };
         let idle = over(self.limits.idle_timeout, view.active_at);
-        let unread = view.sending.is_some() && over(self.limits.write_timeout, view.send_at);
-        let reason = view.broken || view.refused || self.stopping || idle || unread;
+        let unread = view.watching && view.stuck && over(self.limits.write_timeout, view.watch_at);
+        let last_resort = self.is_last_resort(id);
+        let reason = view.broken || view.refused || self.stopping || idle || unread || last_resort;
         assert!(reason, "{:?} is aborted for no reason", socket.conn);
-        let timed_out = !view.broken && !view.refused && !self.stopping;
+        let timed_out = !view.broken && !view.refused && !self.stopping && !last_resort;
         assert!(!(timed_out && self.settling), "{:?} was forgotten", socket.conn);
+    }
+
+    /// The pool is empty, somebody needs a buffer, and this one keeps some it cannot use.
+    fn is_last_resort(&self, id: SocketId) -> bool {
+        let starved = |socket: &Socket| socket.view.starved && !socket.view.aborted;
+        let view = &self.sockets[id.0 as usize].as_ref().expect("the socket is open").view;
+        let keeps = view.watching && self.memory.holds(id.0 as usize);
+        keeps && self.memory.all_taken() && self.sockets.iter().flatten().any(starved)
     }
 }

@@ -15,6 +15,7 @@ pub(crate) struct LivenessChecks {
     wakes: u64,
     releases: u64,
     recv_ends: u64,
+    writables: u64,
     ticks: u64,
     pub(crate) bursts: u64,
     pub(crate) bursts_cancelled: u64,
@@ -34,6 +35,11 @@ impl LivenessChecks {
     /// A receive ended, for another reason than an empty pool.
     pub(crate) fn recv_end_delivered(&mut self) {
         self.recv_ends += 1;
+    }
+
+    /// A socket is writable, which may end the wait of a receive that an empty pool ended before.
+    pub(crate) fn writable_delivered(&mut self) {
+        self.writables += 1;
     }
 
     /// A receive is armed; `starved` if an empty pool had ended the one before.
@@ -61,9 +67,10 @@ impl LivenessChecks {
     }
 
     /// Each wake has a cause: a released buffer (which may also let its own connection go on), a
-    /// woken connection that ended its receive without a buffer, or a timer.
+    /// woken connection that ended its receive without a buffer, a writable socket, or a timer.
     fn assert_no_spin(&self, limits: &Limits) {
-        let paid = 2 * self.releases + self.recv_ends + self.ticks * u64::from(limits.buffers);
+        let events = 2 * self.releases + self.recv_ends + self.writables;
+        let paid = events + self.ticks * u64::from(limits.buffers);
         assert!(self.wakes <= paid, "{} wakes, {} releases", self.wakes, self.releases);
     }
 }
@@ -85,8 +92,10 @@ impl Kernel {
     /// After every event.
     pub(crate) fn liveness(&self) {
         self.liveness.assert_no_spin(&self.limits);
-        for socket in self.sockets.iter().flatten() {
-            self.assert_no_hoard(socket);
+        for (number, socket) in self.sockets.iter().enumerate() {
+            if let Some(socket) = socket {
+                self.assert_no_hoard(number, socket);
+            }
         }
     }
 
@@ -99,10 +108,11 @@ impl Kernel {
     }
 
     /// A connection at its credit does not receive.
-    fn assert_no_hoard(&self, socket: &Socket) {
+    fn assert_no_hoard(&self, number: usize, socket: &Socket) {
         let view = &socket.view;
-        let full = view.held * self.memory.size() >= self.limits.credit;
+        let held = self.memory.held(number);
+        let full = held * self.memory.size() >= self.limits.credit;
         let asking = view.receiving && !view.cancelling && !view.aborted;
-        assert!(!(full && asking), "{:?} holds {} buffers", socket.conn, view.held);
+        assert!(!(full && asking), "{:?} holds {held} buffers", socket.conn);
     }
 }

@@ -33,7 +33,12 @@ pub(crate) struct Scenario {
 pub(crate) struct Faults {
     pub(crate) short_recv: u32,
     pub(crate) short_send: u32,
+    /// A socket that has room takes nothing all the same.
     pub(crate) zero_send: u32,
+    /// A socket is said to be writable although it is not, or only a little.
+    pub(crate) early_writable: u32,
+    /// The kernel cannot tell how many bytes are unsent.
+    pub(crate) unsent_unknown: u32,
     /// A receive brings more than it was armed for, which makes longer chains in small pools.
     pub(crate) oversized_recv: u32,
     pub(crate) failed_send: u32,
@@ -59,6 +64,8 @@ pub(crate) struct ClientScript {
     pub(crate) chunk: u32,
     /// How often it reads, per mille of its steps; 0: not while faults are injected.
     pub(crate) reads: u32,
+    /// The most it reads at once: a trickle reader takes a byte or a few.
+    pub(crate) gulp: u32,
     /// Whether it ends its stream while faults are injected, or only afterwards.
     pub(crate) ends: bool,
     /// The step at which it resets the connection.
@@ -103,7 +110,9 @@ impl Faults {
         Self {
             short_recv: rate_or_none(&[100, 500, 1000]),
             short_send: rate_or_none(&[100, 500, 1000]),
-            zero_send: rate_or_none(&[1, 5]),
+            zero_send: rate_or_none(&[1, 50]),
+            early_writable: rate_or_none(&[20, 300]),
+            unsent_unknown: rate_or_none(&[100, 1000]),
             oversized_recv: rate_or_none(&[1000]),
             failed_send: rate_or_none(&[1, 5]),
             no_buffers: rate_or_none(&[10, 200, 800]),
@@ -134,6 +143,7 @@ fn draw_limits(random: &mut Random) -> Limits {
         max_per_ip: random.chance(150).then(|| random.range(1, 3)),
         idle_timeout: maybe(random, &[20_000, 100_000]),
         write_timeout: maybe(random, &[10_000, 60_000]),
+        min_drain: random.pick(&[1, 4, 100]),
         drain_timeout: maybe(random, &[1, 5_000, 80_000]),
         accept_backoff: Nanos(random.pick(&[1, 100, 1_000])),
     }
@@ -154,6 +164,7 @@ fn draw_script(
         bytes: bytes + random.below(bytes + 1),
         chunk: random.pick(&[1, 5, 30, 500]),
         reads: random.pick(&[1000, 1000, 300, 20, 0]),
+        gulp: random.pick(&[64, 64, 8, 1]),
         ends: random.chance(600),
         resets: random.chance(reset_chance).then(|| random.range(arrives, steps)),
     }

@@ -73,6 +73,9 @@ impl Simulation {
             stats.refused_by_ip,
             stats.idle_timeouts,
             stats.write_timeouts,
+            stats.evicted,
+            stats.stalls,
+            self.kernel.memory.shared,
             stats.cut_short,
             liveness.full_sends,
             stats.gathered,
@@ -200,11 +203,13 @@ impl Simulation {
             return;
         }
         let conn: ConnId = self.random.pick(&self.kernel.closed_conns);
-        let event = match self.random.below(5) {
+        let event = match self.random.below(7) {
             0 => Event::Sent { conn, len: 1 },
             1 => Event::SendFailed { conn },
             2 => Event::RecvEnded { conn, end: RecvEnd::Eof },
             3 => Event::Closed { conn },
+            4 => Event::Writable { conn },
+            5 => Event::Unsent { conn, bytes: Some(1) },
             _ if self.kernel.memory.is_empty() => return,
             _ => Event::Received { conn, buf: self.kernel.memory.fill(1, |_| 0), len: 1 },
         };
@@ -264,7 +269,7 @@ impl Simulation {
         assert_eq!((stats.accepted, stats.closed), (expected.accepted, expected.closed));
         assert_eq!((stats.bytes_in, stats.bytes_out), (expected.bytes_in, expected.bytes_out));
         assert_eq!((stats.refused_by_ip, stats.stale), (expected.refused, expected.stale));
-        assert_eq!(stats.accepted, stats.closed);
+        assert_eq!((stats.accepted, stats.slips), (stats.closed, 0));
     }
 
     fn fail(&self, why: &str) -> ! {
@@ -327,7 +332,8 @@ impl Simulation {
             timeout.is_some_and(|t| since.plus(t).plus(Nanos(t.0 / 8)) <= self.now)
         };
         assert!(!late(limits.idle_timeout, view.active_at), "{:?} is idle", socket.conn);
-        let stuck = view.sending.is_some() && late(limits.write_timeout, view.send_at);
+        let waits = view.watching && !view.asking;
+        let stuck = waits && late(limits.write_timeout, view.granted_at);
         assert!(!stuck, "{:?} does not read", socket.conn);
     }
 }

@@ -8,6 +8,9 @@ pub(crate) struct Socket {
     pub(crate) conn: Option<ConnId>,
     pub(crate) recv: Option<RecvOp>,
     pub(crate) send: Option<SendOp>,
+    pub(crate) watch: Option<WatchOp>,
+    /// It is asked how many bytes are unsent.
+    pub(crate) asked: bool,
     pub(crate) close: Option<Close>,
     pub(crate) view: ShardView,
 }
@@ -29,6 +32,12 @@ pub(crate) struct SendOp {
     pub(crate) what: Payload,
 }
 
+/// A wait until the socket is writable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WatchOp {
+    pub(crate) cancelled: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Payload {
     Greeting { offset: u32, len: u32 },
@@ -47,6 +56,22 @@ pub(crate) struct ShardView {
     pub(crate) receiving: bool,
     pub(crate) cancelling: bool,
     pub(crate) sending: Option<Payload>,
+    pub(crate) watching: bool,
+    pub(crate) asking: bool,
+    /// A send was not taken whole: the next receive is armed when the socket is writable.
+    pub(crate) looks_first: bool,
+    /// It was writable, and nothing was sent since.
+    pub(crate) writable: bool,
+    /// Since when the shard waits for room.
+    pub(crate) watch_at: Nanos,
+    /// When it was told last how many bytes are unsent.
+    pub(crate) granted_at: Nanos,
+    /// Bytes of which the shard was told that the socket took them.
+    pub(crate) taken: u32,
+    /// Bytes the client had read when the shard was last told how many are unsent.
+    pub(crate) mark: Option<u32>,
+    /// The shard was told last that the client took too little since.
+    pub(crate) stuck: bool,
     /// Whether its accept has been delivered.
     pub(crate) is_known: bool,
     pub(crate) eof: bool,
@@ -56,15 +81,21 @@ pub(crate) struct ShardView {
     pub(crate) closing: bool,
     /// An empty pool ended its last receive.
     pub(crate) starved: bool,
-    /// How many buffers with its bytes the shard holds.
-    pub(crate) held: u32,
     pub(crate) active_at: Nanos,
-    pub(crate) send_at: Nanos,
 }
 
 impl Socket {
     pub(crate) fn new(client: usize) -> Self {
-        Self { client, conn: None, recv: None, send: None, close: None, view: ShardView::default() }
+        Self {
+            client,
+            conn: None,
+            recv: None,
+            send: None,
+            watch: None,
+            asked: false,
+            close: None,
+            view: ShardView::default(),
+        }
     }
 
     /// The shard uses the id `conn`, always the same for one socket.

@@ -35,29 +35,55 @@ impl Kernel {
         true
     }
 
-    /// Completes the send, in part or whole. False if there is none, or no space for it.
+    /// Completes the send, as far as there is room. False if there is none.
     pub(crate) fn work_send(&mut self, number: usize, random: &mut Random) -> bool {
         let Some((socket, conn)) = self.open(number) else { return false };
-        let Some(SendOp { cancelled, what }) = socket.send else { return false };
+        let Some(SendOp { cancelled, what }) = socket.send.filter(|_| !socket.asked) else {
+            return false;
+        };
         let client = &self.clients[socket.client];
         let failed = client.reset || random.chance(self.faults.failed_send);
         if failed || (cancelled && random.chance(500)) {
             self.end_send(number, Event::SendFailed { conn });
             return true;
         }
-        if random.chance(self.faults.zero_send) {
-            self.end_send(number, Event::Sent { conn, len: 0 });
-            return true;
-        }
         let space = self.send_space.saturating_sub(client.unread);
         let most = what.len().min(space);
-        if most == 0 {
-            return cancelled && self.work_send(number, random);
+        if most == 0 || random.chance(self.faults.zero_send) {
+            self.end_send(number, Event::Sent { conn, len: 0 });
+            return true;
         }
         let short = random.chance(self.faults.short_send);
         let len = if short { random.range(1, most) } else { most };
         self.transmit(number, &what, len);
         self.end_send(number, Event::Sent { conn, len });
+        true
+    }
+
+    /// Ends the wait for room. False if there is none, or no room.
+    pub(crate) fn work_watch(&mut self, number: usize, random: &mut Random) -> bool {
+        let Some((socket, conn)) = self.open(number) else { return false };
+        let Some(watch) = socket.watch else { return false };
+        let client = &self.clients[socket.client];
+        let ends = watch.cancelled || client.reset || client.unread < self.send_space;
+        if !ends && !random.chance(self.faults.early_writable) {
+            return false;
+        }
+        self.sockets[number].as_mut().expect("the socket is open").watch = None;
+        self.completions.push(OpKey::Watch(number), Event::Writable { conn });
+        true
+    }
+
+    /// Tells how many bytes are unsent. False if nobody asked.
+    pub(crate) fn work_question(&mut self, number: usize, random: &mut Random) -> bool {
+        let Some((socket, conn)) = self.open(number) else { return false };
+        if !socket.asked {
+            return false;
+        }
+        let unread = self.clients[socket.client].unread;
+        let bytes = (!random.chance(self.faults.unsent_unknown)).then_some(unread);
+        self.sockets[number].as_mut().expect("the socket is open").asked = false;
+        self.completions.push(OpKey::Send(number), Event::Unsent { conn, bytes });
         true
     }
 
@@ -132,7 +158,7 @@ impl Kernel {
             for nth in 0..span.len.min(len) {
                 let expected = Client::byte(client.number, client.echoed);
                 assert!(client.echoed < client.taken, "more comes back than was sent");
-                assert_eq!(self.memory.byte(span, nth), expected, "a wrong byte comes back");
+                assert_eq!(self.memory.transmit(span, nth), expected, "a wrong byte comes back");
                 client.echoed += 1;
             }
             len -= span.len.min(len);

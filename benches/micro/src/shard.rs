@@ -24,6 +24,7 @@ const LIMITS: Limits = Limits {
     max_per_ip: None,
     idle_timeout: Some(Nanos(60_000_000_000)),
     write_timeout: Some(Nanos(60_000_000_000)),
+    min_drain: 4096,
     drain_timeout: Some(Nanos(10_000_000_000)),
     accept_backoff: Nanos(10_000_000),
 };

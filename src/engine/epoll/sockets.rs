@@ -2,7 +2,6 @@
 
 use std::os::fd::OwnedFd;
 
-use super::blocked::BlockedSend;
 use crate::echo::{ConnId, SocketId};
 use crate::slots::{SlotId, Slots};
 
@@ -18,10 +17,8 @@ pub(super) struct Socket {
     pub(super) reads_stop_short: bool,
     /// It is in the queue of sockets to be read.
     pub(super) queued: bool,
-    /// A send for which the socket had no space.
-    pub(super) blocked: Option<(ConnId, BlockedSend)>,
-    /// EPOLLOUT is watched for, from the first blocked send on.
-    pub(super) watches_writable: bool,
+    /// The connection that waits until it is writable.
+    pub(super) watcher: Option<ConnId>,
 }
 
 /// Names an accepted socket in epoll data: readiness reported for an earlier socket of the same
@@ -66,8 +63,7 @@ impl Sockets {
             readable: false,
             reads_stop_short: false,
             queued: false,
-            blocked: None,
-            watches_writable: false,
+            watcher: None,
         });
         SocketKey(id.expect("a slot for each connection asked for"))
     }

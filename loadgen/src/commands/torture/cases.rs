@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Outcome, Target, crowd, cycles, resets, stop, streams};
+use super::{Outcome, Target, crowd, cycles, resets, stop, streams, trickle};
 
 /// One thing that breaks echo servers.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +48,7 @@ const CASES: &[Case] = &[
     case("one-byte-at-a-time", "every byte a segment", SHORT, streams::one_byte_at_a_time),
     case("pipelined", "1,000 small messages without waiting", SHORT, streams::pipelined),
     case("slow-beside-normal", "readers that stop, beside others", LONG, crowd::slow_beside_normal),
+    case("trickle-readers", "2,000 that read 64 KiB per 1.5 s", LONG, trickle::trickle_readers),
     case("reset-after-connect", "RST before anything is sent", SHORT, resets::after_connect),
     case("reset-after-send", "RST behind a message", SHORT, resets::after_send),
     case("reset-mid-stream", "RST while both directions are full", SHORT, resets::mid_stream),

@@ -11,6 +11,7 @@ mod resets;
 mod stop;
 mod streams;
 pub mod suite;
+mod trickle;
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
