@@ -10,10 +10,14 @@ use loadgen::cli::{Cli, Command};
 use loadgen::commands::compare::CompareFailure;
 use loadgen::commands::exit::ExitStatus;
 use loadgen::commands::export::ExportError;
+use loadgen::commands::find::FindError;
 use loadgen::commands::merge::MergeCommandError;
 use loadgen::commands::report::ReportError;
 use loadgen::commands::run::RunError;
-use loadgen::commands::{compare, export, hold, manual, merge, report, run, torture, trace};
+use loadgen::commands::sweep::SweepError;
+use loadgen::commands::{
+    calibrate, compare, export, find, hold, manual, merge, report, run, sweep, torture, trace,
+};
 use loadgen::server;
 
 fn main() -> ExitCode {
@@ -40,6 +44,9 @@ fn main() -> ExitCode {
             let outcome = compare::execute(&args).map(|()| ExitStatus::Fine);
             ended(outcome, CompareFailure::is_usage)
         }
+        Command::Sweep(args) => ended(sweep::execute(&args), SweepError::is_usage),
+        Command::Find(args) => ended(find::execute(&args), FindError::is_usage),
+        Command::Calibrate(args) => done(calibrate::execute(&args).map(|()| ExitStatus::Fine)),
         Command::Merge(args) => ended(merge::execute(&args), |error| {
             matches!(error, MergeCommandError::Load(_) | MergeCommandError::Merge(_))
         }),

@@ -1,12 +1,15 @@
 //! What was typed on the command line, and nothing that needs a system call: a file per command.
 
+pub mod calibrate;
 pub mod compare;
 pub mod export;
+pub mod find;
 pub mod hold;
 pub mod manual;
 pub mod merge;
 pub mod report;
 pub mod run;
+pub mod sweep;
 pub mod target;
 pub mod torture;
 pub mod trace;
@@ -15,13 +18,16 @@ pub mod values;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
+use calibrate::CalibrateArgs;
 use compare::CompareArgs;
 use export::ExportArgs;
+use find::FindArgs;
 use hold::HoldArgs;
 use manual::{CompletionsArgs, ManArgs};
 use merge::MergeArgs;
 use report::ReportArgs;
 use run::RunArgs;
+use sweep::SweepArgs;
 use torture::TortureArgs;
 use trace::TraceArgs;
 
@@ -68,6 +74,12 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Write manual pages into a folder
     Man(ManArgs),
+    /// Run a matrix of rates and flags in turns, for a table, a picture and compare
+    Sweep(Box<SweepArgs>),
+    /// Find the highest rate that holds objectives, and whose limit ends it
+    Find(Box<FindArgs>),
+    /// Measure what the instrument itself costs here, for later reports
+    Calibrate(CalibrateArgs),
 }
 
 const MANUAL: &str = "\
@@ -82,6 +94,9 @@ Questions and commands:
   What does it look like?                             loadgen run --out results
   How do two runs compare by eye?                     loadgen report a b --html both.html
   Do two sets of rounds differ?                       loadgen compare before after
+  What do rates and server flags change?              loadgen sweep --rates 1k,5k --out out
+  How much does it take?                              loadgen find --slo 'accept_delay.p99<1ms'
+  What does the instrument itself cost here?          loadgen calibrate
   What does one connection look like, call by call?   loadgen trace --svg trace.svg
   Does it hold my objective?                          loadgen run --slo 'accept_delay.p99<5ms'
   What do these shards or rounds say together?        loadgen merge shard-* --out all

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use uring_echo::values::{ValueError, Zero, count, duration, rate, size};
 
+use super::sweep::{Over, Rates};
 use crate::model::outcome::Phase;
 
 /// Connections per second.
@@ -36,6 +37,58 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, ValueError> {
 
 pub(super) fn parse_duration_or_zero(text: &str) -> Result<Duration, ValueError> {
     duration(Zero::Allowed)(text)
+}
+
+/// Rates: numbers, and ranges `low..high:step` whose ends are both included.
+pub(super) fn parse_rates(text: &str) -> Result<Rates, String> {
+    let mut rates: Vec<f64> = Vec::new();
+    for part in text.split(',') {
+        for rate in rates_of(part.trim())? {
+            if !rates.contains(&rate) {
+                rates.push(rate);
+            }
+        }
+        if rates.len() > RATES_MAX {
+            return Err(format!("{text:?}: more than {RATES_MAX} rates"));
+        }
+    }
+    Ok(Rates(rates))
+}
+
+/// More are a step that was mistyped.
+const RATES_MAX: usize = 1000;
+
+fn rates_of(part: &str) -> Result<Vec<f64>, String> {
+    let parse = |text: &str| parse_rate(text).map_err(|error| error.to_string());
+    let Some((low, rest)) = part.split_once("..") else { return Ok(vec![parse(part)?]) };
+    let (high, step) = rest
+        .split_once(':')
+        .ok_or_else(|| format!("{part:?}: a range needs its step, as in 1k..10k:1k"))?;
+    let (low, high, step) = (parse(low)?, parse(high)?, parse(step)?);
+    if low > high {
+        return Err(format!("{part:?}: a range ascends, as in 1k..10k:1k"));
+    }
+    // Not by adding up: 0.1 + 0.1 + 0.1 is more than 0.3.
+    let nth = |n: u16| low + step * f64::from(n);
+    let within = |rate: &f64| *rate <= high * (1.0 + 1e-9);
+    let enough = u16::try_from(RATES_MAX).unwrap_or(u16::MAX);
+    Ok((0..=enough).map(nth).take_while(within).collect())
+}
+
+/// A flag and the values to give it, `backlog=5,128`.
+pub(super) fn parse_over(text: &str) -> Result<Over, String> {
+    let wrong = || format!("{text:?}: expected FLAG=V1,V2, such as backlog=5,128,4096");
+    let (flag, list) = text.split_once('=').ok_or_else(wrong)?;
+    let flag = flag.trim_start_matches("--");
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let mut values: Vec<String> = Vec::new();
+    for value in list.split(',').map(str::to_owned) {
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    let sound = !flag.is_empty() && flag.chars().all(plain) && values.iter().all(|v| !v.is_empty());
+    if sound { Ok(Over { flag: flag.into(), values }) } else { Err(wrong()) }
 }
 
 /// A phase by its name.

@@ -13,19 +13,23 @@ use crate::render::{hgrm, hlog, html, terminal};
 
 /// A result of this command with nothing measured in it yet.
 pub(super) fn envelope(kind: Kind, began: SystemTime) -> RunResult {
-    let tool = Tool {
-        name: env!("CARGO_PKG_NAME").into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        commit: option_env!("LOADGEN_COMMIT").map(str::to_owned),
-    };
     RunResult {
         kind,
         run_id: run_id(began),
-        tool,
+        tool: tool(),
         started_at: humantime::format_rfc3339_millis(began).to_string(),
         argv: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
         environment: environment::read(),
         ..RunResult::default()
+    }
+}
+
+/// This program.
+pub(super) fn tool() -> Tool {
+    Tool {
+        name: env!("CARGO_PKG_NAME").into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        commit: option_env!("LOADGEN_COMMIT").map(str::to_owned),
     }
 }
 

@@ -3,6 +3,7 @@
 mod counters;
 mod cpu;
 pub mod environment;
+pub mod floor;
 mod latest;
 mod queue;
 mod sampler;

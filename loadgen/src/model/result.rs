@@ -11,12 +11,14 @@ use serde_json::Value;
 use super::comparison::Comparison;
 use super::environment::Environment;
 use super::evidence::{CpuUse, Evidence};
+use super::floor::Floor;
 use super::histogram::Summary;
 use super::hold::Hold;
 use super::interval::Interval;
 use super::load::Load;
 use super::outcome::{ErrnoCount, Outcomes, Phase};
 use super::server::{Server, Target};
+use super::sweep::Sweep;
 use super::torture::Torture;
 use super::trace::Trace;
 use super::verdict::{Slo, Verdict};
@@ -113,6 +115,12 @@ pub struct RunResult {
     /// Of `loadgen trace`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Trace>,
+    /// Of `loadgen sweep`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Sweep>,
+    /// What the instrument itself costs on this machine, where `loadgen calibrate` was run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
     /// Of `loadgen compare`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
@@ -250,6 +258,8 @@ impl Default for RunResult {
             hold: None,
             torture: None,
             trace: None,
+            sweep: None,
+            floor: None,
             comparison: None,
             original: None,
         }

@@ -8,6 +8,7 @@
 //! [`ListenerQueue`] counts the connections in the accept queues, for the evidence.
 
 mod diag;
+pub mod floor;
 mod listener;
 mod netlink;
 mod observation;

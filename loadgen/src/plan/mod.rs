@@ -2,6 +2,7 @@
 
 pub mod arrivals;
 pub mod config;
+pub mod matrix;
 pub mod payload;
 pub mod preflight;
 pub mod schedule;

@@ -11,6 +11,7 @@ mod live;
 pub mod markdown;
 mod objectives;
 pub mod output;
+pub mod picture;
 pub mod plot;
 pub mod progress;
 pub mod prometheus;

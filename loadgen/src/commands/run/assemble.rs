@@ -12,6 +12,7 @@ use super::target_server::TargetServer;
 use crate::analyse::pace::Pace;
 use crate::analyse::{retransmission, verdict};
 use crate::commands::envelope::{envelope, labels};
+use crate::evidence::floor;
 use crate::generate::{GeneratorPlan, TransportKind};
 use crate::model::evidence::Evidence;
 use crate::model::result::{Kind, RunResult, Times};
@@ -60,6 +61,7 @@ impl Measured {
         result.evidence.retransmission_schedule = Some(retransmission::on_schedule(&result));
         self.collected.tell(&mut result.problems);
         result.aborted = self.collected.aborted.clone();
+        result.floor = floor::stored();
         result.verdict = judge(&result, &self.collected);
         (result, self.server)
     }

@@ -63,16 +63,23 @@ const MAX_IN_FLIGHT_DEFAULT: u32 = 10_000;
 
 /// What is judged during and after a run.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Objectives {
+pub(in crate::commands) struct Objectives {
     pub(super) slo: Vec<Objective>,
     pub(super) abort_on: Vec<AbortCondition>,
 }
 
 /// Reads the objectives that were typed.
-pub(super) fn objectives(args: &RunArgs) -> Result<Objectives, ConfigError> {
+pub(in crate::commands) fn objectives(args: &RunArgs) -> Result<Objectives, ConfigError> {
     let slo = args.slo.iter().map(|text| text.parse()).collect::<Result<_, SloError>>()?;
     let abort_on = args.abort_on.iter().map(|text| text.parse());
     Ok(Objectives { slo, abort_on: abort_on.collect::<Result<_, AbortError>>()? })
+}
+
+/// Whether an objective is about outcomes; `None` without any.
+pub(in crate::commands) fn about_outcomes(args: &RunArgs) -> Result<Option<bool>, ConfigError> {
+    let Objectives { slo, .. } = objectives(args)?;
+    let about = slo.iter().any(|objective| objective.phase().is_none());
+    Ok((!slo.is_empty()).then_some(about))
 }
 
 /// Resolves what was typed. Looks host names up; of a name with several addresses it tries which

@@ -1,13 +1,18 @@
 //! A result as text, for terminals of 80 columns and more.
 
 mod comparison;
+mod floor;
+mod found;
 mod hold;
 mod objectives;
 mod run;
+mod sweep;
 mod torture;
 mod trace;
 mod transport;
 
+pub use floor::floor;
+pub use found::{found, objective};
 pub use torture::{case_row, torture_counts};
 
 use std::path::PathBuf;
@@ -47,7 +52,8 @@ pub fn report(result: &RunResult, style: Style) -> String {
         Kind::Torture => torture::lines(result),
         Kind::Trace => trace::lines(result, style),
         Kind::Comparison => comparison::lines(result, style),
-        Kind::Run | Kind::Watch | Kind::Sweep => run::lines(result, style),
+        Kind::Sweep => sweep::lines(result, style),
+        Kind::Run | Kind::Watch => run::lines(result, style),
     };
     joined(lines)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{NAMES, Style, WIDTH, entry, objectives, transport, wrap};
+use super::{NAMES, Style, WIDTH, entry, floor, objectives, transport, wrap};
 use crate::model::evidence::{CpuUse, Evidence};
 use crate::model::load::{Arrivals, Close, Load, Observe};
 use crate::model::outcome::{Outcome, Phase};
@@ -19,6 +19,7 @@ pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
     lines.extend(pace(&result.generator));
     lines.extend(evidence(result));
     lines.push(String::new());
+    lines.extend(floor::lines(result));
     lines.extend(objectives::lines(result, style));
     lines.extend(verdict(result, style));
     lines
