@@ -60,7 +60,7 @@ pub struct Config {
     /// Give up what a serving process does not need. Only for a process of its own: the
     /// restrictions apply to every thread and cannot be lifted.
     pub sandbox: SandboxMode,
-    /// Log every connection's peer (at debug level), which needs one accept at a time.
+    /// Log every connection's peer (at debug level).
     pub log_peers: bool,
 }
 

@@ -65,6 +65,15 @@ fn epoll_that_was_requested_is_not_reported_as_degraded() {
 }
 
 #[test]
+fn a_log_level_asks_the_embedded_server_for_no_line_per_connection() {
+    let mut command = loadgen("--burst 20 --json -");
+    let output = command.env("RUST_LOG", "debug").output().unwrap();
+    assert_reported(&output);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!stderr.contains("accepted"), "{stderr}");
+}
+
+#[test]
 fn a_run_prints_the_report_and_writes_its_files() {
     let folder = tempfile::tempdir().unwrap();
     let args = format!("--burst 150 --out {}", folder.path().display());

@@ -214,6 +214,7 @@ pub(super) fn run(args: &ServeArgs, argv: &[String]) -> Result<()> {
 fn log_counters(message: &str, counters: &Stats) {
     info!(
         accepted = counters.accepted,
+        accepted_singly = counters.accepted_singly,
         closed = counters.closed,
         cut_short = counters.cut_short,
         bytes_in = counters.bytes_in,

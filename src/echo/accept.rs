@@ -119,7 +119,8 @@ impl Acceptor {
         self.reserved -= std::mem::take(&mut entry.reserved);
         entry.state = State::Idle;
         match end {
-            AcceptEnd::Complete | AcceptEnd::Cancelled => {}
+            AcceptEnd::Complete => stats.accepted_singly += 1,
+            AcceptEnd::Cancelled => {}
             AcceptEnd::Aborted => stats.accept_aborted += 1,
             AcceptEnd::Exhausted => {
                 stats.accept_exhausted += 1;

@@ -38,6 +38,9 @@ pub struct Stats {
     pub parked: u64,
     /// Times a connection's receive was stopped at its credit.
     pub credit_stops: u64,
+    /// Accepts that ended with the one connection that they brought; few where an accept is made
+    /// once and brings many.
+    pub accepted_singly: u64,
     /// Accepts that found the system short of something.
     pub accept_exhausted: u64,
     /// Pending connections that went away before they were taken.
@@ -67,6 +70,7 @@ impl Add for Stats {
             gathered: self.gathered + other.gathered,
             parked: self.parked + other.parked,
             credit_stops: self.credit_stops + other.credit_stops,
+            accepted_singly: self.accepted_singly + other.accepted_singly,
             accept_exhausted: self.accept_exhausted + other.accept_exhausted,
             accept_aborted: self.accept_aborted + other.accept_aborted,
             stale: self.stale + other.stale,

@@ -34,6 +34,16 @@ impl PeerTracking {
         self.count || self.log
     }
 
+    /// Whether connections are counted by peer: then the accept has to bring the address.
+    pub(super) const fn counts(self) -> bool {
+        self.count
+    }
+
+    /// Whether each peer is logged.
+    pub(super) const fn logs(self) -> bool {
+        self.log
+    }
+
     /// Logs `peer` if asked for; returns the key under which the shard counts it.
     pub(super) fn record(self, peer: SocketAddr) -> PeerKey {
         if self.log {

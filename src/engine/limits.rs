@@ -174,6 +174,8 @@ impl WorkerLimits {
             direct: connections,
             staging: if config.stamp { connections as usize * FRAME_LEN } else { 0 },
             listeners: u32::from(listeners),
+            // With a limit per address they are known from the accept.
+            peers: config.log_peers && config.max_per_ip.is_none(),
             restricted: true,
         };
         Ok(Self { shard, ring, engine: config.engine })

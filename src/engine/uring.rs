@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tracing::{debug, warn};
 
-use super::accepted::{PeerTracking, accept_end};
+use super::accepted::{PEER_LOG, PeerTracking, accept_end};
 use super::context::WorkerContext;
 use super::error::EngineError;
 use super::stamper::Stamper;
@@ -28,7 +28,8 @@ pub(super) struct Uring {
     batch: Vec<Completion>,
     listeners: Vec<Listener>,
     stamper: Option<Stamper>,
-    /// Only single accepts report the peer's address.
+    /// Only single accepts report the peer's address. They are made where a limit depends on it; a
+    /// line in the log is no reason to accept in another way.
     peers: PeerTracking,
     fault: Option<Errno>,
     control: Arc<Control>,
@@ -167,10 +168,11 @@ impl Uring {
     fn reap_accept(&mut self, done: &Completion, events: &mut Vec<Event>) {
         let listener = listener_of(done.token);
         if let Ok(slot) = done.result {
-            let peer = if self.peers.is_needed() {
+            let peer = if self.peers.counts() {
                 let peer = self.ring.accepted_peer(u32::from(listener.0));
                 peer.map(|peer| self.peers.record(peer))
             } else {
+                self.ask_for_peer(slot);
                 None
             };
             events.push(Event::Accepted { listener, socket: SocketId(slot), peer });
@@ -189,6 +191,26 @@ impl Uring {
         events.push(Event::AcceptEnded { listener, end });
     }
 
+    /// Has the log tell whose connection the one in `slot` is, if it tells that of each.
+    fn ask_for_peer(&mut self, slot: u32) {
+        if !self.peers.logs() {
+            return;
+        }
+        if self.ring.features().peers {
+            self.ring.look_up_peer(self.ring.direct(slot), Token::new(Op::Peer, slot, 0));
+        } else {
+            debug!(target: PEER_LOG, "accepted");
+        }
+    }
+
+    fn log_peer(&mut self) {
+        match self.ring.found_peer() {
+            Some(Ok(peer)) => debug!(target: PEER_LOG, %peer, "accepted"),
+            Some(Err(error)) => debug!(target: PEER_LOG, %error, "accepted"),
+            None => {}
+        }
+    }
+
     fn reap_other(&mut self, done: &Completion, events: &mut Vec<Event>) {
         let conn = ConnId::new(done.token.index(), done.token.generation());
         match (done.token.op(), done.result) {
@@ -205,6 +227,7 @@ impl Uring {
                 }
                 events.push(Event::Closed { conn });
             }
+            (Op::Peer, _) => self.log_peer(),
             (Op::Wake, _) if !done.more => {
                 self.ring.watch(self.control.wake_fd(self.index), WAKE);
             }
@@ -235,7 +258,7 @@ impl Uring {
         entry.armed = true;
         let token = accept_token(listener);
         match burst {
-            Burst::Many if !self.peers.is_needed() => self.ring.accept_many(socket, token),
+            Burst::Many if !self.peers.counts() => self.ring.accept_many(socket, token),
             _ => self.ring.accept_one(socket, token),
         }
     }

@@ -5,6 +5,7 @@ use super::accepted::AcceptedAddresses;
 use super::arguments::Arguments;
 use super::direct::DirectTable;
 use super::files::QueuedFiles;
+use super::peers::FoundPeers;
 use super::pool::Pool;
 use super::staging::Staging;
 
@@ -18,6 +19,7 @@ pub(super) struct Memory {
     pub(super) accepted: AcceptedAddresses,
     pub(super) files: QueuedFiles,
     pub(super) directs: DirectTable,
+    pub(super) peers: FoundPeers,
 }
 
 impl Memory {
@@ -30,6 +32,7 @@ impl Memory {
             accepted: AcceptedAddresses::new(setup.listeners),
             files: QueuedFiles::new(slots),
             directs: DirectTable::new(setup.direct),
+            peers: FoundPeers::default(),
         }
     }
 

@@ -19,6 +19,7 @@ mod error;
 mod files;
 mod memory;
 mod operations;
+mod peers;
 mod pool;
 mod queues;
 mod region;
@@ -95,8 +96,11 @@ impl Ring {
     /// # Errors
     /// [`RingError`] with the likely cause if the kernel refuses or lacks what is needed.
     pub fn new(setup: &Setup) -> Result<Self, RingError> {
-        let (uring, degraded) = setup::build(setup)?;
-        let features = setup::probe(&uring)?;
+        let (uring, mut degraded) = setup::build(setup)?;
+        let features = setup::probe(&uring, setup)?;
+        if setup.peers && !features.peers {
+            degraded.push("peers are logged without address (needs Linux 6.8)".to_owned());
+        }
         let (slots, completion_slots) = (uring.params().sq_entries(), uring.params().cq_entries());
         // Made before anything is registered, so that a step that fails frees all of it.
         let mut ring = Self {
@@ -130,7 +134,8 @@ impl Ring {
         }
         let submitter = queues.submitter();
         if setup.restricted {
-            setup::restrict(submitter).map_err(named("io_uring_register(RESTRICTIONS)"))?;
+            setup::restrict(submitter, self.features)
+                .map_err(named("io_uring_register(RESTRICTIONS)"))?;
         }
         submitter.register_enable_rings().map_err(named("io_uring_register(ENABLE_RINGS)"))?;
         if setup.buffers > 0 {
@@ -297,7 +302,7 @@ impl Ring {
             return;
         };
         let entry = build(&mut self.memory, &slot).user_data(token.encode());
-        // SAFETY: every entry is built in this module's `operations.rs`, `calls.rs` or
+        // SAFETY: every entry is built in this module's `operations.rs`, `calls.rs`, `peers.rs` or
         // `try_limited_receive` and refers only to bytes of `self.memory`, which are freed only
         // after everything in flight has been joined, or never.
         unsafe { slot.push(&entry) };
@@ -343,6 +348,7 @@ fn decode(entry: &cqueue::Entry, memory: &mut Memory) -> Completion {
     match (token.op(), result) {
         (Op::Recv, Err(Errno::NOBUFS)) => memory.pool.record_shortage(),
         (Op::Accept, Ok(slot)) => memory.directs.opened(slot),
+        (Op::Peer, result) => memory.peers.record(result),
         _ => {}
     }
     if token.op() == Op::Accept && !more {

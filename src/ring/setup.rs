@@ -28,6 +28,8 @@ pub struct Setup {
     pub staging: usize,
     /// Listeners on which single accepts may be armed.
     pub listeners: u32,
+    /// Peers of direct descriptors will be looked up.
+    pub peers: bool,
     /// Allow only the operations a server needs, for the life of the ring (Linux 5.10).
     pub restricted: bool,
 }
@@ -42,6 +44,7 @@ impl Setup {
         direct: 0,
         staging: 0,
         listeners: 0,
+        peers: false,
         restricted: false,
     };
 
@@ -139,10 +142,12 @@ pub struct Features {
     pub deferred_work: bool,
     /// Multishot receives with a total limit (Linux 6.17).
     pub limited_receive: bool,
+    /// `IORING_OP_FIXED_FD_INSTALL` (Linux 6.8), if peers are to be looked up.
+    pub peers: bool,
 }
 
 /// Asks which operations the kernel has; refuses one that lacks what the engine needs.
-pub(super) fn probe(ring: &IoUring) -> Result<Features, RingError> {
+pub(super) fn probe(ring: &IoUring, setup: &Setup) -> Result<Features, RingError> {
     let mut probe = Probe::new();
     ring.submitter()
         .register_probe(&mut probe)
@@ -165,6 +170,7 @@ pub(super) fn probe(ring: &IoUring) -> Result<Features, RingError> {
             && probe.is_supported(opcode::Listen::CODE),
         // Found out by trying, see `Ring::try_limited_receive`.
         limited_receive: false,
+        peers: setup.peers && probe.is_supported(opcode::FixedFdInstall::CODE),
     })
 }
 
@@ -178,7 +184,7 @@ const UNREGISTER_RING_FDS: u8 = 21;
 /// From now on the ring takes only what an echo server does: it can open no file and start no
 /// connection, whatever happens to this process. A seccomp filter cannot see inside a ring, this
 /// can (io_uring_register(2), IORING_REGISTER_RESTRICTIONS, Linux 5.10).
-pub(super) fn restrict(submitter: &Submitter<'_>) -> io::Result<()> {
+pub(super) fn restrict(submitter: &Submitter<'_>, features: Features) -> io::Result<()> {
     let operations = [
         opcode::AcceptMulti::CODE,
         opcode::RecvMulti::CODE,
@@ -190,7 +196,9 @@ pub(super) fn restrict(submitter: &Submitter<'_>) -> io::Result<()> {
         // Of what a socket's command can do, a server asks for the unsent bytes.
         opcode::UringCmd16::CODE,
     ];
-    let mut rules: Vec<Restriction> = operations.into_iter().map(Restriction::sqe_op).collect();
+    let peers = features.peers.then_some(opcode::FixedFdInstall::CODE);
+    let operations = operations.into_iter().chain(peers);
+    let mut rules: Vec<Restriction> = operations.map(Restriction::sqe_op).collect();
     rules.push(Restriction::sqe_flags_allowed(u8::MAX));
     rules.push(Restriction::register_op(REGISTER_SYNC_CANCEL));
     rules.push(Restriction::register_op(REGISTER_ENABLE_RINGS));

@@ -15,6 +15,7 @@ const SMALL: Setup = Setup {
     direct: 8,
     staging: 64,
     listeners: 1,
+    peers: true,
     restricted: true,
 };
 
@@ -104,6 +105,31 @@ fn a_descriptor_lives_until_its_entry_is_consumed() {
     assert!(watch.upgrade().is_none(), "the operation has a reference of its own");
     client.write_all(b"late").expect("sent");
     assert_eq!(next(&mut ring, Op::Recv).result, Ok(4));
+}
+
+#[test]
+fn peers_are_found_in_the_order_they_were_asked_for() {
+    let Some(mut ring) = ring() else { return };
+    if !ring.features().peers {
+        assert!(ring.degraded().iter().any(|line| line.contains("Linux 6.8")));
+        return;
+    }
+    let (listener, addr) = listener();
+    ring.accept_many(&listener, Token::new(Op::Accept, 0, 0));
+    let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(addr).expect("queued")).collect();
+    let slots: Vec<_> = clients.iter().map(|_| next(&mut ring, Op::Accept).result).collect();
+    for slot in slots {
+        let slot = slot.expect("accepted");
+        ring.look_up_peer(ring.direct(slot), Token::new(Op::Peer, slot, 0));
+    }
+    for client in &clients {
+        next(&mut ring, Op::Peer).result.expect("a descriptor");
+        assert_eq!(ring.found_peer(), Some(Ok(client.local_addr().expect("bound"))));
+    }
+    assert_eq!(ring.found_peer(), None);
+    ring.look_up_peer(ring.direct(7), Token::new(Op::Peer, 7, 0));
+    assert_eq!(next(&mut ring, Op::Peer).result, Err(Errno::BADF));
+    assert_eq!(ring.found_peer(), Some(Err(Errno::BADF)));
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub enum Op {
     Writable = 9,
     /// A question how many bytes of a socket are unsent.
     Unsent = 10,
+    /// Look-up of a direct descriptor's peer.
+    Peer = 11,
 }
 
 impl Op {
@@ -39,6 +41,7 @@ impl Op {
             8 => Self::Connect,
             9 => Self::Writable,
             10 => Self::Unsent,
+            11 => Self::Peer,
             _ => return None,
         })
     }
@@ -107,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_token_survives_the_trip(code in 1u64..=10, index: u32, generation: u32) {
+        fn every_token_survives_the_trip(code in 1u64..=11, index: u32, generation: u32) {
             let token = Token::new(Op::from_code(code).expect("a valid code"), index, generation);
             prop_assert_eq!(Token::decode(token.encode()), Some(token));
         }

@@ -109,8 +109,13 @@ const TAKEOVER: &[Call] = &[
 /// What keeps new connections away before the queues are emptied.
 const STOP: &[Call] = &[call(libc::SYS_setsockopt, When::OneOf(2, &[libc::SO_BINDTOIFINDEX]))];
 
-/// A ring's entries are restricted by the ring itself; its drop cancels and unregisters.
-const URING: &[Call] = &[always(libc::SYS_io_uring_enter), always(libc::SYS_io_uring_register)];
+/// A ring's entries are restricted by the ring itself; its drop cancels and unregisters. The log
+/// may tell each peer.
+const URING: &[Call] = &[
+    always(libc::SYS_getpeername),
+    always(libc::SYS_io_uring_enter),
+    always(libc::SYS_io_uring_register),
+];
 
 /// A socket that cannot be watched any more is shut down.
 const EPOLL: &[Call] = &[

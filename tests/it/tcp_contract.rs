@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 use uring_echo::clock::monotonic_ns;
 use uring_echo::stamp::{FRAME_LEN, Stamp};
@@ -131,6 +132,34 @@ fn accept_tells_the_peers_address() {
             assert_eq!(accepted["peer"], local.to_string());
         }
         assert!(server.end().success());
+    }
+}
+
+/// Serves 30 connections one after the other; how many of them an accept of their own brought.
+fn accepted_singly(level: &str, args: &[&str]) -> Option<u64> {
+    let mut command = program();
+    command.args(["serve", "--log", "json", "--listen", "127.0.0.1:0", "--workers", "1"]);
+    let server = Server::spawn({
+        command.args(args).env("RUST_LOG", level);
+        command
+    })?;
+    (0..30).for_each(|n| round_trip(&mut connect(server.addr()), &[n; 100]));
+    server.signal(Signal::TERM);
+    let stopped = server.wait_for_log("stopped").expect("a summary");
+    assert_eq!(stopped["accepted"], 30);
+    let looked_up = server.count_seen("accepted");
+    assert_eq!(looked_up, if level == "debug" { 30 } else { 0 });
+    assert!(server.wait().success());
+    stopped["accepted_singly"].as_u64()
+}
+
+#[test]
+fn a_log_level_does_not_change_how_connections_are_accepted() {
+    for level in ["info", "debug"] {
+        let Some(alone) = accepted_singly(level, &["--sandbox", "require"]) else { return };
+        assert_eq!(alone, 0, "one accept brings all, with RUST_LOG={level}");
+        let Some(counted) = accepted_singly(level, &["--max-per-ip", "50"]) else { return };
+        assert_eq!(counted, 30, "a limit per address needs each accept to tell it");
     }
 }
 

@@ -125,9 +125,8 @@ impl EmbeddedServer {
         // stops the server.
         command.process_group(0);
         command.env(PARENT_ENV, std::process::id().to_string());
-        // The user's filter must not remove the ready line.
         if let Ok(filter) = env::var("RUST_LOG") {
-            command.env("RUST_LOG", format!("{filter},uring_echo::server=info"));
+            command.env("RUST_LOG", log_filter(&filter));
         }
         // The generator's stdout carries the report only, so the server's goes to stderr.
         let stdout = io::stderr().as_fd().try_clone_to_owned().map_err(EmbeddedError::Spawn)?;
@@ -291,6 +290,12 @@ impl GivenOptions {
         }
         added.into_iter().map(OsString::from).collect()
     }
+}
+
+/// What the server logs if the user asks for `filter`: always its ready line, and never a line for
+/// each connection, because that work would be measured as the server's.
+fn log_filter(filter: &str) -> String {
+    format!("{filter},uring_echo::server=info,uring_echo::peers=info")
 }
 
 /// Whether `--name`, or `--name=…`, is among `args`.

@@ -209,7 +209,10 @@ impl Worker {
         accepted_ns: u64,
         permit: Permit,
     ) {
-        self.counters.update(|stats| stats.accepted += 1);
+        self.counters.update(|stats| {
+            stats.accepted += 1;
+            stats.accepted_singly += 1;
+        });
         let number = self.counters.stats().accepted;
         let connection = Rc::new(Connection::new(stream));
         let entry = self.admit(self.peer_tracking.record(peer));

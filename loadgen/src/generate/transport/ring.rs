@@ -122,6 +122,7 @@ fn setup(spec: &TransportSpec<'_>) -> Setup {
         direct: 0,
         staging: spec.payload.len(),
         listeners: 0,
+        peers: false,
         restricted: false,
     }
 }
