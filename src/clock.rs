@@ -1,4 +1,4 @@
-//! The two clocks of a stamp, read without entering the kernel (vDSO, vdso(7)).
+//! Clocks: the two of a stamp are read without entering the kernel (vDSO, vdso(7)).
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
@@ -16,7 +16,19 @@ pub fn realtime_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::Realtime))
 }
 
-/// Both clocks start at or after zero, so the parts are never negative.
+/// CPU time that the calling thread has used, in nanoseconds. Enters the kernel.
+#[must_use]
+pub fn thread_cpu_ns() -> u64 {
+    nanoseconds(clock_gettime(ClockId::ThreadCPUTime))
+}
+
+/// CPU time that all threads of this process have used, in nanoseconds. Enters the kernel.
+#[must_use]
+pub fn process_cpu_ns() -> u64 {
+    nanoseconds(clock_gettime(ClockId::ProcessCPUTime))
+}
+
+/// All clocks start at or after zero, so the parts are never negative.
 fn nanoseconds(time: Timespec) -> u64 {
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
@@ -30,6 +42,13 @@ mod tests {
         let earlier = monotonic_ns();
         assert!(earlier > 0);
         assert!(monotonic_ns() >= earlier);
+    }
+
+    #[test]
+    fn cpu_time_is_used_by_computing() {
+        let (thread, process) = (thread_cpu_ns(), process_cpu_ns());
+        let sum: u64 = (0..100_000).map(std::hint::black_box).sum();
+        assert!(sum > 0 && thread_cpu_ns() > thread && process_cpu_ns() > process);
     }
 
     #[test]

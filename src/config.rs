@@ -1,6 +1,7 @@
 //! The resolved configuration: what the server runs with. Nothing reads flags or the environment
 //! after this has been made.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -108,15 +109,28 @@ fn allowed_cpus() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// Whether a worker spins on its completion queue before it sleeps.
+/// Whether a worker spins before it sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BusyPoll {
-    /// While recent waits were short.
+    /// In proportion to its work, where spinning was fruitful, and never at the cost of others.
     Auto,
     /// Never.
     Off,
-    /// Always for this long.
+    /// Without end: for workers that have a core each.
+    Always,
+    /// Before each sleep, for this long.
     For(Duration),
+}
+
+impl fmt::Display for BusyPoll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Off => f.write_str("off"),
+            Self::Always => f.write_str("always"),
+            Self::For(time) => write!(f, "{}", time.as_micros()),
+        }
+    }
 }
 
 /// Whether the process restricts itself.

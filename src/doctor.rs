@@ -3,7 +3,9 @@
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
-use crate::config::{Config, SandboxMode};
+use crate::config::{BusyPoll, Config, SandboxMode};
+use crate::engine::busy_poll::LimitedBy;
+use crate::engine::busy_poll::observer::limited_by_quota;
 use crate::engine::limits::{WorkerLimits, memory_warning};
 use crate::engine::{EngineError, Trial, try_rings};
 use crate::ring::{Environment, Setup};
@@ -58,6 +60,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     findings.push(memlock(config, nofile, &environment));
     findings.push(memory(config, nofile));
     findings.push(io_uring(config, trial));
+    findings.push(busy_poll(config));
     findings.push(queue_limit(config.backlog));
     findings.extend(connection_tracking());
     findings.push(sandbox(config));
@@ -156,6 +159,20 @@ fn queue_limit(wanted: i32) -> Finding {
             format!("backlog {wanted} is capped at {limit}: sysctl -w net.core.somaxconn={wanted}"),
         ),
         None => Finding::new("accept queue", Standing::Less, "net.core.somaxconn is not readable"),
+    }
+}
+
+fn busy_poll(config: &Config) -> Finding {
+    let mode = config.busy_poll;
+    match limited_by_quota(config.workers.get()) {
+        LimitedBy::Quota if mode == BusyPoll::Always => {
+            let found = "always spins into the CPU quota of this control group; use auto or off";
+            Finding::new("busy poll", Standing::Less, found)
+        }
+        limit => {
+            let found = format!("{mode}, limited by: {}", limit.name());
+            Finding::new("busy poll", Standing::Fine, found)
+        }
     }
 }
 

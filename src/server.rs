@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 use tracing::{debug, info, warn};
 
 use crate::config::{BusyPoll, Config};
+use crate::engine::busy_poll::observer::{QuotaObserver, QuotaReader, SharedLimit};
+use crate::engine::busy_poll::{BusyPollStats, LimitedBy};
 use crate::engine::limits::{LimitError, WorkerLimits, grow_descriptor_table, memory_warning};
 use crate::engine::{self, EngineError, Stats, Unsupported, WorkerContext};
 use crate::listen::{
@@ -86,6 +88,10 @@ pub struct Server {
     predecessor: Option<Predecessor>,
     control: Arc<Control>,
     published: Vec<Arc<Published<Stats>>>,
+    busy_poll: BusyPollReader,
+    spin_limit: Arc<SharedLimit>,
+    /// Ends with the server.
+    quota: Option<QuotaObserver>,
     workers: Vec<JoinHandle<Result<Stats, EngineError>>>,
 }
 
@@ -104,14 +110,32 @@ pub struct ServerInfo {
     pub backlog: i32,
     /// The backlog in force; `None` if somaxconn is not readable.
     pub backlog_effective: Option<u32>,
-    /// `auto`, `off` or microseconds.
+    /// `auto`, `off`, `always` or microseconds.
     pub busy_poll: String,
     /// Where the listening sockets came from, if not from this process.
     pub inherited: Option<Origin>,
+    /// What limited spinning when the server started.
+    pub busy_poll_limited_by: LimitedBy,
     /// Features that this kernel lacks, and the consequence of each.
     pub degraded: Vec<String>,
     /// The restrictions of the process.
     pub sandbox: Sandbox,
+}
+
+/// Reads the busy-poll counters of all workers.
+#[derive(Clone, Debug)]
+pub struct BusyPollReader(Vec<Arc<Published<BusyPollStats>>>);
+
+impl BusyPollReader {
+    fn new(workers: usize) -> Self {
+        Self(std::iter::repeat_with(Arc::default).take(workers).collect())
+    }
+
+    /// Counters of all workers, as of a moment ago, and what limits spinning now.
+    #[must_use]
+    pub fn stats(&self) -> BusyPollStats {
+        self.0.iter().map(|worker| worker.read()).sum()
+    }
 }
 
 impl Server {
@@ -165,10 +189,18 @@ impl Server {
             predecessor,
             control: Arc::new(control),
             published: Vec::new(),
+            busy_poll: BusyPollReader::new(workers),
+            spin_limit: Arc::new(SharedLimit::unlimited()),
+            quota: None,
             workers: Vec::new(),
         };
         server.info.inherited = origin;
+        let observed = (config.busy_poll == BusyPoll::Auto)
+            .then(|| QuotaReader::new(workers, Arc::clone(&server.spin_limit)));
         server.info.sandbox.restrict_before_workers()?;
+        if let Some(reader) = observed {
+            server.observe_quota(reader)?;
+        }
         let (ready, readiness) = mpsc::channel();
         for (index, listeners) in shares.into_iter().enumerate() {
             let limits = limits(index)?.with_listeners(listeners.len())?;
@@ -214,7 +246,26 @@ impl Server {
         let published = Arc::new(Published::default());
         self.published.push(Arc::clone(&published));
         let control = Arc::clone(&self.control);
-        WorkerContext { index, listeners, config: config.clone(), limits, control, published }
+        let busy_poll = Arc::clone(&self.busy_poll.0[index]);
+        let spin_limit = Arc::clone(&self.spin_limit);
+        let config = config.clone();
+        WorkerContext {
+            index,
+            listeners,
+            config,
+            limits,
+            control,
+            published,
+            busy_poll,
+            spin_limit,
+        }
+    }
+
+    fn observe_quota(&mut self, reader: QuotaReader) -> Result<(), ThreadError> {
+        let observer = QuotaObserver::start(reader, self.busy_poll.0.clone())?;
+        self.info.busy_poll_limited_by = observer.limited_by;
+        self.quota = Some(observer);
+        Ok(())
     }
 
     /// Waits until every worker has reported the features it lacks. One that ends before has
@@ -263,6 +314,12 @@ impl Server {
         move || published.iter().map(|worker| worker.read()).sum()
     }
 
+    /// For reading what busy poll does, also after the server has ended.
+    #[must_use]
+    pub fn busy_poll(&self) -> BusyPollReader {
+        self.busy_poll.clone()
+    }
+
     /// Says where the server listens: one line for each address. `argv` is what it was started
     /// with, so that whoever keeps the line knows all there is to know.
     pub fn log_ready(&self, argv: &[String]) {
@@ -279,6 +336,7 @@ impl Server {
                 backlog_effective = info.backlog_effective,
                 busy_poll = info.busy_poll,
                 inherited = info.inherited.map(Origin::name),
+                busy_poll_limited_by = info.busy_poll_limited_by.name(),
                 degraded = info.degraded.join("; "),
                 sandbox = info.sandbox.active.join(" "),
                 argv = %serde_json::Value::from(argv),
@@ -390,12 +448,9 @@ fn info(
         workers: config.workers.get(),
         backlog: config.backlog,
         backlog_effective: effective_backlog(config.backlog),
-        busy_poll: match config.busy_poll {
-            BusyPoll::Auto => "auto".to_owned(),
-            BusyPoll::Off => "off".to_owned(),
-            BusyPoll::For(time) => time.as_micros().to_string(),
-        },
         inherited: None,
+        busy_poll: config.busy_poll.to_string(),
+        busy_poll_limited_by: LimitedBy::None,
         degraded: degraded.collect(),
         sandbox,
     }

@@ -11,6 +11,7 @@ use tracing::{Level, info};
 
 use super::log::{self, LogFormat};
 use crate::config::{BusyPoll, Config, SandboxMode, Stall};
+use crate::engine::busy_poll::BusyPollStats;
 use crate::engine::{PEER_LOG, Stats};
 use crate::sandbox::Sandbox;
 use crate::server::Server;
@@ -42,8 +43,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", env = "URING_ECHO_BACKLOG", default_value = "4096")]
     #[arg(value_parser = clap::value_parser!(i32).range(0..))]
     backlog: i32,
-    /// Spin before sleeping: `auto` while recent waits were short, `off`, or so many microseconds.
-    #[arg(long, value_name = "auto|off|MICROS", env = "URING_ECHO_BUSY_POLL")]
+    /// Spin before sleeping: `auto` in proportion to the work, where it helps and harms nobody;
+    /// `always` never sleeps (give each worker a core); or before each sleep, up to a second.
+    #[arg(long, value_name = "auto|off|always|MICROS", env = "URING_ECHO_BUSY_POLL")]
     #[arg(default_value = "auto", value_parser = parse_busy_poll)]
     busy_poll: BusyPoll,
     /// Send a stamp frame (when and by whom it was accepted) first on every connection.
@@ -201,12 +203,18 @@ pub(super) fn run(args: &ServeArgs, argv: &[String]) -> Result<()> {
     log_start(&config);
     let server = Server::start_unsealed(&config, sandbox)?;
     let counters = server.counters();
-    let on_request = move || log_counters("counters", &counters());
+    let busy_poll = server.busy_poll();
+    let on_request = move || {
+        log_busy_poll(&busy_poll.stats());
+        log_counters("counters", &counters());
+    };
     signals.start_handler(server.control(), config.drain_delay, on_request)?;
     let mut server = server.seal()?;
     server.log_ready(argv);
+    let busy_poll = server.busy_poll();
     server.release_predecessor();
     let summary = server.wait()?;
+    log_busy_poll(&busy_poll.stats());
     log_counters("stopped", &summary);
     Ok(())
 }
@@ -223,6 +231,19 @@ fn log_counters(message: &str, counters: &Stats) {
         credit_stops = counters.credit_stops,
         log_lines_lost = crate::log::lost_lines(),
         "{message}"
+    );
+}
+
+/// What spinning brought and cost.
+fn log_busy_poll(stats: &BusyPollStats) {
+    info!(
+        fruitful = stats.fruitful,
+        fruitless = stats.fruitless,
+        fruitful_ms = stats.fruitful_ns / 1_000_000,
+        fruitless_ms = stats.fruitless_ns / 1_000_000,
+        preempted = stats.preemptions,
+        limited_by = stats.limited_by.name(),
+        "busy poll"
     );
 }
 
@@ -286,14 +307,21 @@ fn connections(text: &str) -> Result<NonZeroU32, ValueError> {
     Ok(NonZeroU32::new(count).expect("at least 1"))
 }
 
+/// A worker returns to its loop at least this often, for its counters.
+const MOST_BUSY_POLL_MICROS: u64 = 1_000_000;
+
 fn parse_busy_poll(text: &str) -> Result<BusyPoll, String> {
     match text {
         "auto" => Ok(BusyPoll::Auto),
         "off" | "0" => Ok(BusyPoll::Off),
-        micros => micros
-            .parse()
-            .map(|micros| BusyPoll::For(Duration::from_micros(micros)))
-            .map_err(|_| "expected auto, off or a number of microseconds".to_owned()),
+        "always" => Ok(BusyPoll::Always),
+        micros => {
+            let micros = micros.parse().ok().filter(|micros| *micros <= MOST_BUSY_POLL_MICROS);
+            let time = micros.map(|micros| BusyPoll::For(Duration::from_micros(micros)));
+            time.ok_or_else(|| {
+                "expected auto, off, always or a number of microseconds up to 1000000".to_owned()
+            })
+        }
     }
 }
 
@@ -319,6 +347,17 @@ mod tests {
         let stall = parse_stall("100ms/2s").expect("a stall");
         assert_eq!((stall.length.as_millis(), stall.every.as_secs()), (100, 2));
         assert!(["100ms", "2s/1s", "0s/1s", "x/y"].into_iter().all(|t| parse_stall(t).is_err()));
+    }
+
+    #[test]
+    fn busy_poll_modes_are_read_as_they_are_written() {
+        for text in ["auto", "off", "always", "50", "1000000"] {
+            assert_eq!(parse_busy_poll(text).map(|mode| mode.to_string()), Ok(text.to_owned()));
+        }
+        assert_eq!(parse_busy_poll("0"), Ok(BusyPoll::Off));
+        for text in ["", "on", "-1", "1000001", "18446744073709551616"] {
+            assert!(parse_busy_poll(text).is_err_and(|error| error.contains("always")), "{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::busy_poll::BusyPollStats;
+use super::busy_poll::observer::SharedLimit;
 use super::limits::WorkerLimits;
 use crate::config::Config;
 use crate::echo::Stats;
@@ -18,4 +20,7 @@ pub(crate) struct WorkerContext {
     pub(crate) limits: WorkerLimits,
     pub(crate) control: Arc<Control>,
     pub(crate) published: Arc<Published<Stats>>,
+    pub(crate) busy_poll: Arc<Published<BusyPollStats>>,
+    /// The most that a worker may spin.
+    pub(crate) spin_limit: Arc<SharedLimit>,
 }

@@ -3,7 +3,7 @@
 //! An engine is chosen once, per worker thread; nothing is dispatched dynamically per operation.
 
 mod accepted;
-mod busy_poll;
+pub mod busy_poll;
 mod context;
 mod cut_off;
 mod epoll;

@@ -40,8 +40,9 @@ pub(super) fn adapt(config: &Config) -> Result<(Config, Vec<String>), Unsupporte
 /// A setting that was asked for explicitly and is not supported, with what to use instead.
 fn refusal(config: &Config) -> Option<String> {
     let default = Config::default();
-    if let BusyPoll::For(_) = config.busy_poll {
-        return Some("--busy-poll MICROS: the runtime sleeps in epoll_wait; use off".to_owned());
+    if let BusyPoll::For(_) | BusyPoll::Always = config.busy_poll {
+        let mode = config.busy_poll;
+        return Some(format!("--busy-poll {mode}: the runtime sleeps in epoll_wait; use off"));
     }
     if (config.pool, config.credit) != (default.pool, default.credit) {
         let instead = "each connection has one buffer of its own; size it with --buffer";
@@ -97,7 +98,8 @@ mod tests {
         let config = Config::default();
         let spinning = BusyPoll::For(Duration::from_micros(50));
         for (config, named, instead) in [
-            (Config { busy_poll: spinning, ..config.clone() }, "--busy-poll", "off"),
+            (Config { busy_poll: spinning, ..config.clone() }, "--busy-poll 50", "off"),
+            (Config { busy_poll: BusyPoll::Always, ..config.clone() }, "--busy-poll always", "off"),
             (Config { pool: bytes(1 << 20), ..config.clone() }, "--pool", "--buffer"),
             (Config { credit: bytes(16384), ..config.clone() }, "--credit", "--buffer"),
             (Config { min_drain: bytes(1), ..config.clone() }, "--min-drain", "--write-timeout"),

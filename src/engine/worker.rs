@@ -7,12 +7,13 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tracing::debug;
 
-use super::busy_poll::{BusyPollPolicy, PREEMPTED_NS};
+use super::busy_poll::policy::PREEMPTED_NS;
+use super::busy_poll::{BusyPollPolicy, Wait};
 use super::context::WorkerContext;
 use super::cut_off::CutOffLog;
 use super::error::EngineError;
 use super::fullness::Fullness;
-use crate::clock::monotonic_ns;
+use crate::clock::{monotonic_ns, thread_cpu_ns};
 use crate::config::Stall;
 use crate::echo::{Action, Event, ListenerId, Nanos, Shard, Stats};
 use crate::shutdown::Phase;
@@ -105,7 +106,7 @@ impl<K: Kernel> Worker<K> {
         Ok(Self {
             shard: Shard::new(limits),
             kernel,
-            busy_poll: BusyPollPolicy::new(context.config.busy_poll),
+            busy_poll: BusyPollPolicy::new(context.config.busy_poll, now, thread_cpu_ns()),
             cut_off: CutOffLog::default(),
             phase: Phase::Serving,
             now,
@@ -137,7 +138,7 @@ impl<K: Kernel> Worker<K> {
             }
             self.housekeeping()?;
         }
-        self.context.published.publish(self.shard.stats());
+        self.publish();
         Ok(*self.shard.stats())
     }
 
@@ -186,41 +187,58 @@ impl<K: Kernel> Worker<K> {
         self.published = self.now;
         self.cut_off.update(self.now, self.shard.stats());
         self.context.published.publish(self.shard.stats());
+        self.context.busy_poll.publish(self.busy_poll.stats());
     }
 
     /// Submits and waits for completions: spins first where the policy says so, then sleeps.
     fn wait(&mut self) -> Result<(), EngineError> {
         let start = self.now;
-        if !self.spin(start)? {
+        if self.busy_poll.needs_cpu(start) {
+            let most = self.context.spin_limit.get();
+            self.busy_poll.record_cpu(start, thread_cpu_ns(), most);
+        }
+        let spin = self.busy_poll.spin(start);
+        let Some(mut wait) = self.spin(spin.ns)? else { return Ok(()) };
+        if wait.slept && spin.then_sleep {
             self.publish();
             self.kernel.wait(self.limit())?;
+            wait.ns = monotonic_ns() - start;
         }
-        self.busy_poll.record_wait(monotonic_ns() - start);
+        self.busy_poll.record_wait(wait);
         Ok(())
     }
 
-    /// True as soon as there is something to reap; false if the policy does not spin (any longer).
-    fn spin(&mut self, start: u64) -> Result<bool, EngineError> {
-        let spin_ns = self.busy_poll.spin_ns(start);
-        if spin_ns == 0 {
-            return Ok(false);
+    /// Polls for `ns` or until something is to be reaped: how that went, or `None` if something was
+    /// there already. `slept` says that nothing came.
+    fn spin(&mut self, ns: u64) -> Result<Option<Wait>, EngineError> {
+        let mut wait = Wait { slept: true, ..Wait::default() };
+        if ns == 0 {
+            return Ok(Some(wait));
         }
-        let mut now = monotonic_ns();
-        let until = self.next_timer().unwrap_or(u64::MAX).min(now.saturating_add(spin_ns));
-        while now < until {
+        // The first poll submits what is queued: that is work, not spinning.
+        if self.kernel.poll()? {
+            return Ok(None);
+        }
+        let start = monotonic_ns();
+        let until = self.next_timer().unwrap_or(u64::MAX).min(start.saturating_add(ns));
+        let mut now = start;
+        while now < until && wait.slept {
             for _ in 0..16 {
                 if self.kernel.poll()? {
-                    return Ok(true);
+                    wait.slept = false;
+                    break;
                 }
                 std::hint::spin_loop();
             }
             let before = std::mem::replace(&mut now, monotonic_ns());
             if now - before > PREEMPTED_NS {
                 self.busy_poll.record_preemption(now);
-                return Ok(false);
+                break;
             }
+            wait.spun_ns = now - start;
         }
-        Ok(false)
+        wait.ns = wait.spun_ns;
+        Ok(Some(wait))
     }
 
     /// When the next timer is due, if no completion comes before.

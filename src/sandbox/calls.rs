@@ -80,6 +80,8 @@ const TIME: &[Call] = &[
 /// Standard error, the wake fds, and the socket pair by which a signal handler tells its thread.
 const LOG_AND_SIGNALS: &[Call] = &[
     always(libc::SYS_ppoll),
+    // CPU quotas are read again through descriptors that are open.
+    always(libc::SYS_pread64),
     always(libc::SYS_recvfrom),
     always(libc::SYS_rt_sigprocmask),
     always(libc::SYS_rt_sigreturn),

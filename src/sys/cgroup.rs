@@ -30,6 +30,14 @@ pub struct Limit {
     pub value: u64,
 }
 
+/// The folder of one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Folder {
+    pub(super) path: PathBuf,
+    /// It is of version 2.
+    pub(super) unified: bool,
+}
+
 /// The groups of this process: a folder in each mounted hierarchy.
 #[derive(Clone, Debug, Default)]
 pub struct Groups(Vec<Group>);
@@ -49,7 +57,7 @@ impl Groups {
         Self::read_below(Path::new("/"))
     }
 
-    fn read_below(root: &Path) -> Self {
+    pub(super) fn read_below(root: &Path) -> Self {
         let read = |path| fs::read_to_string(root.join(path)).unwrap_or_default();
         let mounts = read("proc/self/mountinfo");
         let own = read("proc/self/cgroup");
@@ -62,15 +70,21 @@ impl Groups {
     /// without a limit sets none.
     #[must_use]
     pub fn limits(&self, setting: Setting) -> Vec<Limit> {
-        let mut limits = Vec::new();
-        for group in &self.0 {
-            let Some(name) = group.file_name(setting) else { continue };
+        let name = |folder: &Folder| if folder.unified { setting.v2 } else { setting.v1 };
+        let folders = self.folders(setting).into_iter();
+        folders.filter_map(|folder| Limit::read(folder.path.join(name(&folder)))).collect()
+    }
+
+    /// Where `setting` would be: this process's group and its visible ancestors, its own first.
+    pub(super) fn folders(&self, setting: Setting) -> Vec<Folder> {
+        let mut folders = Vec::new();
+        for group in self.0.iter().filter(|group| group.file_name(setting).is_some()) {
+            let unified = group.controllers.is_empty();
             let up = group.folder.ancestors();
-            for folder in up.take_while(|folder| folder.starts_with(&group.mount_point)) {
-                limits.extend(Limit::read(folder.join(name)));
-            }
+            let visible = up.take_while(|path| path.starts_with(&group.mount_point));
+            folders.extend(visible.map(|path| Folder { path: path.to_owned(), unified }));
         }
-        limits
+        folders
     }
 
     /// The smallest of [`Self::limits`].

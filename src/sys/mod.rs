@@ -5,6 +5,7 @@
 
 pub mod cgroup;
 pub mod conntrack;
+pub mod cpu_quota;
 pub mod descriptors;
 pub mod host;
 pub mod procfs;
