@@ -72,6 +72,7 @@ fn evidence() -> Evidence {
                 QueuePoint { at_ns: 20_000_000, depth: 3 },
             ],
             samples_failed: 0,
+            drops: Some(0),
         }),
         conntrack: Some(Conntrack {
             count_start: 27,

@@ -3,8 +3,9 @@
 //! A [`Reason`] makes a run INVALID: the generator or the measurement fell short. [`Advice`] is
 //! about what was measured and leaves the verdict alone.
 
+use super::causes;
 use super::pace::Pace;
-use crate::model::evidence::{Conntrack, Evidence};
+use crate::model::evidence::Conntrack;
 use crate::model::load::{Load, Observe};
 use crate::model::outcome::{Outcome, Outcomes, Phase};
 use crate::model::result::RunResult;
@@ -55,18 +56,16 @@ pub fn reasons(result: &RunResult) -> Vec<Reason> {
 pub fn advice(result: &RunResult) -> Vec<Advice> {
     let outcome = |outcome| some(result.outcomes.of(outcome));
     let mut advice = Vec::new();
-    advice.extend(queue_advice(&result.evidence));
-    let schedule = result.evidence.retransmission_schedule.unwrap_or_default();
-    let on_schedule = some(schedule.connect.max(schedule.accept_delay));
-    advice.extend(on_schedule.map(|count| Advice::RetransmissionSchedule { count }));
+    advice.extend(causes::advice(result));
     advice.extend(result.evidence.conntrack.and_then(conntrack_advice));
     advice.extend(outcome(Outcome::Refused).map(|count| Advice::Refused { count }));
-    advice.extend(outcome(Outcome::NeverAccepted).map(|count| Advice::NeverAccepted { count }));
     advice.extend(outcome(Outcome::StampInvalid).map(|count| Advice::StampInvalid { count }));
     let ports = outcome(Outcome::LocalPortExhausted);
     advice.extend(ports.map(|count| Advice::LocalPortExhausted { count }));
     advice.extend(outcome(Outcome::FdLimit).map(|count| Advice::FdLimit { count }));
-    advice.extend(some(result.censored).map(|count| Advice::Unfinished { count }));
+    let resets = outcome(Outcome::ResetAfterConnect);
+    advice.extend(resets.map(|count| Advice::Reset { count }));
+    advice.extend(some(unfinished(result)).map(|count| Advice::Unfinished { count }));
     let missed = some(result.evidence.samples_missed);
     advice.extend(missed.map(|count| Advice::SamplesMissed { count }));
     if result.samples(Phase::AcceptDelay) == 0 && result.samples(Phase::Connect) > 0 {
@@ -153,20 +152,16 @@ fn too_few_samples(result: &RunResult) -> Option<Reason> {
     (count < needed).then_some(Reason::TooFewSamples { phase, count, needed, attempted })
 }
 
-fn queue_advice(evidence: &Evidence) -> Vec<Advice> {
-    let Some(kernel) = evidence.kernel else { return Vec::new() };
-    let mut advice = Vec::new();
-    let limit = evidence.accept_queue.as_ref().map(|queue| queue.limit);
-    let somaxconn = evidence.settings.somaxconn;
-    let overflowed = some(kernel.listen_overflows);
-    advice.extend(overflowed.map(|count| Advice::AcceptQueueOverflowed {
-        count,
-        limit,
-        somaxconn,
-    }));
-    let (cookies, dropped) = (kernel.syncookies_sent, kernel.tcp_req_q_full_drop);
-    advice.extend(some(cookies.max(dropped)).map(|_| Advice::SynQueueFull { cookies, dropped }));
-    advice
+/// Waits that were cut off by a time-out or by the end of the run. One that a reset ended has ended.
+fn unfinished(result: &RunResult) -> u64 {
+    let cut_off = [
+        Outcome::ConnectTimeout,
+        Outcome::NeverAccepted,
+        Outcome::StampInvalid,
+        Outcome::Unfinished,
+    ];
+    let cut_off: u64 = cut_off.iter().map(|&outcome| result.outcomes.of(outcome)).sum();
+    result.censored.min(cut_off)
 }
 
 fn conntrack_advice(table: Conntrack) -> Option<Advice> {
@@ -190,7 +185,9 @@ fn approx(n: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::evidence::{KernelCounters, RetransmissionSchedule, RunDelay};
+    use crate::model::evidence::{
+        Evidence, KernelCounters, QueueEvidence, RetransmissionSchedule, RunDelay,
+    };
     use crate::model::histogram::{Summary, new_histogram};
     use crate::model::load::Arrivals;
 
@@ -337,6 +334,7 @@ mod tests {
         let mut result = run(load("closed"), 1, 0);
         result.histograms.remove("accept_delay");
         result.outcomes.ended.insert("refused".into(), 1);
+        result.outcomes.ended.insert("unfinished".into(), 1);
         result.censored = 1;
         result.evidence = Evidence {
             kernel: Some(KernelCounters {
@@ -345,7 +343,11 @@ mod tests {
                 ..KernelCounters::default()
             }),
             conntrack: Some(Conntrack { count_peak: 95, limit: 100, ..Conntrack::default() }),
-            retransmission_schedule: Some(RetransmissionSchedule { connect: 1, accept_delay: 0 }),
+            retransmission_schedule: Some(RetransmissionSchedule {
+                connect: 1,
+                ..RetransmissionSchedule::default()
+            }),
+            accept_queue: Some(QueueEvidence { drops: Some(197), ..QueueEvidence::default() }),
             samples_missed: 3,
             ..Evidence::default()
         };

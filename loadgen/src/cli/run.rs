@@ -70,6 +70,11 @@ pub struct RunArgs {
     #[arg(help_heading = "Connection")]
     pub messages: Option<u32>,
 
+    /// Send a message right after connect and expect no echo: for servers that are told of a
+    /// connection only when data is there (TCP_DEFER_ACCEPT: Apache, nginx deferred, haproxy)
+    #[arg(long, conflicts_with = "messages", help_heading = "Connection")]
+    pub send_first: bool,
+
     /// Bytes per message; k and m mean KiB and MiB
     #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "64")]
     #[arg(help_heading = "Connection")]

@@ -8,6 +8,7 @@ mod latest;
 mod queue;
 mod sampler;
 mod settings;
+mod throttling;
 
 use std::io;
 
@@ -35,4 +36,6 @@ pub struct QueueDepth {
     /// The limit of each queue: the smaller of `listen`'s backlog and `net.core.somaxconn`
     /// (listen(2)). Linux queues one connection more. The smallest limit, where listeners differ.
     pub limit: u32,
+    /// SYNs and last ACKs dropped at these listeners since they exist.
+    pub drops: u64,
 }

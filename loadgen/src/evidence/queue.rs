@@ -13,6 +13,8 @@ pub(super) struct QueueMeter {
     /// Queued connections of all listeners multiplied with nanoseconds, and the nanoseconds.
     weighted: (f64, f64),
     last_ns: Option<u64>,
+    /// Drops in the first and in the last sample.
+    drops: Option<(u64, u64)>,
     first_error: Option<io::Error>,
 }
 
@@ -24,6 +26,7 @@ impl QueueMeter {
             series: Series { points: Vec::new(), span_ns: period_ns },
             weighted: (0.0, 0.0),
             last_ns: None,
+            drops: None,
             first_error: None,
         }
     }
@@ -49,6 +52,8 @@ impl QueueMeter {
         self.weighted.0 += f64::from(depth.queued) * weight_ns;
         self.weighted.1 += weight_ns;
         self.last_ns = Some(at_ns);
+        let first = self.drops.map_or(depth.drops, |(first, _)| first);
+        self.drops = Some((first, depth.drops));
     }
 
     /// The evidence, of as many samples as were `wanted`; `None` without any.
@@ -61,6 +66,7 @@ impl QueueMeter {
             depth_mean: sum / time,
             samples_wanted: Some(wanted),
             series: self.series.points,
+            drops: self.drops.map(|(first, last)| last.saturating_sub(first)),
             ..self.evidence
         })
     }
@@ -110,7 +116,13 @@ mod tests {
     }
 
     fn depth(queued: u32) -> io::Result<QueueDepth> {
-        Ok(QueueDepth { listeners: 2, queued, queued_max: queued - 1, limit: 128 })
+        Ok(QueueDepth {
+            listeners: 2,
+            queued,
+            queued_max: queued - 1,
+            limit: 128,
+            drops: queued.into(),
+        })
     }
 
     fn meter(latest_first: Vec<io::Result<QueueDepth>>) -> QueueMeter {

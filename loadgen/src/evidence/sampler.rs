@@ -7,6 +7,7 @@ use std::{fs, io};
 
 use super::cpu::CpuMeter;
 use super::queue::QueueMeter;
+use super::throttling::QuotaMeter;
 use super::{ListenerSampler, counters, settings};
 use uring_echo::clock::monotonic_ns;
 use uring_echo::sys::conntrack::{self, Losses};
@@ -132,6 +133,8 @@ struct Readings {
     generator: Option<CpuMeter>,
     server: Option<CpuMeter>,
     queue: Option<QueueMeter>,
+    quota: QuotaMeter,
+    server_quota: Option<QuotaMeter>,
     unreadable: Vec<String>,
 }
 
@@ -139,6 +142,8 @@ impl Readings {
     fn begin(options: SamplerOptions, load_began_ns: u64, mut unreadable: Vec<String>) -> Self {
         let own = CpuMeter::start(vec![std::process::id()]);
         let generator = or_unreadable(own, "own CPU time", &mut unreadable);
+        let quota = QuotaMeter::start(std::process::id());
+        let server_quota = options.server_pids.first().copied().map(QuotaMeter::start);
         let server =
             (!options.server_pids.is_empty()).then(|| CpuMeter::start(options.server_pids));
         let server = server
@@ -156,6 +161,8 @@ impl Readings {
             generator,
             server,
             queue: options.listener.map(|listener| QueueMeter::new(listener, period_ns)),
+            quota,
+            server_quota,
             unreadable,
         };
         readings.sample_queue();
@@ -219,6 +226,9 @@ impl Readings {
             server_cpu: self.server.as_ref().map(|meter| meter.total(elapsed_ns)),
             server_run_delay: self.server.map(|meter| meter.run_delay(shares)),
             retransmission_schedule: None,
+            unaccepted: None,
+            generator_throttled: self.quota.since_begin(),
+            server_throttled: self.server_quota.and_then(|quota| quota.since_begin()),
             samples_missed: 0,
             settings: settings::read(),
             unreadable: self.unreadable,
@@ -279,7 +289,7 @@ mod tests {
 
     impl ListenerSampler for OneWaits {
         fn sample(&mut self) -> io::Result<QueueDepth> {
-            Ok(QueueDepth { listeners: 1, queued: 2, queued_max: 1, limit: 128 })
+            Ok(QueueDepth { listeners: 1, queued: 2, queued_max: 1, limit: 128, drops: 7 })
         }
     }
 

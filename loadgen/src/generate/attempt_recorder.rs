@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::generate::recorder::{Recorder, Recording};
+use crate::model::evidence::{RetransmissionSchedule, Unaccepted, is_on_retransmission_schedule};
 use crate::model::outcome::{Outcome, Phase};
 use crate::observe::Bracket;
 use crate::plan::schedule::Untaken;
@@ -241,6 +242,29 @@ impl AttemptRecorder {
         }
         if times.is_established() && may_have_been_accepted(ending.outcome) {
             self.recorder.not_observed();
+        }
+    }
+
+    /// Segments of the connection were sent again, by the client or only by the server: counts its
+    /// samples that lie where the kernel does that.
+    pub fn retransmitted(&mut self, times: &Timeline, by_client: bool) {
+        let since_call = |at_ns: Option<u64>| at_ns?.checked_sub(times.called_ns);
+        let on_schedule = |ns: Option<u64>| ns.is_some_and(is_on_retransmission_schedule);
+        let connect = by_client && on_schedule(since_call(times.established_ns));
+        let accept = on_schedule(since_call(times.accepted.map(|accept| accept.at_ns)));
+        if times.measured {
+            self.recorder.retransmitted(RetransmissionSchedule {
+                connect: connect.into(),
+                accept_delay: (by_client && accept).into(),
+                handshake_repeated: (!by_client && accept).into(),
+            });
+        }
+    }
+
+    /// What the server's end showed when a connection was given up that was never accepted.
+    pub fn unaccepted(&mut self, times: &Timeline, shown: Unaccepted) {
+        if times.measured {
+            self.recorder.unaccepted(shown);
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Script {
     pub payload: Payload,
     /// How many messages, one after the other.
     pub messages: u32,
+    /// Whether a message that no echo is expected of goes out first.
+    pub send_first: bool,
     /// How accepts are observed.
     pub method: Method,
     /// Whose stamps may be subtracted from.
@@ -78,6 +80,8 @@ pub struct Connection {
     echoed_bytes: u32,
     /// When the current message was sent.
     sent_ns: u64,
+    /// The message of [`Script::send_first`] went out.
+    spoken: bool,
     /// The peer sends no more.
     peer_done: bool,
 }
@@ -113,6 +117,7 @@ impl Connection {
             echoed: 0,
             echoed_bytes: 0,
             sent_ns: 0,
+            spoken: false,
             peer_done: false,
         }
     }
@@ -132,6 +137,12 @@ impl Connection {
     /// The message of the last [`Step::Send`] goes out.
     pub fn sends(&mut self, now_ns: u64) {
         self.sent_ns = now_ns;
+        self.spoken = true;
+    }
+
+    /// The kernel has taken a message.
+    pub fn sent(&mut self, cx: &mut Context<'_>) -> Step {
+        if cx.script.send_first { self.proceed(cx) } else { Step::Wait }
     }
 
     /// connect is complete.
@@ -211,7 +222,8 @@ impl Connection {
 
     /// The next message if there is one; the end if nothing else is missing.
     fn proceed(&mut self, cx: &mut Context<'_>) -> Step {
-        if self.echoed < cx.script.messages {
+        let speaks_first = cx.script.send_first && !self.spoken;
+        if self.echoed < cx.script.messages || speaks_first {
             return Step::Send(self.window(cx.script));
         }
         if cx.script.method == Method::None || self.times.is_accepted() {
@@ -228,7 +240,8 @@ impl Connection {
         if let Err(ending) = self.accept(accept, cx) {
             return Step::End(ending);
         }
-        let all_echoed = self.echoed == cx.script.messages;
+        let all_said = self.spoken || !cx.script.send_first;
+        let all_echoed = self.echoed == cx.script.messages && all_said;
         if all_echoed { Step::End(Outcome::Completed.into()) } else { Step::Wait }
     }
 

@@ -1,6 +1,7 @@
 //! One generator thread: launches what is due, handles what completed, watches what waits.
 
 mod idle;
+mod inquest;
 mod setup;
 mod watching;
 
@@ -14,6 +15,7 @@ use uring_echo::clock::monotonic_ns;
 use uring_echo::ring::Op;
 
 use self::idle::Idling;
+use self::inquest::Inquest;
 pub(super) use self::setup::{Part, Shared};
 use self::watching::queued_from_ns;
 use super::GenerateError;
@@ -50,6 +52,7 @@ pub(super) struct EventLoop<T> {
     open: OpenConnections,
     table: Table,
     recorder: AttemptRecorder,
+    inquest: Inquest,
     exchange: Exchange,
     /// The number of the next connection; those of different threads are far apart.
     number: u64,
@@ -214,7 +217,7 @@ impl<T: Transport> EventLoop<T> {
             (Op::Recv, Err(Errno::NOBUFS)) => Step::Wait,
             (Op::Send, Ok(len)) => {
                 cx.recorder.sent(&connection.times, len);
-                Step::Wait
+                connection.sent(cx)
             }
             (_, Err(errno)) => Step::End(errnos::of_established(errno)),
             (_, Ok(_)) => return None,
@@ -280,8 +283,13 @@ impl<T: Transport> EventLoop<T> {
     }
 
     fn end(&mut self, ending: Ending, id: SlotId, now_ns: u64) {
+        let local = self.transport.local_addr(id);
         let Some(entry) = self.table.get(id) else { return };
-        self.recorder.ended(&entry.connection.times, ending, now_ns);
+        let times = &entry.connection.times;
+        if let Some(local) = local.filter(|_| self.inquest.is_due(times, now_ns)) {
+            self.inquest.retransmissions(times, local, self.target, &mut self.recorder);
+        }
+        self.recorder.ended(times, ending, now_ns);
         entry.ended = true;
         if entry.in_flight.any() {
             self.transport.cancel(id);
@@ -312,7 +320,12 @@ impl<T: Transport> EventLoop<T> {
                 break;
             }
             let Some(entry) = self.table.get(id) else { break };
-            let outcome = entry.connection.given_up(&self.script);
+            let mut outcome = entry.connection.given_up(&self.script);
+            let local = self.transport.local_addr(id);
+            if let (Outcome::NeverAccepted, Some(local)) = (outcome, local) {
+                let times = &entry.connection.times;
+                outcome = self.inquest.unaccepted(times, local, self.target, &mut self.recorder);
+            }
             self.end(outcome.into(), id, now_ns);
             self.vacate_if_quiet(id);
         }

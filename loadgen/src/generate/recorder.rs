@@ -6,6 +6,7 @@
 
 use hdrhistogram::Histogram;
 
+use crate::model::evidence::{RetransmissionSchedule, Unaccepted};
 use crate::model::histogram::{HIGHEST_NS, LOWEST_NS, new_histogram};
 use crate::model::outcome::{Outcome, Phase};
 
@@ -83,6 +84,17 @@ impl Recorder {
     pub fn censored(&mut self, at_least_ns: u64) {
         self.current.counts.censored += 1;
         self.record(Phase::AcceptResponse, at_least_ns);
+    }
+
+    /// Samples that lie where the kernel retransmits, of a connection on which it did.
+    pub fn retransmitted(&mut self, schedule: RetransmissionSchedule) {
+        let counts = &mut self.current.counts;
+        counts.retransmitted = counts.retransmitted.merged(schedule);
+    }
+
+    /// What the server's end showed of connections that were never accepted.
+    pub fn unaccepted(&mut self, unaccepted: Unaccepted) {
+        self.current.counts.unaccepted = self.current.counts.unaccepted.merged(unaccepted);
     }
 
     /// Looks at waiting connections that the kernel did not answer.
@@ -219,6 +231,10 @@ pub struct Counts {
     pub clipped: u64,
     /// Looks at waiting connections that the kernel had no memory for, warm-up included.
     pub samples_missed: u64,
+    /// Samples where the kernel retransmits, of connections on which it did.
+    pub retransmitted: RetransmissionSchedule,
+    /// Where the connections were that were never accepted.
+    pub unaccepted: Unaccepted,
     /// Message bytes out.
     pub bytes_sent: u64,
     /// Echo bytes in.
@@ -253,6 +269,8 @@ impl Counts {
         self.censored += other.censored;
         self.clipped += other.clipped;
         self.samples_missed += other.samples_missed;
+        self.retransmitted = self.retransmitted.merged(other.retransmitted);
+        self.unaccepted = self.unaccepted.merged(other.unaccepted);
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.last_intended_ns = self.last_intended_ns.max(other.last_intended_ns);

@@ -28,8 +28,17 @@ pub struct Evidence {
     /// known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_run_delay: Option<RunDelay>,
-    /// Samples at the instants at which the kernel retries a SYN.
+    /// Samples at the instants at which the kernel retries a SYN, of connections that did.
     pub retransmission_schedule: Option<RetransmissionSchedule>,
+    /// What the server's end of the connections showed that ended as `never_accepted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unaccepted: Option<Unaccepted>,
+    /// How often the CPU quota stopped the generator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator_throttled: Option<Throttling>,
+    /// How often the CPU quota stopped the server, where its process is visible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_throttled: Option<Throttling>,
     /// Samples of `--observe diag` that the kernel had no memory for (ENOBUFS, ENOMEM, EAGAIN); the
     /// brackets around those accepts are wider.
     #[serde(default)]
@@ -59,6 +68,10 @@ pub struct QueueEvidence {
     pub samples_wanted: Option<u64>,
     /// Samples that failed.
     pub samples_failed: u64,
+    /// SYNs and last ACKs that the kernel dropped at this server's listeners, of which a full queue
+    /// is the usual cause (`INET_DIAG_SKMEMINFO`); absent in older results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drops: Option<u64>,
     /// The depth over time, ascending, at most [`QUEUE_POINTS_MAX`] points.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub series: Vec<QueuePoint>,
@@ -89,14 +102,90 @@ pub struct RunDelay {
     pub generator_shares_cpus: bool,
 }
 
-/// Samples at the instants of the kernel's retransmissions: the SYN or the last ACK of the
-/// handshake was dropped, and the duration is that of the retransmission timer.
+/// Samples at the instants of the kernel's retransmissions, of connections on which a segment was
+/// sent again (`tcpi_total_retrans`): their duration is that of the retransmission timer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetransmissionSchedule {
     /// Samples of connect: the SYN was dropped.
     pub connect: u64,
-    /// Samples of accept_delay: the SYN or the last ACK was dropped.
+    /// Samples of accept_delay: the client sent something again, the SYN or data behind a dropped
+    /// ACK.
     pub accept_delay: u64,
+    /// Samples of accept_delay for which only the server sent something again, its SYN-ACK: the
+    /// last ACK was dropped, or not taken because the server wants data first
+    /// (TCP_DEFER_ACCEPT, tcp(7)).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub handshake_repeated: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// Seconds after the first SYN at which Linux repeats it (tcp_syn_linear_timeouts = 4, the default
+/// since 6.5). Without linear time-outs they are 1, 3, 7: among these.
+const RETRANSMITS_S: [u64; 7] = [1, 2, 3, 4, 5, 7, 11];
+
+/// Whether a wait of this length ends where the kernel repeats a SYN. Timers fire late, by up to
+/// 1/40 of their time (7.12 s was measured for 7 s), and the scheduler adds its part.
+pub fn is_on_retransmission_schedule(ns: u64) -> bool {
+    const BELOW_NS: u64 = 10_000_000;
+    const ABOVE_MIN_NS: u64 = 60_000_000;
+    RETRANSMITS_S.iter().map(|second| second * 1_000_000_000).any(|at_ns| {
+        let above_ns = ABOVE_MIN_NS.max(at_ns / 40);
+        (at_ns - BELOW_NS..=at_ns + above_ns).contains(&ns)
+    })
+}
+
+/// Connections that were established for the client and not accepted in time, by what the kernel
+/// showed of the server's end when they were given up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unaccepted {
+    /// In the accept queue: the server did not call accept.
+    pub queued: u64,
+    /// In the handshake: the last ACK was dropped, or the server wants data first.
+    pub handshake: u64,
+    /// Nowhere, although the server listens in this network namespace: the kernel keeps nothing of
+    /// a connection whose SYN cookie came back to a full queue.
+    pub lost: u64,
+    /// Not in this network namespace.
+    pub elsewhere: u64,
+}
+
+impl Unaccepted {
+    /// The sum of both.
+    #[must_use]
+    pub fn merged(self, other: Self) -> Self {
+        Self {
+            queued: self.queued.saturating_add(other.queued),
+            handshake: self.handshake.saturating_add(other.handshake),
+            lost: self.lost.saturating_add(other.lost),
+            elsewhere: self.elsewhere.saturating_add(other.elsewhere),
+        }
+    }
+}
+
+impl RetransmissionSchedule {
+    /// The sum of both.
+    #[must_use]
+    pub fn merged(self, other: Self) -> Self {
+        Self {
+            connect: self.connect.saturating_add(other.connect),
+            accept_delay: self.accept_delay.saturating_add(other.accept_delay),
+            handshake_repeated: self.handshake_repeated.saturating_add(other.handshake_repeated),
+        }
+    }
+}
+
+/// What the CPU quota of a control group did during the run (cgroups(7), `cpu.stat`); of several
+/// nested groups, the one that was stopped most often.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttling {
+    /// Periods in which it had used up its quota (`nr_throttled`).
+    pub periods: u64,
+    /// How long it was stopped, over all CPUs.
+    pub stopped_ns: u64,
 }
 
 /// The counters that explain slow and lost connections. Names as the kernel's, in snake case.

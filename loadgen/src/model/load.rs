@@ -26,6 +26,9 @@ pub struct Load {
     pub warmup_ns: u64,
     /// Echo round trips per connection.
     pub messages: u32,
+    /// Whether each connection began with a message of which no echo was expected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub send_first: bool,
     /// Bytes per message.
     pub size_bytes: u32,
     /// How the client closes connections.

@@ -4,6 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use super::load::Observe;
 
+/// A process on the generator's machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its process id, as the generator sees it.
+    pub pid: u32,
+    /// Its name (`/proc/PID/comm`, at most 15 characters).
+    pub name: String,
+}
+
 /// The address that a run measured, and how its accepts were observed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
@@ -41,6 +50,9 @@ pub struct Server {
     pub busy_poll: Option<String>,
     /// Features that the server runs without.
     pub degraded: Vec<String>,
+    /// The processes that listen on the address, where they are visible.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<Process>,
     /// The server's arguments.
     #[serde(default)]
     pub argv: Vec<String>,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::evidence::Unaccepted;
 use super::outcome::{Outcome, Phase};
 
 /// The verdict on a run, as the result file contains it.
@@ -143,6 +144,48 @@ pub enum Advice {
         /// `net.core.somaxconn`.
         somaxconn: Option<u64>,
     },
+    /// The kernel dropped packets at this server's listeners, but no accept queue was full.
+    ListenerDropped {
+        /// How many.
+        count: u64,
+    },
+    /// The client was established while the server's end stayed in the handshake, and nothing was
+    /// dropped: the server is told of a connection only when data is there.
+    Deferred {
+        /// On how many connections.
+        count: u64,
+    },
+    /// SYN cookies are sent for every connection (`net.ipv4.tcp_syncookies` is 2).
+    SynCookiesAlways {
+        /// SYN cookies sent.
+        cookies: u64,
+    },
+    /// A CPU quota stopped the generator.
+    GeneratorThrottled {
+        /// In how many periods.
+        periods: u64,
+        /// For how long.
+        stopped_ns: u64,
+    },
+    /// A CPU quota stopped the server.
+    ServerThrottled {
+        /// In how many periods.
+        periods: u64,
+        /// For how long.
+        stopped_ns: u64,
+    },
+    /// The process that accepts is a proxy in front of the server.
+    ProxyProcess {
+        /// Its name.
+        proxy: &'static str,
+        /// Its process id.
+        pid: u32,
+    },
+    /// Connections that the peer reset.
+    Reset {
+        /// How many.
+        count: u64,
+    },
     /// Samples at the instants of SYN retransmissions.
     RetransmissionSchedule {
         /// How many.
@@ -176,6 +219,8 @@ pub enum Advice {
     NeverAccepted {
         /// How many.
         count: u64,
+        /// What the kernel showed of them.
+        shown: Option<Unaccepted>,
     },
     /// Connections that were refused: nothing listens on the address.
     Refused {

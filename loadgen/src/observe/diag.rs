@@ -94,6 +94,25 @@ impl DiagSocket {
         Ok(answer.flatten())
     }
 
+    /// Where the connection of `client` ends in this network namespace, whatever address the client
+    /// connected to: address translation may have led it elsewhere. `None` if it does not end here.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample).
+    pub fn end_of(&mut self, client: SocketAddr) -> io::Result<Option<SocketAddr>> {
+        let mut end = None;
+        for family in [AF_INET, AF_INET6] {
+            let mut request = Request::of_peer(family, client.port());
+            self.netlink.dump(&mut request.0, |data| {
+                let Some([local, peer]) = addresses(data) else { return };
+                if peer == client && local != client {
+                    end = Some(local);
+                }
+            })?;
+        }
+        Ok(end)
+    }
+
     /// When the kernel had taken the last sample, monotonic nanoseconds; reading its answer came
     /// after this instant.
     #[must_use]
@@ -120,9 +139,19 @@ impl Request {
     pub(super) fn listeners(family: u8, port: u16) -> Self {
         let mut request = Self::new(NLM_F_DUMP);
         request.0[FAMILY_AT] = family;
+        request.0[EXTENSIONS_AT] = 1 << (INET_DIAG_SKMEMINFO - 1);
         let listening = 1_u32 << TCP_LISTEN;
         request.0[STATES_AT..STATES_AT + 4].copy_from_slice(&listening.to_ne_bytes());
         request.0[ID_AT..ID_AT + 2].copy_from_slice(&port.to_be_bytes());
+        request
+    }
+
+    /// For all sockets of the address family `family` whose peer has this port.
+    fn of_peer(family: u8, port: u16) -> Self {
+        let mut request = Self::new(NLM_F_DUMP);
+        request.0[FAMILY_AT] = family;
+        request.0[STATES_AT..STATES_AT + 4].fill(0xff);
+        request.0[ID_AT + 2..ID_AT + 4].copy_from_slice(&port.to_be_bytes());
         request
     }
 
@@ -169,6 +198,8 @@ pub(super) struct SocketState {
     inode: u32,
     /// Whether an IPv6 listener accepts no IPv4 connections (`INET_DIAG_SKV6ONLY`).
     pub(super) only_v6: bool,
+    /// Packets that the kernel dropped at the socket (`INET_DIAG_SKMEMINFO`), if it was asked.
+    pub(super) drops: Option<u32>,
 }
 
 impl SocketState {
@@ -185,6 +216,8 @@ impl SocketState {
             receive_queue: u32_at(data, 56)?,
             write_queue: u32_at(data, 60)?,
             inode: u32_at(data, 68)?,
+            drops: attribute(data.get(MESSAGE_LEN..)?, INET_DIAG_SKMEMINFO)
+                .and_then(|memory| u32_at(memory, SK_MEMINFO_DROPS_AT)),
             only_v6: attribute(data.get(MESSAGE_LEN..)?, INET_DIAG_SKV6ONLY) == Some(&[1]),
         })
     }
@@ -203,6 +236,20 @@ impl SocketState {
             (_, inode) => SocketSample::Accepted { inode: Inode(inode) },
         }
     }
+}
+
+/// The socket's own address and its peer's, in the form in which clients have them.
+fn addresses(data: &[u8]) -> Option<[SocketAddr; 2]> {
+    let port = |at: usize| Some(u16::from_be_bytes(*data.get(at..)?.first_chunk()?));
+    let address = |at: usize| {
+        let bytes = data.get(at..at + 16)?;
+        Some(match *data.first()? {
+            AF_INET => IpAddr::V4(Ipv4Addr::from(*bytes.first_chunk()?)),
+            AF_INET6 => IpAddr::V6(Ipv6Addr::from(*bytes.first_chunk()?)).to_canonical(),
+            _ => return None,
+        })
+    };
+    Some([SocketAddr::new(address(8)?, port(4)?), SocketAddr::new(address(24)?, port(6)?)])
 }
 
 /// Of a socket that is connected or connecting: listeners and handshakes have no such counter.
@@ -249,7 +296,10 @@ pub(super) const AF_INET6: u8 = 10;
 
 const IPPROTO_TCP: u8 = 6;
 const INET_DIAG_INFO: u16 = 2;
+const INET_DIAG_SKMEMINFO: u16 = 7;
 const INET_DIAG_SKV6ONLY: u16 = 11;
+/// Offset of `SK_MEMINFO_DROPS` in the numbers of `INET_DIAG_SKMEMINFO` (linux/sock_diag.h).
+const SK_MEMINFO_DROPS_AT: usize = 32;
 /// Offset of `tcpi_total_retrans` in `struct tcp_info` (linux/tcp.h).
 const TOTAL_RETRANS_AT: usize = 100;
 

@@ -68,6 +68,7 @@ fn add(depth: &mut QueueDepth, listener: &SocketState) {
     depth.listeners += 1;
     depth.queued += listener.receive_queue;
     depth.queued_max = depth.queued_max.max(listener.receive_queue);
+    depth.drops += u64::from(listener.drops.unwrap_or(0));
 }
 
 /// How a listener matches an address, from least to most specific. The kernel gives a connection
@@ -126,8 +127,19 @@ mod tests {
     fn queued_connections_and_the_backlog_are_reported() {
         let (_listener, server) = listen("127.0.0.1:0", 7, false);
         let _waiting = [TcpStream::connect(server).unwrap(), TcpStream::connect(server).unwrap()];
-        let expected = QueueDepth { listeners: 1, queued: 2, queued_max: 2, limit: 7 };
+        let expected = QueueDepth { listeners: 1, queued: 2, queued_max: 2, limit: 7, drops: 0 };
         assert_eq!(sample(server), Some(expected));
+    }
+
+    #[test]
+    fn drops_are_those_of_the_listener_and_of_no_other() {
+        let (_full, server) = listen("127.0.0.1:0", 0, false);
+        let (_other, elsewhere) = listen("127.0.0.1:0", 0, false);
+        let _queued = TcpStream::connect(server).unwrap();
+        let refused = TcpStream::connect_timeout(&server, std::time::Duration::from_millis(200));
+        assert!(refused.is_err(), "the queue is full");
+        assert_eq!(sample(server).map(|depth| depth.drops), Some(1));
+        assert_eq!(sample(elsewhere).map(|depth| depth.drops), Some(0));
     }
 
     #[test]

@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 use uring_echo::stamp::{FRAME_LEN, Stamp, StampError};
 
 use super::diag::{DiagSocket, SocketSample};
+use super::listener::ListenerQueue;
 use super::stamp::{StampReader, StampReading};
 
-/// How a server's accepts can be observed.
+/// What one connection to a server showed of how its accepts can be observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Observability {
-    /// The server sends when it accepted: exact, for every connection.
-    Stamp(Stamp),
-    /// The server's end of a connection is visible in this network namespace.
-    Diag,
-    /// Neither.
-    Unavailable {
-        /// Why, for the user.
-        reason: String,
-    },
+pub struct Observability {
+    /// The stamp, if the server sends one: exact, for every connection.
+    pub stamp: Option<Stamp>,
+    /// Whether the server's end of a connection is visible in this network namespace; if not, why,
+    /// for the user.
+    pub diag: Result<(), String>,
+    /// The server's end stayed in the handshake although the client was established and the accept
+    /// queue had room: the server wants data first (TCP_DEFER_ACCEPT, tcp(7)).
+    pub deferred: bool,
 }
 
 /// Connects to `server` once and finds out how its accepts can be observed. Takes at most
@@ -30,22 +30,39 @@ pub enum Observability {
 /// [`ProbeError`] where no connection was made, or its stamp cannot be decoded.
 pub fn probe(server: SocketAddr) -> Result<Observability, ProbeError> {
     let stream = connect(server)?;
-    let first_sample = sample(&stream);
-    if let Some(stamp) = await_stamp(&stream, server)? {
-        return Ok(Observability::Stamp(stamp));
-    }
+    let first = sample(&stream);
+    let stamp = await_stamp(&stream, server)?;
     // A connection that a full accept queue kept out of the table may have entered it meanwhile.
-    let sampled = match first_sample {
-        Ok(SocketSample::Absent { .. }) => sample(&stream),
-        first_sample => first_sample,
+    let last = match first {
+        Ok(SocketSample::Absent { .. } | SocketSample::Handshake) => sample(&stream),
+        first => first,
     };
-    let reason = match sampled {
-        Ok(sample) if sample.is_visible() => return Ok(Observability::Diag),
-        Ok(SocketSample::Absent { listener: true }) => ADDRESS_TRANSLATED.into(),
-        Ok(_) => OTHER_NAMESPACE.into(),
-        Err(error) => format!("sock_diag cannot be used: {error}"),
+    let deferred = matches!(last, Ok(SocketSample::Handshake)) && has_room(server);
+    let diag = match last {
+        Ok(sample) if sample.is_visible() => Ok(()),
+        Ok(SocketSample::Absent { listener }) => Err(invisible(&stream, listener)),
+        Ok(_) => Err(OTHER_NAMESPACE.into()),
+        Err(error) => Err(format!("sock_diag cannot be used: {error}")),
     };
-    Ok(Observability::Unavailable { reason })
+    Ok(Observability { stamp, diag, deferred })
+}
+
+/// Why no socket has the addresses that the client sees.
+fn invisible(stream: &TcpStream, listener: bool) -> String {
+    let end = || DiagSocket::open()?.end_of(stream.local_addr()?);
+    match end() {
+        Ok(Some(end)) => format!(
+            "connections to this address end at {end} in this network namespace (a redirected \
+             port): give {end} as the server"
+        ),
+        _ if listener => ADDRESS_TRANSLATED.into(),
+        _ => OTHER_NAMESPACE.into(),
+    }
+}
+
+fn has_room(server: SocketAddr) -> bool {
+    let depth = ListenerQueue::open(server).and_then(|mut queue| queue.sample());
+    matches!(depth, Ok(Some(depth)) if depth.queued_max <= depth.limit)
 }
 
 /// How long the probe waits for connect to complete.
@@ -145,10 +162,10 @@ fn await_stamp(mut stream: &TcpStream, server: SocketAddr) -> Result<Option<Stam
     }
 }
 
-const OTHER_NAMESPACE: &str = "the server sends no stamp and is not in this network namespace";
-const ADDRESS_TRANSLATED: &str = "the server sends no stamp, and its end of the connection is not \
-    in this network namespace although somebody listens on that address here (address \
-    translation?)";
+const OTHER_NAMESPACE: &str = "the server's end of a connection is in another network namespace or \
+    on another host";
+const ADDRESS_TRANSLATED: &str = "the server's end of a connection is not in this network namespace \
+    although somebody listens on that address here (address translation?)";
 
 #[cfg(test)]
 mod tests {
@@ -159,6 +176,8 @@ mod tests {
     use uring_echo::stamp::{AcceptMode, ClockDomain, Engine};
 
     use super::*;
+
+    const DIAG: Observability = Observability { stamp: None, diag: Ok(()), deferred: false };
 
     fn stamp() -> Stamp {
         Stamp {
@@ -188,12 +207,13 @@ mod tests {
 
     #[test]
     fn a_stamping_server_is_observable_by_stamp() {
-        assert_eq!(probe_server(&stamp().encode()).unwrap(), Observability::Stamp(stamp()));
+        let found = probe_server(&stamp().encode()).unwrap();
+        assert_eq!((found.stamp, found.diag), (Some(stamp()), Ok(())));
     }
 
     #[test]
     fn a_server_whose_greeting_is_no_stamp_is_observable_by_diag() {
-        assert_eq!(probe_server(b"220 mail.example ESMTP\r\n").unwrap(), Observability::Diag);
+        assert_eq!(probe_server(b"220 mail.example ESMTP\r\n").unwrap(), DIAG);
     }
 
     #[test]
@@ -207,7 +227,7 @@ mod tests {
     #[test]
     fn a_server_that_never_accepts_is_observable_by_diag() {
         let listener = TcpListener::bind("[::1]:0").unwrap();
-        assert_eq!(probe(listener.local_addr().unwrap()).unwrap(), Observability::Diag);
+        assert_eq!(probe(listener.local_addr().unwrap()).unwrap(), DIAG);
     }
 
     #[test]

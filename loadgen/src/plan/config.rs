@@ -24,6 +24,8 @@ pub struct RunConfig {
     pub warmup: Duration,
     /// Echo round trips per connection; `None`: see [`RunConfig::messages_for`].
     pub messages: Option<u32>,
+    /// Whether each connection begins with a message of which no echo is expected.
+    pub send_first: bool,
     /// Bytes per message, at least 1.
     pub size: u32,
     /// How the client ends a connection.
@@ -111,6 +113,7 @@ impl RunConfig {
             connections: None,
             warmup_ns: nanos(self.warmup),
             messages,
+            send_first: self.send_first,
             size_bytes: self.size,
             close: self.close,
             sources: self.sources.iter().map(ToString::to_string).collect(),

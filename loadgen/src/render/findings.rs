@@ -1,8 +1,12 @@
 //! The text of each reason and each piece of advice: what was found, and what to do.
 
+mod meaning;
+
 use serde_json::json;
 
+use self::meaning::meaning;
 use super::units;
+use crate::model::evidence::{Evidence, Unaccepted};
 use crate::model::histogram::HIGHEST_NS;
 use crate::model::merge::{Note, PartReason};
 use crate::model::outcome::{Outcome, Phase};
@@ -11,7 +15,16 @@ use crate::model::verdict::{Advice, Finding, Reason, Verdict};
 
 /// A reason with its text.
 pub fn reason(reason: &Reason) -> Finding {
-    Finding::of(reason, reason_text(reason))
+    Finding::of(reason, reason_text(reason, "add --threads"))
+}
+
+/// The same, of a run with this evidence: more threads do not help a generator that its CPU quota
+/// stopped.
+pub fn reason_given(found: &Reason, evidence: &Evidence) -> Finding {
+    if evidence.generator_throttled.is_none_or(|throttled| throttled.periods == 0) {
+        return reason(found);
+    }
+    Finding::of(found, reason_text(found, "raise the generator's CPU quota"))
 }
 
 /// A piece of advice with its text.
@@ -58,7 +71,7 @@ pub fn note(note: &Note) -> Finding {
     Finding { code: code.into(), text, numbers: [(number.to_owned(), value)].into() }
 }
 
-fn reason_text(reason: &Reason) -> String {
+fn reason_text(reason: &Reason, more_power: &str) -> String {
     match *reason {
         Reason::Interrupted => "the run was interrupted: the report is partial".into(),
         Reason::ServerEnded => {
@@ -68,13 +81,13 @@ fn reason_text(reason: &Reason) -> String {
             "a generator thread gave up: the numbers end where it did".into()
         }
         Reason::GeneratorLag { p99_ns, limit_ns } => format!(
-            "the generator was late by {} at p99 (limit {}): lower the rate, add --threads, or \
+            "the generator was late by {} at p99 (limit {}): lower the rate, {more_power}, or \
              give it CPUs of its own with --cpus",
             units::duration(p99_ns),
             units::duration(limit_ns)
         ),
         Reason::RateNotReached { target, achieved } => format!(
-            "{} connects per second were reached of {} planned: lower the rate or add --threads",
+            "{} connects per second were reached of {} planned: lower the rate or {more_power}",
             units::rate(achieved),
             units::rate(target)
         ),
@@ -84,7 +97,8 @@ fn reason_text(reason: &Reason) -> String {
             units::plural(count, "arrival")
         ),
         Reason::NotBegun { count } => format!(
-            "{} planned and not begun when the time was over: lower the rate or add --threads",
+            "{} planned and not begun when the time was over: lower the rate or \
+             {more_power}",
             was(count, "connect")
         ),
         Reason::NotObserved { count, observed } => format!(
@@ -142,7 +156,7 @@ fn why_nothing(outcome: Outcome) -> &'static str {
         Outcome::ClosedEarly | Outcome::EchoMismatch | Outcome::EchoTimeout => {
             "the server does not echo: --messages 0 measures accepts alone"
         }
-        Outcome::NeverAccepted => "the server accepted nothing within --timeout",
+        Outcome::NeverAccepted => "the server accepted nothing within --timeout, see below",
         Outcome::StampInvalid => "the server sends no stamp: use --observe diag",
         Outcome::LocalPortExhausted | Outcome::FdLimit => "a limit of this machine, see below",
         Outcome::ClockError => "client and server do not share a clock: use --observe diag",
@@ -196,9 +210,31 @@ fn noticed(advice: &Advice) -> String {
         }
         Advice::ConntrackNearlyFull { peak, limit } => conntrack(peak, limit),
         Advice::Unfinished { count } => format!("{} had not ended", nouns(count, "wait")),
-        Advice::NeverAccepted { count } => {
-            format!("{} established but not accepted in time", was(count, "connection"))
+        Advice::NeverAccepted { count, shown } => {
+            let not_accepted = was(count, "connection");
+            format!("{not_accepted} established but not accepted in time{}", places(shown))
         }
+        Advice::ListenerDropped { count } => {
+            format!("the kernel dropped {} at this listener", nouns(count, "packet"))
+        }
+        Advice::Deferred { count } => format!(
+            "{} established for the client while the server's end stayed in the handshake, with \
+             nothing dropped",
+            was(count, "connection")
+        ),
+        Advice::SynCookiesAlways { cookies } => {
+            format!("{} sent (net.ipv4.tcp_syncookies is 2)", was(cookies, "SYN cookie"))
+        }
+        Advice::GeneratorThrottled { periods, stopped_ns } => {
+            throttled("the generator", periods, stopped_ns)
+        }
+        Advice::ServerThrottled { periods, stopped_ns } => {
+            throttled("the server", periods, stopped_ns)
+        }
+        Advice::ProxyProcess { proxy, pid } => {
+            format!("the process that listens is {proxy} ({pid}), a proxy")
+        }
+        Advice::Reset { count } => format!("{} reset by the server", was(count, "connection")),
         Advice::Refused { count } => format!("{} refused", was(count, "connection")),
         Advice::LocalPortExhausted { count } => {
             format!("{} found no free local port", nouns(count, "attempt"))
@@ -224,65 +260,35 @@ fn noticed(advice: &Advice) -> String {
     }
 }
 
-/// What it means, or what to do about it.
-fn meaning(advice: &Advice) -> &'static str {
-    match advice {
-        Advice::AcceptQueueOverflowed { .. } => "raise the server's backlog, or accept faster",
-        Advice::RetransmissionSchedule { .. } => {
-            "there the kernel repeats a dropped SYN or handshake; that wait is its retry timer, \
-             not the server's work"
-        }
-        Advice::SynQueueFull { .. } => {
-            "raise the server's backlog; with cookies a connection may look established and never \
-             be accepted"
-        }
-        Advice::ConntrackLost { .. } => {
-            "raise net.netfilter.nf_conntrack_max or run in a network namespace of its own"
-        }
-        Advice::ConntrackNearlyFull { .. } => {
-            "when it is full the kernel drops SYNs silently; lower the rate or raise \
-             net.netfilter.nf_conntrack_max"
-        }
-        Advice::Unfinished { .. } => "in accept_response they count as \"at least this long\"",
-        Advice::NeverAccepted { .. } => {
-            "the server stopped accepting, or the kernel lost them (SYN cookies)"
-        }
-        Advice::Refused { .. } => {
-            "nothing listens at the address, or the server closed its listener"
-        }
-        Advice::LocalPortExhausted { .. } => {
-            "add addresses with --source (127.1.0.0/24 works on loopback without set-up) or use \
-             --close rst"
-        }
-        Advice::FdLimit { .. } => {
-            "lower --max-in-flight, or raise ulimit -n or what the kernel may use for sockets \
-             (net.ipv4.tcp_mem, the memory limit of a container)"
-        }
-        Advice::StampInvalid { .. } => "start uring-echo serve with --stamp, or use --observe diag",
-        Advice::SamplesMissed { .. } => {
-            "the brackets around those accepts are wider, as diag_resolution shows; free some \
-             memory, or use --observe stamp with uring-echo"
-        }
-        Advice::AcceptNotObserved => {
-            "use --observe diag for a server in this network namespace, or stamp for uring-echo \
-             serve --stamp"
-        }
-        Advice::ClosedLoop { .. } => {
-            "while it stalls nothing is attempted, so a stall has few samples and the percentiles \
-             hide it; --rate plans ahead and shows it"
-        }
-        Advice::BurstEntry { .. } => {
-            "one thread enters the kernel once per connect, so the burst is no single instant: \
-             accept_delay counts from each connect, accept_response from the instant planned; \
-             more --threads enter it sooner"
-        }
-    }
+/// Where the kernel showed the connections that were not accepted.
+fn places(shown: Option<Unaccepted>) -> String {
+    let Some(Unaccepted { queued, handshake, lost, elsewhere }) = shown else {
+        return String::new();
+    };
+    let places = [
+        (queued, "in the accept queue"),
+        (handshake, "in the handshake"),
+        (lost, "nowhere"),
+        (elsewhere, "not in this network namespace"),
+    ];
+    let places = places.into_iter().filter(|(count, _)| *count > 0);
+    let places: Vec<String> =
+        places.map(|(count, place)| format!("{} {place}", units::count(count))).collect();
+    if places.is_empty() { String::new() } else { format!(" ({})", places.join(", ")) }
+}
+
+fn throttled(who: &str, periods: u64, stopped_ns: u64) -> String {
+    format!(
+        "the CPU quota of its control group stopped {who} in {} for {} in all",
+        units::plural(periods, "period"),
+        units::duration(stopped_ns)
+    )
 }
 
 fn overflow(count: u64, limit: Option<u32>, somaxconn: Option<u64>) -> String {
     let known = |n: Option<u64>| n.map_or_else(|| "unknown".into(), units::count);
     format!(
-        "the accept queue overflowed {} (effective backlog {}, somaxconn {})",
+        "this server's accept queue overflowed {} (effective backlog {}, somaxconn {})",
         units::plural(count, "time"),
         known(limit.map(u64::from)),
         known(somaxconn)
@@ -291,7 +297,7 @@ fn overflow(count: u64, limit: Option<u32>, somaxconn: Option<u64>) -> String {
 
 fn syn_queue(cookies: u64, dropped: u64) -> String {
     let (cookies, dropped) = (units::plural(cookies, "SYN cookie"), units::plural(dropped, "SYN"));
-    format!("the SYN queue was full ({cookies} sent, {dropped} dropped)")
+    format!("a SYN queue in this network namespace was full ({cookies} sent, {dropped} dropped)")
 }
 
 fn conntrack(peak: u64, limit: u64) -> String {
@@ -310,12 +316,18 @@ fn verb(n: u64, noun: &str, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::evidence::Throttling;
 
     #[test]
     fn texts_name_the_numbers_and_the_remedy() {
         let late = reason(&Reason::GeneratorLag { p99_ns: 1_500_000, limit_ns: 1_000_000 });
         assert_eq!(late.code, "generator_lag");
         assert!(late.text.contains("1.50ms") && late.text.contains("--cpus"), "{late:?}");
+        let throttled = Some(Throttling { periods: 9, stopped_ns: 1 });
+        let evidence = Evidence { generator_throttled: throttled, ..Evidence::default() };
+        let lag = Reason::GeneratorLag { p99_ns: 1_500_000, limit_ns: 1_000_000 };
+        let stopped = reason_given(&lag, &evidence).text;
+        assert!(stopped.contains("quota") && !stopped.contains("--threads"), "{stopped}");
         let slow = reason(&Reason::RateNotReached { target: 2000.0, achieved: 1000.0 });
         assert!(slow.text.starts_with("1,000 connects per second were reached of 2,000"));
         let few = |count, attempted| {

@@ -102,6 +102,7 @@ fn listening(fields: &Map<String, Value>) -> Option<(SocketAddr, Server)> {
         backlog_effective: number(fields, "backlog_effective"),
         busy_poll: text(fields, "busy_poll"),
         degraded: semicolon_list(fields, "degraded"),
+        processes: Vec::new(),
         argv: json_list(fields, "argv"),
     };
     Some((addr, server))
@@ -155,6 +156,7 @@ mod tests {
             backlog_effective: Some(4096),
             busy_poll: Some("auto".into()),
             degraded: Vec::new(),
+            processes: Vec::new(),
             argv: vec!["--stall".into(), "100ms/2s".into()],
         }
     }

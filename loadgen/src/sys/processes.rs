@@ -1,6 +1,6 @@
 //! The server's process and its sockets, read from proc(5).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::{fs, io};
 
 use super::addresses::is_local;
@@ -32,17 +32,25 @@ impl ServerProcess {
         if let Some(pid) = given {
             return Ok(vec![Self { pid }]);
         }
-        let listeners: Vec<String> = sockets(addr.port())?
-            .into_iter()
-            .filter(|socket| socket.state == LISTEN)
-            .map(|socket| format!("socket:[{}]", socket.inode))
-            .collect();
+        let listening = sockets(addr.port())?.into_iter().filter(|row| row.state == LISTEN);
+        let matching = listening.filter_map(|row| Some((row.serves(addr.ip())?, row.inode)));
+        let matching: Vec<(u8, u64)> = matching.collect();
+        // The kernel gives a connection to the most specific of them.
+        let best = matching.iter().map(|(specificity, _)| *specificity).max();
+        let best = matching.iter().filter(|(specificity, _)| Some(*specificity) == best);
+        let listeners: Vec<String> = best.map(|(_, inode)| format!("socket:[{inode}]")).collect();
         if listeners.is_empty() || !is_local(addr.ip()) {
             return Ok(Vec::new());
         }
         let processes = fs::read_dir("/proc")?.filter_map(Result::ok);
         let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         Ok(pids.map(|pid| Self { pid }).filter(|process| process.holds(&listeners)).collect())
+    }
+
+    /// Its name, at most 15 characters (proc_pid_comm(5)); `None` once it has ended.
+    pub fn name(&self) -> Option<String> {
+        let name = fs::read_to_string(format!("/proc/{}/comm", self.pid)).ok()?;
+        Some(name.trim_end().to_owned())
     }
 
     /// The number of its open descriptors, without the direct descriptors of an io_uring.
@@ -109,8 +117,23 @@ pub fn open_connections(port: u16) -> io::Result<usize> {
 /// A row of /proc/net/tcp.
 #[derive(Debug, PartialEq, Eq)]
 struct TableRow {
+    local: IpAddr,
     state: u8,
     inode: u64,
+}
+
+impl TableRow {
+    /// How specifically a listener of this row serves connections to `addr`; `None` if it does not.
+    /// Whether a wildcard of IPv6 takes IPv4 as well the table does not tell: it counts as if.
+    fn serves(&self, addr: IpAddr) -> Option<u8> {
+        let addr = addr.to_canonical();
+        match self.local {
+            local if local.to_canonical() == addr || addr.is_unspecified() => Some(2),
+            local if local.is_unspecified() && local.is_ipv4() == addr.is_ipv4() => Some(1),
+            local if local.is_unspecified() && addr.is_ipv4() => Some(0),
+            _ => None,
+        }
+    }
 }
 
 /// The sockets with this local port, of both families.
@@ -134,12 +157,26 @@ fn table(path: &str, port: u16) -> io::Result<Vec<TableRow>> {
 fn row(line: &str, port: u16) -> Option<TableRow> {
     let mut fields = line.split_whitespace();
     let local = fields.nth(1)?;
-    let (_, local_port) = local.rsplit_once(':')?;
+    let (address, local_port) = local.rsplit_once(':')?;
     if u16::from_str_radix(local_port, 16).ok()? != port {
         return None;
     }
     let state = u8::from_str_radix(fields.nth(1)?, 16).ok()?;
-    Some(TableRow { state, inode: fields.nth(5)?.parse().ok()? })
+    Some(TableRow { local: address_of(address)?, state, inode: fields.nth(5)?.parse().ok()? })
+}
+
+/// An address as the table has it: 32-bit words in hexadecimal, each in the machine's byte order.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let word = |at: usize| u32::from_str_radix(text.get(at..at + 8)?, 16).ok();
+    let bytes = |at: usize| word(at).map(u32::to_ne_bytes);
+    match text.len() {
+        8 => Some(Ipv4Addr::from(bytes(0)?).into()),
+        32 => {
+            let words = [bytes(0)?, bytes(8)?, bytes(16)?, bytes(24)?];
+            Some(Ipv6Addr::from(<[u8; 16]>::try_from(words.concat()).ok()?).into())
+        }
+        _ => None,
+    }
 }
 
 // include/net/tcp_states.h
@@ -156,7 +193,10 @@ mod tests {
     fn rows_of_the_socket_table_are_parsed() {
         let line = "   0: 0100007F:1E61 00000000:0000 0A 00000000:00000000 00:00000000 00000000 \
                     0        0 4711 1 0000000000000000 100 0 0 10 0";
-        assert_eq!(row(line, 7777), Some(TableRow { state: LISTEN, inode: 4711 }));
+        let local = Ipv4Addr::LOCALHOST.into();
+        assert_eq!(row(line, 7777), Some(TableRow { local, state: LISTEN, inode: 4711 }));
+        let mapped = "0000000000000000FFFF00000100007F";
+        assert_eq!(address_of(mapped).map(|addr| addr.to_canonical()), Some(local));
         assert_eq!(row(line, 7778), None);
         assert_eq!(row("sl local_address", 1), None);
     }
@@ -170,6 +210,15 @@ mod tests {
         assert!(found.descriptors().unwrap() > 3 && found.rss_kib().unwrap() > 100);
         let _client = TcpStream::connect(addr).unwrap();
         assert_eq!(open_connections(addr.port()).unwrap(), 1);
+    }
+
+    #[test]
+    fn of_several_listeners_on_a_port_the_most_specific_serves_an_address() {
+        let row = |local: &str| TableRow { local: local.parse().unwrap(), state: LISTEN, inode: 1 };
+        let here = IpAddr::from([127, 0, 0, 1]);
+        let serves =
+            ["127.0.0.1", "0.0.0.0", "::", "127.0.0.2", "::1"].map(|l| row(l).serves(here));
+        assert_eq!(serves, [Some(2), Some(1), Some(0), None, None]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! servers of blocking sockets bring each about; what needs a network namespace of its own skips
 //! loudly where none can be made.
 
+mod causes;
 mod support;
 mod target;
 mod verdict;

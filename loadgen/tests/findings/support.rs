@@ -10,6 +10,32 @@ use serde_json::Value;
 /// What a server does with the connection of this number, from 0.
 pub(crate) type Behaviour = fn(TcpStream, usize);
 
+/// A script in a namespace, beside a server of a few lines of Python at port 7700; `$PID` is its
+/// process. `None` also where there is no Python.
+pub(crate) fn beside_python(server: &str, script: &str) -> Option<Output> {
+    beside_python_as(":", server, script)
+}
+
+/// The same, after a command that may set `PYTHON` to another name of it.
+pub(crate) fn beside_python_as(first: &str, server: &str, script: &str) -> Option<Output> {
+    if Command::new("python3").arg("-V").output().is_err() {
+        eprintln!("SKIPPED, python3 is not installed: {script}");
+        return None;
+    }
+    let ready = "until grep -q ':1E14 .* 0A ' /proc/net/tcp; do sleep 0.05; done";
+    in_namespace(&format!(
+        "{{ {first}; ${{PYTHON:-python3}} -c '{PRELUDE}{server}' & PID=$!; {ready}; {script}; status=$?; \
+         kill -9 $PID; exit $status; }}"
+    ))
+}
+
+/// What every Python server begins with; `s` is its socket.
+const PRELUDE: &str = "import socket, time, struct, threading
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind((\"127.0.0.1\", 7700))
+";
+
 /// loadgen with these words as its arguments.
 pub(crate) fn loadgen(args: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));

@@ -10,7 +10,7 @@ use super::collect::Collected;
 use super::observing::Observing;
 use super::target_server::TargetServer;
 use crate::analyse::pace::Pace;
-use crate::analyse::{retransmission, verdict};
+use crate::analyse::verdict;
 use crate::commands::envelope::{envelope, labels};
 use crate::evidence::floor;
 use crate::generate::{GeneratorPlan, TransportKind};
@@ -58,7 +58,6 @@ impl Measured {
         let pace = Pace::of(&result);
         result.generator.target_rate = pace.map(|pace| pace.target);
         result.generator.achieved_rate = pace.map(|pace| pace.achieved);
-        result.evidence.retransmission_schedule = Some(retransmission::on_schedule(&result));
         self.collected.tell(&mut result.problems);
         result.aborted = self.collected.aborted.clone();
         result.floor = floor::stored();
@@ -108,7 +107,7 @@ fn judge(result: &RunResult, collected: &Collected) -> Verdict {
     let reasons = ended.into_iter().chain(failed).chain(verdict::reasons(result));
     let advice = verdict::advice(result);
     Verdict::of(
-        reasons.map(|reason| findings::reason(&reason)).collect(),
+        reasons.map(|reason| findings::reason_given(&reason, &result.evidence)).collect(),
         advice.iter().map(findings::advice).collect(),
     )
 }

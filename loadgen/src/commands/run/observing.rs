@@ -37,7 +37,7 @@ impl Observing {
             return Ok(Self { method: Method::None, clock_domain: None, stamped: None });
         }
         match probe(server.addr()) {
-            Ok(found) => Self::of_foreign(config.observe, found, progress),
+            Ok(found) => Self::of_foreign(config, found, progress),
             Err(error) => Ok(Self::of_silent(config.observe, server.addr(), &error, progress)),
         }
     }
@@ -85,36 +85,18 @@ impl Observing {
     }
 
     fn of_foreign(
-        asked: Observe,
+        config: &RunConfig,
         found: Observability,
         progress: &mut Progress,
     ) -> Result<Self, RunError> {
-        let stamped = match &found {
-            Observability::Stamp(stamp) => Some(*stamp),
-            Observability::Diag | Observability::Unavailable { .. } => None,
-        };
-        let clock_domain = stamped.as_ref().map(|stamp| stamp.clock_domain);
-        let method = match (asked, usable(found)?) {
-            (Observe::None, _) => Method::None,
-            (Observe::Auto | Observe::Stamp, Observability::Stamp(_)) => Method::Stamp,
-            (Observe::Stamp, Observability::Unavailable { reason }) if clock_domain.is_some() => {
-                return Err(RunError::NotObservable { asked: "stamp", reason, instead: "none" });
-            }
-            (Observe::Stamp, _) => {
-                progress.note(NO_STAMP);
-                Method::Stamp
-            }
-            (Observe::Auto, Observability::Diag) => Method::Diag,
-            (Observe::Diag, Observability::Diag | Observability::Stamp(_)) => Method::Diag,
-            (Observe::Diag, Observability::Unavailable { reason }) => {
-                return Err(RunError::NotObservable { asked: "diag", reason, instead: "none" });
-            }
-            (Observe::Auto, Observability::Unavailable { reason }) => {
-                progress.note(&format!("accepts cannot be observed: {reason}"));
-                Method::None
-            }
-        };
-        Ok(Self { method, clock_domain, stamped })
+        let here = ClockDomain::current().map_err(refused("reading the clock's domain"))?;
+        let comparable = found.stamp.map(|stamp| stamp.clock_domain.compares_with(here));
+        let method = method(config.observe, comparable, &found.diag, progress)?;
+        if found.deferred && method == Method::Diag && !speaks(config) {
+            progress.note(DEFERRED);
+        }
+        let clock_domain = found.stamp.map(|stamp| stamp.clock_domain);
+        Ok(Self { method, clock_domain, stamped: found.stamp })
     }
 
     /// Of a server that could not be asked: the run will show what becomes of its connections.
@@ -136,15 +118,40 @@ impl Observing {
     }
 }
 
-/// A stamp is of no use without a clock to compare it with.
-fn usable(found: Observability) -> Result<Observability, RunError> {
-    let here = ClockDomain::current().map_err(refused("reading the clock's domain"))?;
-    Ok(match found {
-        Observability::Stamp(stamp) if !stamp.clock_domain.compares_with(here) => {
-            Observability::Unavailable { reason: OTHER_CLOCK.into() }
+/// By what was asked for and what can be: `comparable` is whether the stamps' clock is ours, where
+/// there are stamps. Looking needs no clock.
+fn method(
+    asked: Observe,
+    comparable: Option<bool>,
+    diag: &Result<(), String>,
+    progress: &mut Progress,
+) -> Result<Method, RunError> {
+    let not_observable = |asked, reason: &str, instead| {
+        Err(RunError::NotObservable { asked, reason: reason.into(), instead })
+    };
+    match (asked, comparable, diag) {
+        (Observe::None, ..) => Ok(Method::None),
+        (Observe::Auto | Observe::Stamp, Some(true), _) => Ok(Method::Stamp),
+        (Observe::Stamp, Some(false), Ok(())) => not_observable("stamp", OTHER_CLOCK, "diag"),
+        (Observe::Stamp, Some(false), Err(_)) => not_observable("stamp", OTHER_CLOCK, "none"),
+        (Observe::Stamp, None, _) => {
+            progress.note(NO_STAMP);
+            Ok(Method::Stamp)
         }
-        found => found,
-    })
+        (Observe::Auto | Observe::Diag, _, Ok(())) => Ok(Method::Diag),
+        (Observe::Diag, Some(true), Err(reason)) => not_observable("diag", reason, "stamp"),
+        (Observe::Diag, _, Err(reason)) => not_observable("diag", reason, "none"),
+        (Observe::Auto, stamps, Err(reason)) => {
+            let clock = stamps.map_or_else(String::new, |_| format!("{OTHER_CLOCK}, and "));
+            progress.note(&format!("accepts cannot be observed: {clock}{reason}"));
+            Ok(Method::None)
+        }
+    }
+}
+
+/// Whether clients of this run send something.
+fn speaks(config: &RunConfig) -> bool {
+    config.send_first || config.messages_for(false) > 0
 }
 
 fn listens_here(addr: SocketAddr) -> bool {
@@ -157,3 +164,7 @@ const OTHER_CLOCK: &str = "the server stamps with a clock that cannot be compare
 
 const NO_STAMP: &str = "this server sends no stamp, so every connection will be stamp_invalid or \
     never_accepted: start uring-echo with --stamp, or use --observe diag";
+
+const DEFERRED: &str = "this server is told of a connection only when data is there \
+    (TCP_DEFER_ACCEPT): nothing is sent without --send-first or --messages, so its accepts will be \
+    late or not seen";

@@ -99,7 +99,9 @@ pub fn resolve(args: &RunArgs) -> Result<RunConfig, ConfigError> {
         warmup: warmup(args, shape)?,
         max_in_flight: args.max_in_flight.unwrap_or_else(|| in_flight_default(shape)),
         shape,
-        messages: args.messages,
+        // Nothing is echoed then, unless echoes are asked for.
+        messages: args.send_first.then_some(0).or(args.messages),
+        send_first: args.send_first,
         size: args.size,
         close: args.close,
         sources: args.source.clone(),

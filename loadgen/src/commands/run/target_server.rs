@@ -10,10 +10,11 @@ use uring_echo::values::{CpuList, cpu_list};
 
 use super::{RunError, refused};
 use crate::model::load::Observe;
-use crate::model::server::Server;
+use crate::model::server::{Process, Server};
 use crate::plan::config::RunConfig;
 use crate::server::cpu_contention::CpuContention;
 use crate::server::{EmbeddedServer, format_cpus, server_in_log, split_cpus};
+use crate::sys::processes::ServerProcess;
 
 /// The server of a run and how the CPUs are divided.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ impl TargetServer {
             (None, None) => apart(&contention, &allowed, config.threads),
             _ => generator_cpus,
         };
+        let processes = if embedded.is_some() { Vec::new() } else { named(contention.pids()) };
+        let description = Server { processes, ..description };
         Ok(Self { addr, embedded, description, allowed, generator_cpus, contention })
     }
 
@@ -121,6 +124,12 @@ impl TargetServer {
 fn apart(contention: &CpuContention, allowed: &[usize], threads: u16) -> Vec<usize> {
     let free = contention.free_of(allowed);
     if free.len() < usize::from(threads) { Vec::new() } else { free }
+}
+
+/// The processes that listen, of a server that somebody else started.
+fn named(pids: &[u32]) -> Vec<Process> {
+    let name = |&pid: &u32| Some(Process { pid, name: ServerProcess { pid }.name()? });
+    pids.iter().filter_map(name).collect()
 }
 
 /// What the server at `addr` said of itself in a log.

@@ -22,7 +22,7 @@ impl Stage {
         let mut recorder = AttemptRecorder::new(Duration::ZERO, true);
         let connection = Connection::new(3, recorder.called(CALLED, CALLED));
         let payload = Payload::new(100, 1);
-        let script = Script { payload, messages, method, clock_domain: HERE };
+        let script = Script { payload, messages, method, clock_domain: HERE, send_first: false };
         Self { script, recorder, connection, now_ns: CALLED + 20 }
     }
 

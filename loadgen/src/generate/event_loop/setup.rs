@@ -11,6 +11,7 @@ use super::super::table::Table;
 use super::super::transport::TransportSpec;
 use super::super::{GenerateError, GeneratorPlan};
 use super::idle::Idling;
+use super::inquest::Inquest;
 use super::watching::SAMPLES_PER_TURN;
 use super::{BATCH, EventLoop, Transport};
 use crate::generate::attempt_recorder::AttemptRecorder;
@@ -49,19 +50,21 @@ impl<T: Transport> EventLoop<T> {
         let spec = SocketSpec {
             target: plan.target,
             close: config.close,
-            talks: plan.messages > 0,
+            talks: plan.messages > 0 || config.send_first,
             nonblocking: T::NONBLOCKING,
             sources: Sources::expand(&config.sources).starting_at(share.index.into()),
         };
         let mut sockets = Sockets::new(spec, slots, stock(plan, share));
         while sockets.prepare_one(0) {}
         let (messages, method, clock_domain) = (plan.messages, plan.method, plan.clock_domain);
+        let send_first = config.send_first;
         Ok(Self {
             target: plan.target,
             timeout_ns: nanos(config.timeout),
             idling: Idling::of(plan),
             stop,
-            script: Script { payload, messages, method, clock_domain },
+            script: Script { payload, messages, method, clock_domain, send_first },
+            inquest: Inquest::new(method == Method::Stamp),
             transport,
             batch: Vec::with_capacity(BATCH),
             completions: VecDeque::with_capacity(slots as usize * COMPLETIONS_EACH),

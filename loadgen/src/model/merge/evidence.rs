@@ -5,7 +5,7 @@ use super::agreement::common;
 use super::sums::{Span, cpu_added, cpu_over, union_ns};
 use crate::model::evidence::{
     Conntrack, CpuUse, Evidence, KernelCounters, QUEUE_POINTS_MAX, QueueEvidence, QueuePoint,
-    RetransmissionSchedule, RunDelay,
+    RetransmissionSchedule, RunDelay, Throttling, Unaccepted,
 };
 use crate::model::result::RunResult;
 
@@ -96,13 +96,16 @@ impl EvidenceSum {
             0 => part.settings.clone(),
             _ => common("settings", &self.own.settings, &part.settings, &mut Vec::new()),
         };
-        let schedule =
-            |one: RetransmissionSchedule, other: RetransmissionSchedule| RetransmissionSchedule {
-                connect: one.connect.saturating_add(other.connect),
-                accept_delay: one.accept_delay.saturating_add(other.accept_delay),
-            };
         let schedules = (self.own.retransmission_schedule, part.retransmission_schedule);
-        self.own.retransmission_schedule = united(schedules.0, schedules.1, schedule);
+        self.own.retransmission_schedule =
+            united(schedules.0, schedules.1, RetransmissionSchedule::merged);
+        self.own.unaccepted = united(self.own.unaccepted, part.unaccepted, Unaccepted::merged);
+        let most = |one: Throttling, other: Throttling| {
+            if one.periods >= other.periods { one } else { other }
+        };
+        self.own.generator_throttled =
+            united(self.own.generator_throttled, part.generator_throttled, most);
+        self.own.server_throttled = united(self.own.server_throttled, part.server_throttled, most);
         self.own.samples_missed = self.own.samples_missed.saturating_add(part.samples_missed);
         self.own.generator_cpu = united(self.own.generator_cpu, part.generator_cpu, cpu_added);
         for line in &part.unreadable {
@@ -155,6 +158,7 @@ fn queues(mut one: QueueEvidence, other: QueueEvidence) -> QueueEvidence {
     one.limit = one.limit.min(other.limit);
     one.depth_max = one.depth_max.max(other.depth_max);
     one.samples_failed = one.samples_failed.saturating_add(other.samples_failed);
+    one.drops = united(one.drops, other.drops, u64::saturating_add);
     one.series.extend(other.series);
     one.series.sort_by_key(|point| point.at_ns);
     while one.series.len() > QUEUE_POINTS_MAX {

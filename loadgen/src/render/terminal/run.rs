@@ -7,6 +7,7 @@ use crate::model::evidence::{CpuUse, Evidence};
 use crate::model::load::{Arrivals, Close, Load, Observe};
 use crate::model::outcome::{Outcome, Phase};
 use crate::model::result::{Generator, RunResult};
+use crate::model::server::Process;
 use crate::render::{findings, plot, units};
 
 pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
@@ -100,6 +101,11 @@ fn server(result: &RunResult) -> Vec<String> {
     let mut lines = Vec::new();
     if !known.is_empty() {
         lines.push(format!("server: {}", known.join(", ")));
+    }
+    let process = |process: &Process| format!("{} ({})", process.name, process.pid);
+    let processes: Vec<String> = server.processes.iter().map(process).collect();
+    if !processes.is_empty() {
+        lines.push(format!("listening: {}", processes.join(", ")));
     }
     lines
 }
@@ -226,12 +232,22 @@ fn queue(evidence: &Evidence) -> Vec<String> {
 
 fn kernel(evidence: &Evidence) -> Vec<String> {
     let Some(kernel) = &evidence.kernel else { return Vec::new() };
-    let mut lines = vec![format!(
-        "{}, {}, {}",
-        units::plural(kernel.listen_overflows, "queue overflow"),
-        units::plural(kernel.listen_drops, "listen drop"),
-        units::plural(kernel.tcp_syn_retrans, "SYN retransmit"),
-    )];
+    let mut lines = Vec::new();
+    let retransmits = units::plural(kernel.tcp_syn_retrans, "SYN retransmit");
+    match &evidence.accept_queue {
+        Some(queue) => {
+            let own = queue.drops.map(|n| units::plural(n, "drop") + " at this listener");
+            lines.extend(own.map(|own| own + "; in its network namespace:"));
+            lines.push(format!(
+                "{}, {}, {retransmits}",
+                units::plural(kernel.listen_overflows, "queue overflow"),
+                units::plural(kernel.listen_drops, "listen drop"),
+            ));
+        }
+        // The counters of this namespace say nothing of a listener in another one.
+        None => lines
+            .push(format!("{retransmits} in this network namespace; the listener is not in it")),
+    }
     let schedule = evidence.retransmission_schedule.unwrap_or_default();
     if schedule.connect.max(schedule.accept_delay) > 0 {
         lines.push(format!(
