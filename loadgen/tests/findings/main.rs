@@ -3,6 +3,7 @@
 //! loudly where none can be made.
 
 mod causes;
+mod documented;
 mod support;
 mod target;
 mod verdict;
