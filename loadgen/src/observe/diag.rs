@@ -135,11 +135,22 @@ impl Request {
         request
     }
 
-    /// For all sockets of the address family `family` that listen on `port`.
+    /// For the listener that the kernel would give a connection from `client` to `server` to, with
+    /// its memory and drop counters.
+    pub(super) fn listener(server: SocketAddr, client: SocketAddr, interface: u32) -> Self {
+        let mut request = Self::exact();
+        request.0[EXTENSIONS_AT] = WITH_MEMORY;
+        request.set_addresses(server, client);
+        request.0[ID_AT + 36..ID_AT + 40].copy_from_slice(&interface.to_ne_bytes());
+        request
+    }
+
+    /// For all sockets of the address family `family` that listen on `port`, or on any port where
+    /// that is 0, with their memory and drop counters.
     pub(super) fn listeners(family: u8, port: u16) -> Self {
         let mut request = Self::new(NLM_F_DUMP);
         request.0[FAMILY_AT] = family;
-        request.0[EXTENSIONS_AT] = 1 << (INET_DIAG_SKMEMINFO - 1);
+        request.0[EXTENSIONS_AT] = WITH_MEMORY;
         let listening = 1_u32 << TCP_LISTEN;
         request.0[STATES_AT..STATES_AT + 4].copy_from_slice(&listening.to_ne_bytes());
         request.0[ID_AT..ID_AT + 2].copy_from_slice(&port.to_be_bytes());
@@ -189,13 +200,19 @@ impl Request {
 pub(super) struct SocketState {
     /// The socket's own address.
     pub(super) local: IpAddr,
+    /// The socket's own port.
+    pub(super) port: u16,
+    /// The interface that the socket is bound to, or 0.
+    pub(super) interface: u32,
     /// `TCP_ESTABLISHED` and so on.
     state: u8,
     /// For a listener: how many connections wait in its accept queue.
     pub(super) receive_queue: u32,
     /// For a listener: the effective backlog; the kernel drops connections beyond it.
     pub(super) write_queue: u32,
-    inode: u32,
+    pub(super) inode: u32,
+    /// The user that the socket belongs to.
+    pub(super) uid: u32,
     /// Whether an IPv6 listener accepts no IPv4 connections (`INET_DIAG_SKV6ONLY`).
     pub(super) only_v6: bool,
     /// Packets that the kernel dropped at the socket (`INET_DIAG_SKMEMINFO`), if it was asked.
@@ -210,16 +227,24 @@ impl SocketState {
             AF_INET6 => IpAddr::V6(Ipv6Addr::from(*address.first_chunk()?)),
             _ => return None,
         };
+        let attributes = data.get(MESSAGE_LEN..)?;
+        let memory = attribute(attributes, INET_DIAG_SKMEMINFO);
         Some(Self {
             local,
+            port: u16::from_be_bytes(*data.get(4..)?.first_chunk()?),
+            interface: u32_at(data, 40)?,
             state: *data.get(1)?,
             receive_queue: u32_at(data, 56)?,
             write_queue: u32_at(data, 60)?,
+            uid: u32_at(data, 64)?,
             inode: u32_at(data, 68)?,
-            drops: attribute(data.get(MESSAGE_LEN..)?, INET_DIAG_SKMEMINFO)
-                .and_then(|memory| u32_at(memory, SK_MEMINFO_DROPS_AT)),
-            only_v6: attribute(data.get(MESSAGE_LEN..)?, INET_DIAG_SKV6ONLY) == Some(&[1]),
+            drops: memory.and_then(|memory| u32_at(memory, SK_MEMINFO_DROPS_AT)),
+            only_v6: attribute(attributes, INET_DIAG_SKV6ONLY) == Some(&[1]),
         })
+    }
+
+    pub(super) fn is_listening(&self) -> bool {
+        self.state == TCP_LISTEN
     }
 
     fn classify(self) -> SocketSample {
@@ -300,6 +325,8 @@ const INET_DIAG_SKMEMINFO: u16 = 7;
 const INET_DIAG_SKV6ONLY: u16 = 11;
 /// Offset of `SK_MEMINFO_DROPS` in the numbers of `INET_DIAG_SKMEMINFO` (linux/sock_diag.h).
 const SK_MEMINFO_DROPS_AT: usize = 32;
+/// The extension by which a listener's drops are asked for.
+const WITH_MEMORY: u8 = 1 << (INET_DIAG_SKMEMINFO - 1);
 /// Offset of `tcpi_total_retrans` in `struct tcp_info` (linux/tcp.h).
 const TOTAL_RETRANS_AT: usize = 100;
 

@@ -40,7 +40,8 @@ impl ListenerQueue {
         for request in &mut self.requests {
             self.netlink.dump(&mut request.0, |data| {
                 let Some(socket) = SocketState::parse(data) else { return };
-                let Some(specificity) = Match::of(&socket, self.server) else { return };
+                let of = Match::of(socket.local, socket.only_v6, self.server);
+                let Some(specificity) = of else { return };
                 if specificity > best {
                     (best, depth) = (specificity, None);
                 }
@@ -74,7 +75,7 @@ fn add(depth: &mut QueueDepth, listener: &SocketState) {
 /// How a listener matches an address, from least to most specific. The kernel gives a connection
 /// to the most specific match; less specific listeners get none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Match {
+pub(super) enum Match {
     /// Bound to `[::]` and accepting IPv4 as well.
     Mapped,
     /// Bound to the wildcard address of the same family.
@@ -84,17 +85,18 @@ enum Match {
 }
 
 impl Match {
-    fn of(listener: &SocketState, server: IpAddr) -> Option<Self> {
-        if listener.local.to_canonical() == server {
+    /// Of a listener bound to `local`, which takes no IPv4 where `only_v6`.
+    pub(super) fn of(local: IpAddr, only_v6: bool, server: IpAddr) -> Option<Self> {
+        if local.to_canonical() == server {
             return Some(Self::Exact);
         }
-        if !listener.local.is_unspecified() {
+        if !local.is_unspecified() {
             return None;
         }
-        if listener.local.is_ipv4() == server.is_ipv4() {
+        if local.is_ipv4() == server.is_ipv4() {
             return Some(Self::Wildcard);
         }
-        (server.is_ipv4() && !listener.only_v6).then_some(Self::Mapped)
+        (server.is_ipv4() && !only_v6).then_some(Self::Mapped)
     }
 }
 

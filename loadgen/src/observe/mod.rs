@@ -6,19 +6,31 @@
 //! - [`probe()`]: which of the two a given server allows.
 //!
 //! [`ListenerQueue`] counts the connections in the accept queues, for the evidence.
+//!
+//! For `loadgen watch`, which makes no connection: [`ListenerTable`] lists the listeners,
+//! [`ListenerLooks`] samples those of one address, [`PassiveOpens`] counts the connections that
+//! arrive, and [`DestroyedSockets`] tells on which ports connections end.
 
+mod destroyed;
 mod diag;
 pub mod floor;
 mod listener;
+mod listener_looks;
+mod listener_table;
 mod netlink;
 mod observation;
+mod passive_opens;
 mod probe;
 mod stamp;
 mod watch;
 
+pub use destroyed::DestroyedSockets;
 pub use diag::{DiagSocket, Inode, SocketSample};
 pub use listener::ListenerQueue;
+pub use listener_looks::{ListenerLooks, Looks, MEMBERS_MAX};
+pub use listener_table::{Listener, ListenerTable, covering};
 pub use observation::{Bracket, Observation, ObservationKind, VANISHED_AFTER_NS};
+pub use passive_opens::PassiveOpens;
 pub use probe::{CONNECT_TIMEOUT, Observability, ProbeError, STAMP_TIMEOUT, probe};
 pub use stamp::{StampReader, StampReading};
 pub use watch::{DiagWatch, Patience, SocketSampler};

@@ -44,6 +44,37 @@ impl NetlinkSocket {
         Ok(Self { fd, sequence: 0, processed_ns: 0, answer })
     }
 
+    /// Opens a socket that receives an entry for each TCP socket that is destroyed (the groups
+    /// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), or the error of bind(2).
+    pub(super) fn of_destroyed() -> io::Result<Self> {
+        let socket = Self::open()?;
+        rustix::net::bind(&socket.fd, &netlink::SocketAddrNetlink::new(0, DESTROYED_TCP))?;
+        Ok(socket)
+    }
+
+    /// Passes the entries that have arrived unasked to `each`, at most `most` datagrams of them.
+    ///
+    /// # Errors
+    /// The error of recv(2); `ENOBUFS` where entries were lost.
+    pub(super) fn received(&mut self, most: usize, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        for _ in 0..most {
+            let len = match self.receive() {
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            for message in messages(&self.answer[..len]) {
+                if let Body::Data(data) = message.body {
+                    each(data);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// When the kernel had processed the last request, monotonic nanoseconds.
     pub(super) fn processed_ns(&self) -> u64 {
         self.processed_ns
@@ -180,6 +211,8 @@ fn malformed_answer() -> io::Error {
 /// A dump arrives in parts of at most this size (`NLMSG_GOODSIZE` limits, 32 KiB since 4.6).
 const ANSWER_LEN: usize = 32 * 1024;
 const SEQUENCE_AT: usize = 8;
+/// Bits of groups 1 and 3 of linux/sock_diag.h, which are those of TCP.
+const DESTROYED_TCP: u32 = 1 << 0 | 1 << 2;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NOT_FOUND: i32 = rustix::io::Errno::NOENT.raw_os_error();

@@ -1,5 +1,6 @@
 //! The server's process and its sockets, read from proc(5).
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::{fs, io};
 
@@ -102,6 +103,50 @@ impl ServerProcess {
                 .any(|target| links.iter().any(|link| target.as_os_str() == link.as_str()))
         })
     }
+}
+
+/// Who holds a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Its process id.
+    pub pid: u32,
+    /// Its name (`comm` of proc_pid_comm(5)).
+    pub name: String,
+}
+
+/// The processes with a descriptor of each socket of `inodes`, as far as their descriptors may be
+/// read: those of other users may not.
+///
+/// # Errors
+/// The error of reading the list of processes.
+pub fn socket_owners(inodes: &[u32]) -> io::Result<BTreeMap<u32, Vec<Owner>>> {
+    let mut owners: BTreeMap<u32, Vec<Owner>> = BTreeMap::new();
+    for entry in fs::read_dir("/proc")?.filter_map(Result::ok) {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let mut held: Vec<u32> = sockets_of(pid);
+        held.retain(|inode| inodes.contains(inode));
+        held.sort_unstable();
+        held.dedup();
+        for inode in held {
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let owner = Owner { pid, name: comm.trim_end().to_owned() };
+            owners.entry(inode).or_default().push(owner);
+        }
+    }
+    Ok(owners)
+}
+
+/// The sockets that a process holds; none where it has ended or may not be looked at.
+fn sockets_of(pid: u32) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let inode = |link: std::path::PathBuf| {
+        let inner = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse();
+        inner.ok()
+    };
+    links.filter_map(inode).collect()
 }
 
 /// The number of connections with local port `port` in this network namespace, without those in
@@ -219,6 +264,18 @@ mod tests {
         let serves =
             ["127.0.0.1", "0.0.0.0", "::", "127.0.0.2", "::1"].map(|l| row(l).serves(here));
         assert_eq!(serves, [Some(2), Some(1), Some(0), None, None]);
+    }
+
+    #[test]
+    fn the_owner_of_a_socket_is_found() {
+        use std::os::linux::fs::MetadataExt;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&listener);
+        let inode = fs::metadata(format!("/proc/self/fd/{fd}")).unwrap().st_ino();
+        let inode = u32::try_from(inode).unwrap();
+        let owners = socket_owners(&[inode]).unwrap();
+        assert!(owners[&inode].iter().any(|owner| owner.pid == std::process::id()));
+        assert!(owners[&inode].iter().all(|owner| !owner.name.is_empty()));
     }
 
     #[test]
