@@ -5,6 +5,7 @@ mod causes;
 pub mod compare;
 pub mod find;
 pub mod pace;
+pub mod queue_waits;
 pub mod slo;
 pub mod statistics;
 pub mod sweep;
