@@ -15,8 +15,10 @@ use loadgen::commands::merge::MergeCommandError;
 use loadgen::commands::report::ReportError;
 use loadgen::commands::run::RunError;
 use loadgen::commands::sweep::SweepError;
+use loadgen::commands::watch::WatchError;
 use loadgen::commands::{
     calibrate, compare, export, find, hold, manual, merge, report, run, sweep, torture, trace,
+    watch,
 };
 use loadgen::server;
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         }
         Command::Torture(args) => done(torture::execute(&args)),
         Command::Hold(args) => done(hold::execute(&args)),
+        Command::Watch(args) => ended(watch::execute(&args), WatchError::is_usage),
         Command::Trace(args) => done(trace::execute(&args)),
         Command::Report(args) => {
             let outcome = report::execute(&args).map(|()| ExitStatus::Fine);

@@ -14,6 +14,7 @@ pub mod target;
 pub mod torture;
 pub mod trace;
 pub mod values;
+pub mod watch;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
@@ -30,6 +31,7 @@ use run::RunArgs;
 use sweep::SweepArgs;
 use torture::TortureArgs;
 use trace::TraceArgs;
+use watch::WatchArgs;
 
 /// The program: one measurement per call.
 #[derive(Debug, Parser)]
@@ -60,6 +62,8 @@ pub enum Command {
     Torture(TortureArgs),
     /// Hold idle connections, each echoed once, and measure what one costs the server
     Hold(HoldArgs),
+    /// Watch how long the clients of any local server wait, without connecting or root
+    Watch(WatchArgs),
     /// Show one connection from both sides, call by call
     Trace(TraceArgs),
     /// Print the report of result files again, or overlay them in one page
@@ -91,6 +95,8 @@ Questions and commands:
   ... at a server of mine, unmodified, without root?  loadgen run 127.0.0.1:8000 --observe diag
   ... when 2,000 come at one instant?                 loadgen run --burst 2k --every 1s
   ... when the server stalls?                         loadgen run -- --stall 100ms/2s
+  How long do my clients wait right now?              loadgen watch 127.0.0.1:8000
+  Which listener's queue is full?                     loadgen watch --list
   What does it look like?                             loadgen run --out results
   How do two runs compare by eye?                     loadgen report a b --html both.html
   Do two sets of rounds differ?                       loadgen compare before after

@@ -17,3 +17,4 @@ pub mod sweep;
 mod target;
 pub mod torture;
 pub mod trace;
+pub mod watch;

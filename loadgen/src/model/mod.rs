@@ -26,3 +26,4 @@ pub mod sweep;
 pub mod torture;
 pub mod trace;
 pub mod verdict;
+pub mod watch;

@@ -22,6 +22,7 @@ use super::sweep::Sweep;
 use super::torture::Torture;
 use super::trace::Trace;
 use super::verdict::{Slo, Verdict};
+use super::watch::Watch;
 
 /// Version of the schema.
 pub const SCHEMA_VERSION: u32 = 2;
@@ -121,6 +122,9 @@ pub struct RunResult {
     /// What the instrument itself costs on this machine, where `loadgen calibrate` was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Floor>,
+    /// Of `loadgen watch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
     /// Of `loadgen compare`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
@@ -260,6 +264,7 @@ impl Default for RunResult {
             trace: None,
             sweep: None,
             floor: None,
+            watch: None,
             comparison: None,
             original: None,
         }

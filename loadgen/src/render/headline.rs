@@ -6,6 +6,7 @@ use crate::model::hold::Hold;
 use crate::model::outcome::{Outcome, Phase};
 use crate::model::result::{Kind, RunResult};
 use crate::model::torture::Torture;
+use crate::model::watch::Watch;
 
 /// `VALID`, or why the numbers are not to be quoted.
 pub fn verdict(result: &RunResult) -> &'static str {
@@ -16,6 +17,7 @@ pub fn verdict(result: &RunResult) -> &'static str {
 pub fn sentence(result: &RunResult) -> String {
     match (result.kind, &result.hold, &result.torture) {
         (Kind::Hold, Some(hold), _) => held(hold),
+        (Kind::Watch, ..) => result.watch.as_ref().map_or_else(String::new, |w| watched(result, w)),
         (Kind::Torture, _, Some(torture)) => tortured(torture),
         _ => ran(result),
     }
@@ -57,6 +59,20 @@ fn waited(delay: &Summary) -> String {
             "Half of the connections were accepted within {median} of connect, the slowest after \
              {slowest}."
         ),
+    }
+}
+
+fn watched(result: &RunResult, watch: &Watch) -> String {
+    let accepts = units::plural(watch.accepts, "connection");
+    let delay = result.sampled(Phase::AcceptDelay).filter(|delay| delay.count >= 100);
+    match delay.and_then(|delay| delay.p99) {
+        Some(p99) => format!(
+            "{accepts} waited {} at the 99th percentile; the longest queue was {} of {}.",
+            units::resolved(p99, watch.resolution_ns),
+            units::count(watch.depth_max.into()),
+            units::count(watch.limit.into())
+        ),
+        None => format!("{accepts} seen to be accepted."),
     }
 }
 

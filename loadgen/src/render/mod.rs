@@ -19,3 +19,4 @@ pub mod sequence;
 pub mod svg;
 pub mod terminal;
 pub mod units;
+pub mod watch_findings;

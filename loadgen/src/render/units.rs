@@ -37,6 +37,14 @@ pub fn maybe(ns: Option<u64>) -> String {
     ns.map_or_else(|| "–".into(), duration)
 }
 
+/// A duration, or that it is below what can be told.
+pub fn resolved(ns: u64, resolution_ns: u64) -> String {
+    match ns < resolution_ns {
+        true => format!("< {}", duration(resolution_ns)),
+        false => duration(ns),
+    }
+}
+
 /// A count with separators: `30,000`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();

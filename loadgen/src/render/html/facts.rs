@@ -8,8 +8,9 @@ use crate::model::result::RunResult;
 use crate::render::units;
 
 /// Parts of a result and what they are called.
-const PARTS: [(&str, &str); 7] = [
+const PARTS: [(&str, &str); 8] = [
     ("hold", "Connections held"),
+    ("watch", "Watched listener"),
     ("evidence", "Kernel evidence"),
     ("target", "Target"),
     ("server", "Server"),

@@ -81,11 +81,15 @@ fn tiles(result: &RunResult) -> Markup {
     let delay = result.sampled(Phase::AcceptDelay);
     let of = |pick: fn(&Summary) -> Option<u64>| delay.and_then(pick).map(units::duration);
     let hold = result.hold.as_ref();
+    let watch = result.watch.as_ref();
     let tiles = [
         ("accept_delay p50", of(|s| s.p50)),
         ("accept_delay p99", of(|s| s.p99.filter(|_| s.count >= 100))),
         ("accept_delay max", of(|s| s.max)),
         ("connections per second", result.generator.achieved_rate.map(units::rate)),
+        ("accepts watched", watch.map(|watch| units::count(watch.accepts))),
+        ("longest queue", watch.map(|watch| units::count(watch.depth_max.into()))),
+        ("dropped", watch.map(|watch| units::count(watch.drops))),
         ("connections held", hold.map(|hold| units::count(hold.opened.into()))),
         ("lost", hold.map(|hold| units::count(hold.lost.into()))),
         (

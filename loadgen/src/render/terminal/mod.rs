@@ -10,10 +10,12 @@ mod sweep;
 mod torture;
 mod trace;
 mod transport;
+mod watch;
 
 pub use floor::floor;
 pub use found::{found, objective};
 pub use torture::{case_row, torture_counts};
+pub use watch::listeners;
 
 use std::path::PathBuf;
 
@@ -53,7 +55,8 @@ pub fn report(result: &RunResult, style: Style) -> String {
         Kind::Trace => trace::lines(result, style),
         Kind::Comparison => comparison::lines(result, style),
         Kind::Sweep => sweep::lines(result, style),
-        Kind::Run | Kind::Watch => run::lines(result, style),
+        Kind::Watch => watch::lines(result, style),
+        Kind::Run => run::lines(result, style),
     };
     joined(lines)
 }

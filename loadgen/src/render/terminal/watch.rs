@@ -1,0 +1,186 @@
+//! The report of a watch, and the list of listeners.
+
+use super::{Style, WIDTH, entry, paragraph, wrap};
+use crate::model::outcome::Phase;
+use crate::model::result::RunResult;
+use crate::model::watch::{ListedListener, Watch, WatchMember};
+use crate::render::units;
+
+pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
+    let Some(watch) = &result.watch else { return Vec::new() };
+    let title = format!("loadgen {} watch → {}", result.tool.version, result.target.addr);
+    let mut lines = vec![style.bold(&title)];
+    lines.extend(wrap(&how(watch), WIDTH, ""));
+    lines.push(String::new());
+    lines.extend(entry("waits", waits(result, watch)));
+    lines.extend(entry("queue", queue(watch)));
+    let several = watch.members.len() > 1;
+    lines
+        .extend(entry("listeners", watch.members.iter().filter(|_| several).map(member).collect()));
+    let cpu = format!(
+        "{} samples, {:.1} % late; {:.1} % of a core",
+        units::count(watch.ticks),
+        watch.late_ticks_share * 100.0,
+        watch.cpu_cores * 100.0
+    );
+    lines.extend(paragraph("watcher", &cpu));
+    lines.extend(paragraph("not in sight", "SYNs and last ACKs that a full queue dropped"));
+    if result.interrupted {
+        lines.extend(paragraph("interrupted", "the report is partial"));
+    }
+    for advice in &result.verdict.advice {
+        lines.extend(paragraph("advice", &advice.text));
+    }
+    lines
+}
+
+fn how(watch: &Watch) -> String {
+    let means = match watch.mode.as_str() {
+        "fifo" => "depth of the queue and count of connections",
+        _ => "depth of the queue alone",
+    };
+    let (resolution, length) =
+        (units::duration(watch.resolution_ns), units::duration(watch.watched_ns));
+    format!("mode {} ({means}), waits told to within {resolution}; {length}", watch.mode)
+}
+
+fn waits(result: &RunResult, watch: &Watch) -> Vec<String> {
+    let told = |ns: Option<u64>| {
+        ns.map_or_else(|| "–".into(), |ns| units::resolved(ns, watch.resolution_ns))
+    };
+    let mean = match (watch.mean_wait_ns, watch.mean_wait_range_ns) {
+        (Some(mean), _) => format!("mean {}", units::duration(mean)),
+        (None, Some((low, high))) => {
+            format!("mean {} to {}", units::duration(low), units::duration(high))
+        }
+        (None, None) => "mean –".into(),
+    };
+    let at_least = if watch.mean_wait_range_ns.is_some() { "at least " } else { "" };
+    let mut lines = vec![format!("{at_least}{} accepted; {mean}", units::count(watch.accepts))];
+    let Some(delay) = result.sampled(Phase::AcceptDelay) else { return lines };
+    let enough = |ns: Option<u64>, needed| told(ns.filter(|_| delay.count >= needed));
+    lines.push(format!(
+        "p50 {}  p90 {}  p99 {}  p99.9 {}  max {}",
+        told(delay.p50),
+        enough(delay.p90, 10),
+        enough(delay.p99, 100),
+        enough(delay.p99_9, 1000),
+        told(delay.max)
+    ));
+    let below = units::count(watch.below_resolution);
+    let share = units::percent(watch.below_resolution, delay.count);
+    lines.push(format!("{below} ({share}) below {}", units::duration(watch.resolution_ns)));
+    lines
+}
+
+fn queue(watch: &Watch) -> Vec<String> {
+    let count = |n: u32| units::count(n.into());
+    let longest = watch.longest_wait_ns.map(|ns| format!(", longest for {}", units::duration(ns)));
+    let mut lines = vec![
+        format!("{} waiting now{}", count(watch.depth), longest.unwrap_or_default()),
+        format!(
+            "at most {} of {}; {} dropped",
+            count(watch.depth_max),
+            count(watch.limit),
+            units::count(watch.drops)
+        ),
+    ];
+    if watch.restarts > 0 {
+        lines.push(format!(
+            "the listeners changed {}; nobody listened for {}",
+            units::plural(watch.restarts, "time"),
+            units::duration(watch.absent_ns)
+        ));
+    }
+    lines
+}
+
+fn member(member: &WatchMember) -> String {
+    let owner = member.owners.first().map_or_else(|| member.inode.to_string(), Clone::clone);
+    let longest = member
+        .longest_wait_ns
+        .map_or_else(String::new, |ns| format!(", longest for {}", units::duration(ns)));
+    let (now, most, limit) = (member.depth, member.depth_max, member.limit);
+    let dropped = units::count(member.drops);
+    format!("{owner}: {now} waiting{longest}; at most {most} of {limit}; {dropped} dropped")
+}
+
+/// The listeners of a namespace, in the order given.
+#[must_use]
+pub fn listeners(listed: &[ListedListener], style: Style) -> String {
+    let header = format!(
+        "{:<28} {:>7} {:>7} {:>6} {:>9}  {}",
+        "address", "waiting", "limit", "full", "dropped", "owner"
+    );
+    let mut lines = vec![style.bold(&header)];
+    for one in listed {
+        let owner = match one.owners.split_first() {
+            Some((first, rest)) => {
+                let more =
+                    if rest.is_empty() { String::new() } else { format!(" +{}", rest.len()) };
+                format!("{} ({}){more}", first.name, first.pid)
+            }
+            None => format!("uid {}", one.uid),
+        };
+        let full = format!("{:.0} %", one.fullness * 100.0);
+        let (depth, limit, drops) = (one.depth, one.limit, one.drops);
+        lines.push(format!("{:<28} {depth:>7} {limit:>7} {full:>6} {drops:>9}  {owner}", one.addr));
+    }
+    super::joined(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::histogram::{Summary, new_histogram};
+    use crate::model::result::Kind;
+    use crate::model::watch::ListedOwner;
+
+    #[test]
+    fn what_is_below_the_resolution_is_not_printed_as_a_number() {
+        let mut histogram = new_histogram();
+        histogram.saturating_record_n(2_000_000, 990);
+        histogram.saturating_record_n(50_000_000, 10);
+        let watch = Watch {
+            mode: "depth".into(),
+            resolution_ns: 4_000_000,
+            accepts: 1000,
+            below_resolution: 990,
+            mean_wait_range_ns: Some((30_000, 90_000)),
+            members: vec![WatchMember::default(), WatchMember::default()],
+            ..Watch::default()
+        };
+        let mut result =
+            RunResult { kind: Kind::Watch, watch: Some(watch), ..RunResult::default() };
+        result.histograms.insert("accept_delay".into(), Summary::of(&histogram));
+        let text = lines(&result, Style::default()).join("\n");
+        for part in [
+            "p50 < 4.00ms",
+            "max 50",
+            "990 (99.0 %) below 4.00ms",
+            "at least 1,000",
+            "mean 30.0µs to 90.0µs",
+            "depth of the queue alone",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_listener_has_a_row() {
+        let listed = ListedListener {
+            addr: "127.0.0.1:80".into(),
+            inode: 7,
+            uid: 33,
+            owners: vec![ListedOwner { pid: 9, name: "nginx".into() }],
+            depth: 3,
+            limit: 511,
+            fullness: ListedListener::fullness(256, 511),
+            drops: 2,
+        };
+        let unseen = ListedListener { owners: Vec::new(), ..listed.clone() };
+        let text = listeners(&[listed, unseen], Style::default());
+        assert!(text.contains("nginx (9)") && text.contains("50 %"), "{text}");
+        assert!(text.contains("uid 33"), "{text}");
+    }
+}
