@@ -1,3 +1,9 @@
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "simulated times are positive and far below 2^52"
+)]
+
 use hdrhistogram::Histogram;
 use proptest::prelude::*;
 

@@ -10,7 +10,6 @@ use crate::analyse::queue_waits::{QueueWaits, mean_wait_ns};
 use crate::cli::watch::ModeChoice;
 use crate::model::watch::{Watch, WatchMember};
 use crate::sys::processes::{Owner, socket_owners};
-use uring_echo::clock::monotonic_ns;
 
 /// The watch as data, and the waits of the mode that it tells.
 pub(super) fn of(watched: &Watched, mode: ModeChoice, interval_ns: u64) -> (Watch, Told) {
@@ -23,7 +22,7 @@ pub(super) fn of(watched: &Watched, mode: ModeChoice, interval_ns: u64) -> (Watc
     let hidden = arrived - sums.arrived;
     let mean = mean_wait_ns(sums.depth_time, arrived);
     let range = mean_wait_ns(sums.depth_time, recorder.arrived.max(sums.arrived)).zip(mean);
-    let now = monotonic_ns();
+    let now = recorder.sampled_ns;
     let watch = Watch {
         mode: if fifo { "fifo" } else { "depth" }.into(),
         mode_reason: reason,

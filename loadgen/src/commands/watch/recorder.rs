@@ -24,6 +24,7 @@ pub(super) struct Recorder {
     /// Of members that are no more.
     past: Sums,
     hidden_told: u64,
+    pub(super) sampled_ns: u64,
 }
 
 /// Sums over members, by their depth alone.
@@ -81,6 +82,7 @@ impl Recorder {
             depth_max: 0,
             past: Sums::default(),
             hidden_told: 0,
+            sampled_ns: 0,
         }
     }
 
@@ -106,6 +108,7 @@ impl Recorder {
         arrived: u64,
     ) {
         self.arrived += arrived;
+        self.sampled_ns = at_ns;
         let mut total = 0;
         for (member, listener) in self.members.iter_mut().zip(now) {
             let Member { waits, histogram, .. } = member;
