@@ -14,7 +14,7 @@ use super::{State, view};
 
 /// The least that all of the view fits into.
 const COLUMNS_MIN: u16 = 60;
-const ROWS_MIN: u16 = 16;
+const ROWS_MIN: u16 = 18;
 
 /// The alternate screen of the terminal at standard error.
 pub(crate) struct Screen {

@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn everything_is_shown_from_sixty_columns_on() {
-        for (width, height) in [(60, 16), (80, 24), (200, 60)] {
+        for (width, height) in [(60, 18), (80, 24), (200, 60)] {
             let text = drawn(width, height, true).backend().to_string();
             for part in [
                 "loadgen run → 127.0.0.1:7777",
