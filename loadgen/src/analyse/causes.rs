@@ -104,7 +104,7 @@ fn proxy(result: &RunResult) -> Option<Advice> {
     })
 }
 
-/// Processes that accept in place of a server that somebody else runs. haproxy and envoy are servers
+/// Processes that accept in place of a server that somebody else runs. haproxy, envoy are servers
 /// that a user chose: they are named in the report and no more.
 const PROXIES: [&str; 8] = [
     "docker-proxy",

@@ -152,7 +152,7 @@ fn too_few_samples(result: &RunResult) -> Option<Reason> {
     (count < needed).then_some(Reason::TooFewSamples { phase, count, needed, attempted })
 }
 
-/// Waits that were cut off by a time-out or by the end of the run. One that a reset ended has ended.
+/// Waits cut off by a time-out or by the end of the run. One that a reset ended has ended.
 fn unfinished(result: &RunResult) -> u64 {
     let cut_off = [
         Outcome::ConnectTimeout,

@@ -164,8 +164,8 @@ fn await_stamp(mut stream: &TcpStream, server: SocketAddr) -> Result<Option<Stam
 
 const OTHER_NAMESPACE: &str = "the server's end of a connection is in another network namespace or \
     on another host";
-const ADDRESS_TRANSLATED: &str = "the server's end of a connection is not in this network namespace \
-    although somebody listens on that address here (address translation?)";
+const ADDRESS_TRANSLATED: &str = "the server's end of a connection is not in this network \
+    namespace although somebody listens on that address here (address translation?)";
 
 #[cfg(test)]
 mod tests {

@@ -24,8 +24,8 @@ pub(crate) fn beside_python_as(first: &str, server: &str, script: &str) -> Optio
     }
     let ready = "until grep -q ':1E14 .* 0A ' /proc/net/tcp; do sleep 0.05; done";
     in_namespace(&format!(
-        "{{ {first}; ${{PYTHON:-python3}} -c '{PRELUDE}{server}' & PID=$!; {ready}; {script}; status=$?; \
-         kill -9 $PID; exit $status; }}"
+        "{{ {first}; ${{PYTHON:-python3}} -c '{PRELUDE}{server}' & PID=$!; {ready}; {script}; \
+         status=$?; kill -9 $PID; exit $status; }}"
     ))
 }
 
