@@ -27,3 +27,4 @@ pub mod torture;
 pub mod trace;
 pub mod verdict;
 pub mod watch;
+pub mod watch_live;

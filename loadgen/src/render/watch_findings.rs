@@ -1,42 +1,17 @@
 //! The words of a watch: its line of a second, and its advice.
 
-use hdrhistogram::Histogram;
 use serde_json::json;
 
 use super::units;
 use crate::model::verdict::Finding;
 use crate::model::watch::Watch;
-
-/// A second of a watch.
-#[derive(Debug)]
-pub struct Second<'a> {
-    /// Waits that ended in it; those below the resolution at half of it.
-    pub waits: &'a Histogram<u64>,
-    /// Twice the time between samples.
-    pub resolution_ns: u64,
-    /// Connections waiting now.
-    pub waiting: u32,
-    /// Longest queue of one listener so far.
-    pub depth_max: u32,
-    /// Smallest effective backlog.
-    pub limit: u32,
-    /// Dropped so far.
-    pub drops: u64,
-    /// How long the oldest has waited.
-    pub longest_wait_ns: Option<u64>,
-    /// Its length.
-    pub length_ns: u64,
-    /// Its end, from the begin.
-    pub at_ns: u64,
-    /// Nobody listens.
-    pub absent: bool,
-}
+use crate::model::watch_live::WatchSecond;
 
 /// The line of a second.
 #[must_use]
-pub fn line(second: &Second<'_>) -> String {
+pub fn line(second: &WatchSecond<'_>) -> String {
     let at = second.at_ns / 1_000_000_000;
-    if second.absent {
+    if second.listeners.is_empty() {
         return format!("{at:>5} s  nobody listens");
     }
     let count = |n: u32| units::count(n.into());
@@ -50,15 +25,14 @@ pub fn line(second: &Second<'_>) -> String {
             told(second.waits.max())
         ),
     };
-    let rate = second.waits.len() as f64 * 1e9 / second.length_ns.max(1) as f64;
-    let longest = second.longest_wait_ns.map(|ns| format!(", longest {}", units::duration(ns)));
+    let longest = second.longest_wait_ns().map(|ns| format!(", longest {}", units::duration(ns)));
     format!(
         "{at:>5} s  waiting {}{} (max {} of {})  seen accepted {}/s  {waits}  dropped {}",
-        count(second.waiting),
+        count(second.waiting()),
         longest.unwrap_or_default(),
         count(second.depth_max),
-        count(second.limit),
-        units::rate(rate),
+        count(second.limit()),
+        units::rate(second.accept_rate()),
         units::count(second.drops)
     )
 }
@@ -177,7 +151,10 @@ fn other_mode(watch: &Watch) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use hdrhistogram::Histogram;
+
     use super::*;
+    use crate::model::watch_live::ListenerSecond;
 
     fn texts(watch: &Watch) -> String {
         advice(watch).iter().map(|f| format!("{}: {}\n", f.code, f.text)).collect()
@@ -203,20 +180,37 @@ mod tests {
     #[test]
     fn the_second_that_has_no_listener_says_so() {
         let waits = Histogram::new(3).unwrap();
-        let second = Second {
-            waits: &waits,
-            resolution_ns: 2_000_000,
-            waiting: 3,
+        let listener = ListenerSecond {
+            inode: 7,
+            depth: 3,
             depth_max: 4,
             limit: 128,
             drops: 0,
+            accepts: 0,
             longest_wait_ns: Some(5_000_000),
-            length_ns: 1_000_000_000,
+            waits: &waits,
+        };
+        let second = WatchSecond {
             at_ns: 7_000_000_000,
-            absent: false,
+            length_ns: 1_000_000_000,
+            mode: "depth",
+            mode_reason: None,
+            resolution_ns: 2_000_000,
+            waits: &waits,
+            unseen: 0,
+            mean_wait_ns: None,
+            accepts: 0,
+            depth_time_ns: 0.0,
+            depth_max: 4,
+            drops: 0,
+            ticks: 500,
+            late_ticks: 0,
+            cpu_ns: 0,
+            restarts: 0,
+            listeners: &[listener],
         };
         let said = line(&second);
         assert!(said.contains("waiting 3, longest 5.00ms (max 4 of 128)"), "{said}");
-        assert!(line(&Second { absent: true, ..second }).contains("nobody listens"));
+        assert!(line(&WatchSecond { listeners: &[], ..second }).contains("nobody listens"));
     }
 }

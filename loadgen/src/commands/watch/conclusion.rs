@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use uring_echo::sys::procfs::somaxconn;
 
-use super::recorder::{Member, Told};
+use super::neighbours::Neighbours;
+use super::recorder::{Member, Recorder, Told};
 use super::ticker::Watched;
 use crate::analyse::queue_waits::{QueueWaits, mean_wait_ns};
 use crate::cli::watch::ModeChoice;
@@ -14,7 +15,7 @@ use crate::sys::processes::{Owner, socket_owners};
 /// The watch as data, and the waits of the mode that it tells.
 pub(super) fn of(watched: &Watched, mode: ModeChoice, interval_ns: u64) -> (Watch, Told) {
     let Watched { recorder, neighbours, pace, length_ns, .. } = watched;
-    let (fifo, reason) = mode_told(watched, mode);
+    let (fifo, reason) = mode_told(recorder, neighbours, mode);
     let exclusive = fifo || neighbours.busy().is_none();
     let told = if fifo { recorder.fifo.told(false) } else { recorder.depth.told(exclusive) };
     let sums = recorder.sums();
@@ -51,8 +52,12 @@ pub(super) fn of(watched: &Watched, mode: ModeChoice, interval_ns: u64) -> (Watc
 }
 
 /// Whether fifo is told, and why not if it is not.
-fn mode_told(watched: &Watched, mode: ModeChoice) -> (bool, Option<String>) {
-    let grouped = watched.recorder.grouped.then(|| {
+pub(super) fn mode_told(
+    recorder: &Recorder,
+    neighbours: &Neighbours,
+    mode: ModeChoice,
+) -> (bool, Option<String>) {
+    let grouped = recorder.grouped.then(|| {
         "several listeners share the address, and the kernel does not count their connections \
          apart"
             .to_owned()
@@ -61,7 +66,7 @@ fn mode_told(watched: &Watched, mode: ModeChoice) -> (bool, Option<String>) {
         ModeChoice::Depth => (false, Some("--mode depth".into())),
         ModeChoice::Fifo => (grouped.is_none(), grouped),
         ModeChoice::Auto => {
-            let reason = grouped.or_else(|| watched.neighbours.busy());
+            let reason = grouped.or_else(|| neighbours.busy());
             (reason.is_none(), reason)
         }
     }

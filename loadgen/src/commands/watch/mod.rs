@@ -1,6 +1,7 @@
 //! `loadgen watch`: how long the clients of a listener wait, from samples of its accept queue.
 //! Nothing connects to it.
 
+mod audience;
 mod conclusion;
 mod list;
 mod neighbours;
@@ -14,6 +15,7 @@ use std::time::SystemTime;
 
 use uring_echo::values::{ValueError, target_addrs};
 
+use self::audience::Audience;
 use super::envelope::{Destination, envelope};
 use super::exit::ExitStatus;
 use crate::cli::watch::WatchArgs;
@@ -107,7 +109,7 @@ fn watch(
     result: &mut RunResult,
 ) -> Result<(), WatchError> {
     let began = unix_ns(SystemTime::now());
-    let watched = ticker::watch(server, args.interval, args.duration, stop)?;
+    let watched = ticker::watch(server, args, stop, &mut Audience)?;
     let ended = unix_ns(SystemTime::now()).max(began);
     result.times = Some(Times {
         load_began: began,

@@ -7,6 +7,7 @@ use crate::analyse::queue_waits::{QueueWaits, Wait};
 use crate::model::histogram::{PackedHistogram, Summary, new_histogram};
 use crate::model::interval::{INTERVALS_MAX, Interval};
 use crate::model::outcome::{Outcomes, Phase};
+use crate::model::watch_live::ListenerSecond;
 use crate::observe::Listener;
 
 /// Everything that is recorded.
@@ -54,6 +55,19 @@ impl Member {
     fn sums(&self) -> Sums {
         let (arrived, left) = self.waits.counts();
         Sums { arrived, left, depth_time: self.waits.depth_time(), drops: self.drops }
+    }
+
+    fn second(&self, now_ns: u64) -> ListenerSecond<'_> {
+        ListenerSecond {
+            inode: self.now.inode.0,
+            depth: self.now.depth,
+            depth_max: self.depth_max,
+            limit: self.now.limit,
+            drops: self.drops,
+            accepts: self.waits.counts().1,
+            longest_wait_ns: self.waits.longest_wait_ns(now_ns),
+            waits: &self.histogram,
+        }
     }
 }
 
@@ -152,10 +166,20 @@ impl Recorder {
         self.members.iter().filter_map(|member| member.waits.longest_wait_ns(now_ns)).max()
     }
 
-    /// Closes an interval. Arrivals that no depth showed were accepted between two samples.
-    pub(super) fn roll(&mut self, start_ns: u64, length_ns: u64) {
+    /// The listeners at the end of a second.
+    pub(super) fn listeners(&self, now_ns: u64) -> Vec<ListenerSecond<'_>> {
+        self.members.iter().map(|member| member.second(now_ns)).collect()
+    }
+
+    /// Arrivals since the last interval that no depth showed: accepted between two samples.
+    pub(super) fn unseen(&self) -> u64 {
         let unseen = self.arrived.saturating_sub(self.sums().arrived);
-        let hidden = unseen.saturating_sub(self.hidden_told);
+        unseen.saturating_sub(self.hidden_told)
+    }
+
+    /// Closes an interval.
+    pub(super) fn roll(&mut self, start_ns: u64, length_ns: u64) {
+        let hidden = self.unseen();
         self.hidden_told += hidden;
         self.fifo.roll(start_ns, length_ns, 0);
         self.depth.roll(start_ns, length_ns, hidden);

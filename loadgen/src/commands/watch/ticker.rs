@@ -11,12 +11,14 @@ use rustix::time::{ClockId, clock_gettime};
 use uring_echo::clock::monotonic_ns;
 
 use super::WatchError;
+use super::audience::Audience;
+use super::conclusion::mode_told;
 use super::neighbours::Neighbours;
 use super::recorder::Recorder;
-use crate::analyse::queue_waits::QueueWaits;
+use crate::analyse::queue_waits::{QueueWaits, mean_wait_ns};
+use crate::cli::watch::{ModeChoice, WatchArgs};
+use crate::model::watch_live::WatchSecond;
 use crate::observe::{ListenerLooks, Looks, PassiveOpens};
-use crate::render::progress::say;
-use crate::render::watch_findings::{Second, line};
 use crate::sys::signals::StopFlag;
 use crate::sys::time::nanos;
 
@@ -51,6 +53,8 @@ enum Presence {
 
 struct Ticker {
     interval_ns: u64,
+    mode: ModeChoice,
+    cpu_before_ns: u64,
     looks: ListenerLooks,
     opens: PassiveOpens,
     opened: u64,
@@ -68,19 +72,18 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Between two searches for a listener that is gone.
 const SEARCH_EVERY_NS: u64 = 10_000_000;
 
-/// Watches until `duration` is over or a signal comes.
+/// Watches until the duration asked for is over or a signal comes.
 pub(super) fn watch(
     server: SocketAddr,
-    interval: Duration,
-    duration: Option<Duration>,
+    args: &WatchArgs,
     stop: &StopFlag,
+    audience: &mut Audience,
 ) -> Result<Watched, WatchError> {
-    let interval_ns = nanos(interval);
-    let mut ticker = Ticker::open(server, interval_ns)?;
+    let interval_ns = nanos(args.interval);
+    let mut ticker = Ticker::open(server, interval_ns, args.mode)?;
     let mut random = Pcg64::seed_from_u64(monotonic_ns());
-    let cpu_before = cpu_ns();
     let began = monotonic_ns();
-    let end = duration.map_or(u64::MAX, |length| began.saturating_add(nanos(length)));
+    let end = args.duration.map_or(u64::MAX, |length| began.saturating_add(nanos(length)));
     let (mut wanted, mut second) = (began, began);
     let mut problem = None;
     while !stop.is_set() && wanted < end {
@@ -88,7 +91,7 @@ pub(super) fn watch(
         let now = monotonic_ns();
         let mut seen = tick;
         if now >= second + SECOND_NS {
-            seen = seen.and_then(|()| ticker.second(began, second, now));
+            seen = seen.and_then(|()| ticker.second(began, second, now, audience));
             second = now;
         }
         if let Err(error) = seen {
@@ -101,10 +104,10 @@ pub(super) fn watch(
     }
     let now = monotonic_ns();
     if problem.is_none() {
-        let last = ticker.tick(now).and_then(|()| ticker.second(began, second, now));
+        let last = ticker.tick(now).and_then(|()| ticker.second(began, second, now, audience));
         problem = last.err().map(|error| format!("the last sample: {error}"));
     }
-    ticker.pace.cpu_ns = cpu_ns().saturating_sub(cpu_before);
+    ticker.pace.cpu_ns = cpu_ns().saturating_sub(ticker.cpu_before_ns);
     let Ticker { recorder, neighbours, pace, .. } = ticker;
     let stopped = stop.is_set();
     Ok(Watched { recorder, neighbours, pace, length_ns: now - began, stopped, problem })
@@ -125,7 +128,7 @@ fn cpu_ns() -> u64 {
 }
 
 impl Ticker {
-    fn open(server: SocketAddr, interval_ns: u64) -> Result<Self, WatchError> {
+    fn open(server: SocketAddr, interval_ns: u64, mode: ModeChoice) -> Result<Self, WatchError> {
         let looks = ListenerLooks::open(server).map_err(WatchError::SocketTable)?;
         let mut opens = PassiveOpens::open().map_err(WatchError::Counters)?;
         let neighbours = Neighbours::open(server).map_err(WatchError::SocketTable)?;
@@ -133,6 +136,8 @@ impl Ticker {
         recorder.members_are(looks.members());
         Ok(Self {
             interval_ns,
+            mode,
+            cpu_before_ns: cpu_ns(),
             looks,
             opened: opens.read().map_err(WatchError::Counters)?,
             opens,
@@ -221,7 +226,13 @@ impl Ticker {
         }
     }
 
-    fn second(&mut self, began: u64, second: u64, now: u64) -> io::Result<()> {
+    fn second(
+        &mut self,
+        began: u64,
+        second: u64,
+        now: u64,
+        audience: &mut Audience,
+    ) -> io::Result<()> {
         self.neighbours.second()?;
         if self.presence == Presence::There && !self.looks.unchanged()? {
             self.changed(now)?;
@@ -230,24 +241,40 @@ impl Ticker {
             self.pace.absent_ns += now.saturating_sub(since);
             self.presence = Presence::AbsentSince(now);
         }
-        let recorder = &self.recorder;
-        let fifo = !recorder.grouped && self.neighbours.busy().is_none();
-        let series = if fifo { &recorder.fifo } else { &recorder.depth };
-        let shown = Second {
-            waits: &series.current,
-            resolution_ns: QueueWaits::resolution_ns(self.interval_ns),
-            waiting: recorder.waiting(),
-            depth_max: recorder.depth_max,
-            limit: recorder.limit(),
-            drops: recorder.sums().drops,
-            longest_wait_ns: recorder.longest_wait_ns(now),
-            length_ns: now - second,
-            at_ns: now - began,
-            absent: self.presence != Presence::There,
-        };
-        say(&line(&shown));
+        self.pace.cpu_ns = cpu_ns().saturating_sub(self.cpu_before_ns);
+        self.tell(second - began, now - second, audience);
         self.recorder.roll(second - began, now - second);
         Ok(())
+    }
+
+    /// Tells of the second that began at `start_ns` of the watch, before its waits are put away.
+    fn tell(&self, start_ns: u64, length_ns: u64, audience: &mut Audience) {
+        let Self { recorder, neighbours, pace, .. } = self;
+        let (fifo, reason) = mode_told(recorder, neighbours, self.mode);
+        let exclusive = fifo || neighbours.busy().is_none();
+        let sums = recorder.sums();
+        let arrived = recorder.arrived.max(sums.arrived);
+        let series = if fifo { &recorder.fifo } else { &recorder.depth };
+        let unseen = if exclusive && !fifo { recorder.unseen() } else { 0 };
+        audience.second(&WatchSecond {
+            at_ns: start_ns + length_ns,
+            length_ns,
+            mode: if fifo { "fifo" } else { "depth" },
+            mode_reason: reason.as_deref(),
+            resolution_ns: QueueWaits::resolution_ns(self.interval_ns),
+            waits: &series.current,
+            unseen,
+            mean_wait_ns: mean_wait_ns(sums.depth_time, arrived).filter(|_| exclusive),
+            accepts: if fifo { recorder.fifo_accepts() } else { sums.left },
+            depth_time_ns: sums.depth_time,
+            depth_max: recorder.depth_max,
+            drops: sums.drops,
+            ticks: pace.ticks,
+            late_ticks: pace.late,
+            cpu_ns: pace.cpu_ns,
+            restarts: pace.restarts,
+            listeners: &recorder.listeners(recorder.sampled_ns),
+        });
     }
 }
 
