@@ -12,6 +12,7 @@ pub mod config;
 pub mod doctor;
 pub mod echo;
 pub mod engine;
+pub mod http;
 pub mod listen;
 pub mod log;
 pub mod metrics;

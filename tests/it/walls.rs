@@ -34,6 +34,7 @@ const SERVER: Edges = &[
     ("takeover", &["shutdown"]),
     ("shutdown", &["log", "sys"]),
     ("log", &["sys"]),
+    ("http", &["sys"]),
     ("listen", &["ring", "sys"]),
     ("sandbox", &["config", "stamp", "sys"]),
     ("config", &["stamp"]),
