@@ -1,9 +1,12 @@
 //! A blocking client that compares every echoed byte and keeps a deadline.
 
+mod error;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
@@ -12,17 +15,7 @@ use rand_pcg::Pcg64;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use uring_echo::stamp::{FRAME_LEN, MAGIC, Stamp};
 
-/// A description of what a server did instead of echoing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct EchoError(pub String);
-
-impl EchoError {
-    /// A system call failed during `what`.
-    pub fn during(what: &str, error: &io::Error) -> Self {
-        Self(format!("{what}: {}", describe(error)))
-    }
-}
+pub use self::error::EchoError;
 
 /// A server and the deadline of all operations with it.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +72,7 @@ impl EchoServer {
 
     /// Sleeps for `time`, but not beyond the deadline.
     pub(crate) fn pause(&self, time: Duration) {
-        std::thread::sleep(time.min(self.deadline.saturating_duration_since(Instant::now())));
+        thread::sleep(time.min(self.deadline.saturating_duration_since(Instant::now())));
     }
 }
 
@@ -127,9 +120,8 @@ impl EchoClient {
         while !rest.is_empty() {
             let written =
                 self.set_timeouts().and_then(|()| retry_on_intr(|| self.stream.write(rest)));
-            let written = written.map_err(|error| {
-                EchoError(format!("sending after {} bytes: {}", self.sent, describe(&error)))
-            })?;
+            let sending = || format!("sending after {} bytes", self.sent);
+            let written = written.map_err(|error| EchoError::during(&sending(), &error))?;
             rest = &rest[written..];
             self.sent += written as u64;
         }
@@ -169,7 +161,7 @@ impl EchoClient {
         self.stream.set_nonblocking(false).map_err(failed("receive"))?;
         match peeked {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-            Err(error) => return self.error(describe(&error)),
+            Err(error) => return Err(self.receiving(&error)),
             Ok(_) => {}
         }
         let mut buffer = vec![0; bytes.len().min(CHUNK)];
@@ -210,14 +202,16 @@ impl EchoClient {
     /// As [`EchoClient::send`] and [`EchoClient::expect`].
     pub fn stream_through(&mut self, bytes: &[u8]) -> Result<(), EchoError> {
         let mut sender = self.try_clone()?;
-        std::thread::scope(|scope| {
-            let sent = scope.spawn(move || sender.send(bytes).and_then(|()| sender.half_close()));
+        thread::scope(|scope| {
+            let send = move || sender.send(bytes).and_then(|()| sender.half_close());
+            let sent = thread::Builder::new().spawn_scoped(scope, send);
+            let sent = sent.map_err(|error| EchoError::no_thread(&error))?;
             let read = self.expect(bytes);
             if read.is_err() {
                 self.shutdown_both();
             }
             // An error of reading is the cause; the sender's error then only follows from it.
-            let sent = sent.join().unwrap_or_else(|_| panicked());
+            let sent = sent.join().unwrap_or_else(|_| Err(EchoError::panicked()));
             read.and(sent)
         })
     }
@@ -305,7 +299,7 @@ impl EchoClient {
 
     fn read_bytes(&mut self, buffer: &mut [u8]) -> Result<usize, EchoError> {
         let read = self.set_timeouts().and_then(|()| retry_on_intr(|| self.stream.read(buffer)));
-        read.or_else(|error| self.error(describe(&error)))
+        read.map_err(|error| self.receiving(&error))
     }
 
     /// Sets the socket's timeouts to the time left until the deadline.
@@ -316,7 +310,11 @@ impl EchoClient {
     }
 
     fn error<T>(&self, message: String) -> Result<T, EchoError> {
-        Err(EchoError(format!("after {} bytes of echo: {message}", self.received)))
+        Err(EchoError::Server(format!("after {} bytes of echo: {message}", self.received)))
+    }
+
+    fn receiving(&self, error: &io::Error) -> EchoError {
+        EchoError::during(&format!("after {} bytes of echo", self.received), error)
     }
 }
 
@@ -334,21 +332,6 @@ pub fn pattern(seed: u64, len: usize) -> Vec<u8> {
 /// Adds to the error of a system call what it was called for.
 fn failed(what: &str) -> impl Fn(io::Error) -> EchoError {
     move |error| EchoError::during(what, &error)
-}
-
-fn panicked<T>() -> Result<T, EchoError> {
-    Err(EchoError("a client thread panicked".into()))
-}
-
-/// The text of an error, for the user.
-fn describe(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => "nothing happens any more".into(),
-        ErrorKind::ConnectionReset => "the server resets the connection".into(),
-        ErrorKind::BrokenPipe => "the server has closed the connection".into(),
-        ErrorKind::ConnectionRefused => "refused".into(),
-        _ => error.to_string(),
-    }
 }
 
 fn socket(
@@ -421,7 +404,6 @@ const CHUNK: usize = 64 << 10;
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::thread;
 
     use uring_echo::stamp::{AcceptMode, ClockDomain, Engine};
 

@@ -11,10 +11,13 @@ use loadgen::commands::compare::CompareFailure;
 use loadgen::commands::exit::ExitStatus;
 use loadgen::commands::export::ExportError;
 use loadgen::commands::find::FindError;
+use loadgen::commands::hold::HoldError;
 use loadgen::commands::merge::MergeCommandError;
 use loadgen::commands::report::ReportError;
 use loadgen::commands::run::RunError;
 use loadgen::commands::sweep::SweepError;
+use loadgen::commands::torture::TortureError;
+use loadgen::commands::trace::TraceError;
 use loadgen::commands::watch::WatchError;
 use loadgen::commands::{
     calibrate, compare, export, find, hold, manual, merge, report, run, sweep, torture, trace,
@@ -29,16 +32,19 @@ fn main() -> ExitCode {
         Some(first) if first == hold::HOLD => {
             return done(hold::holder(args).map(|()| ExitStatus::Fine));
         }
+        Some(first) if first == torture::GUARD => {
+            return done(torture::guard().map(|()| ExitStatus::Fine));
+        }
         _ => {}
     }
     match Cli::parse().command {
         Command::Run(args) => {
             ended(run::execute(&args), |e| matches!(e, RunError::Config(error) if error.is_usage()))
         }
-        Command::Torture(args) => done(torture::execute(&args)),
-        Command::Hold(args) => done(hold::execute(&args)),
+        Command::Torture(args) => ended(torture::execute(&args), TortureError::is_usage),
+        Command::Hold(args) => ended(hold::execute(&args), HoldError::is_usage),
         Command::Watch(args) => ended(watch::execute(&args), WatchError::is_usage),
-        Command::Trace(args) => done(trace::execute(&args)),
+        Command::Trace(args) => ended(trace::execute(&args), TraceError::is_usage),
         Command::Report(args) => {
             let outcome = report::execute(&args).map(|()| ExitStatus::Fine);
             ended(outcome, |error| matches!(error, ReportError::Load(_)))

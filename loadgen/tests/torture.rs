@@ -1,15 +1,19 @@
 //! The torture suite against the embedded server, and against a server with a fault.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use loadgen::commands::torture::Options;
-use loadgen::commands::torture::suite::{self, results, select};
+use loadgen::commands::torture::suite::{results, select};
+use loadgen::model::result::RunResult;
 use loadgen::model::torture::{CaseResult, CaseStatus};
 use loadgen::server::SERVE;
 use loadgen::sys::signals::StopFlag;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// A server in a process of its own, killed when this value is dropped.
@@ -71,15 +75,96 @@ const CASES: [&str; 18] = [
     "stop-continue",
 ];
 
+/// The command with its JSON on stdout.
+fn torture(addr: SocketAddr, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["torture", &addr.to_string(), "--quick", "--json", "-"]).args(args);
+    command.stdin(Stdio::null());
+    command
+}
+
+fn cases_of(output: &Output) -> Vec<CaseResult> {
+    let result = RunResult::parse(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    result.torture.expect("the part of torture").cases
+}
+
 #[test]
 fn the_server_passes_every_case() {
     for args in [["--accept", "reuseport"], ["--accept", "shared"]] {
         let server = Server::start(&args);
-        let options = Options { quick: true, pid: Some(server.child.id()) };
-        let results = suite::run(server.addr, options);
+        let pid = server.child.id().to_string();
+        let output = torture(server.addr, &["--pid", &pid]).output().expect("started");
+        let results = cases_of(&output);
         assert_eq!(results.iter().map(|case| case.name.as_str()).collect::<Vec<_>>(), CASES);
         assert_all_passed(&results);
     }
+}
+
+/// Whether the process is suspended (proc_pid_stat(5)).
+fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'))
+}
+
+/// Waits until the process is suspended, or until it is not; `false` if that takes too long.
+fn becomes(pid: u32, stopped: bool) -> bool {
+    let start = Instant::now();
+    while is_stopped(pid) != stopped {
+        if start.elapsed() > Duration::from_secs(20) {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
+/// Whatever ends the program while the server is held: the server goes on.
+#[test]
+fn a_held_server_goes_on_when_the_suite_is_killed() {
+    let server = Server::start(&[]);
+    let pid = server.child.id();
+    for signals in [&[Signal::KILL] as &[_], &[Signal::TERM], &[Signal::INT, Signal::INT]] {
+        let mut command = torture(server.addr, &["--case", "stop", "--pid", &pid.to_string()]);
+        let mut suite = command.stdout(Stdio::null()).spawn().expect("started");
+        assert!(becomes(pid, true), "held before {signals:?}");
+        for signal in signals {
+            kill_process(Pid::from_child(&suite), *signal).expect("a child of ours");
+        }
+        suite.wait().expect("a child of ours");
+        assert!(becomes(pid, false), "held after {signals:?}");
+    }
+}
+
+#[test]
+fn a_process_that_must_not_be_stopped_is_a_usage_error() {
+    let server = Server::start(&[]);
+    let own = std::process::id().to_string();
+    let missing = i32::MAX.to_string();
+    for (pid, expected) in [(&*missing, "no process"), ("1", "process 1"), (&own, "started it")] {
+        let output = torture(server.addr, &["--pid", pid]).output().expect("started");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{pid}: {stderr}");
+        assert!(stderr.contains(&format!("--pid {pid}")) && stderr.contains(expected), "{stderr}");
+    }
+}
+
+/// What this machine lacks is no fault of the server, and a suite that tried nothing no success.
+#[test]
+fn too_few_descriptors_skip_a_case_with_the_remedy() {
+    let server = Server::start(&[]);
+    let mut command = Command::new("sh");
+    let addr = server.addr.to_string();
+    let script = "ulimit -n 30; exec \"$0\" torture \"$1\" --quick --json - --case slow-beside \
+                  --case burst --case trickle";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_loadgen"), &addr]);
+    let output = command.stdin(Stdio::null()).output().expect("started");
+    let results = cases_of(&output);
+    assert_eq!(results.len(), 3, "{results:#?}");
+    for case in &results {
+        assert_eq!(case.status, CaseStatus::Skipped, "{case:#?}");
+        assert!(case.message.contains("raise that with ulimit -n"), "{case:#?}");
+    }
+    assert_eq!(output.status.code(), Some(1), "{results:#?}");
 }
 
 /// As a person runs it, who names the server's address and no process: what needs one says so.

@@ -64,6 +64,14 @@ pub enum TargetError {
     },
 }
 
+impl TargetError {
+    /// Whether another address or other flags would have helped: a server that did not come is no
+    /// usage error.
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, Self::WaitedInVain { .. })
+    }
+}
+
 /// The address to connect to. Of several, the first that takes a connection now; if none does, the
 /// first. What was passed over is told on stderr. With `--wait-for-server` it waits for one.
 ///

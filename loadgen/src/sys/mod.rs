@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod clock;
 pub mod cpus;
+pub mod given_process;
 pub mod namespaces;
 pub mod ports;
 pub mod processes;

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::{fs, io};
 
 use super::addresses::is_local;
-use rustix::process::{Pid, Signal, kill_process};
 use uring_echo::sys::procfs::kib;
 
 /// A process that listens.
@@ -69,28 +68,6 @@ impl ServerProcess {
     /// The error of reading the file; `InvalidData` if it has no such line.
     pub fn rss_kib(&self) -> io::Result<u64> {
         kib(&format!("/proc/{}/smaps_rollup", self.pid), "Rss")
-    }
-
-    /// Suspends it (SIGSTOP, signal(7)).
-    ///
-    /// # Errors
-    /// The error of kill(2); `InvalidInput` for a number that cannot be a process id.
-    pub fn suspend(&self) -> io::Result<()> {
-        self.signal(Signal::STOP)
-    }
-
-    /// Resumes it (SIGCONT); no effect on a process that is not suspended.
-    ///
-    /// # Errors
-    /// As [`suspend`](Self::suspend).
-    pub fn resume(&self) -> io::Result<()> {
-        self.signal(Signal::CONT)
-    }
-
-    fn signal(&self, signal: Signal) -> io::Result<()> {
-        let process = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-        let process = process.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(kill_process(process, signal)?)
     }
 
     /// Whether a descriptor of the process is one of `links`. A process that has ended has none.

@@ -63,6 +63,14 @@ pub enum HoldError {
     Io(#[from] io::Error),
 }
 
+impl HoldError {
+    /// Whether what was typed is at fault.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Address(error) if error.is_usage())
+    }
+}
+
 /// Holds connections as typed and prints what came of it.
 ///
 /// # Errors

@@ -85,7 +85,7 @@ mod tests {
     fn failures_are_counted_and_have_no_time() {
         let mut probes = Probes { times: new_histogram(), failed: 0 };
         probes.add(Ok(()), Duration::from_nanos(200));
-        probes.add(Err(EchoError("refused".into())), Duration::from_secs(1));
+        probes.add(Err(EchoError::Server("refused".into())), Duration::from_secs(1));
         let summary = probes.summary();
         assert_eq!((summary.count, summary.max, probes.failed), (1, Some(200), 1));
     }

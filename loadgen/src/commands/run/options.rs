@@ -48,7 +48,7 @@ pub enum ConfigError {
 impl ConfigError {
     /// Whether other arguments would have helped: a server that did not come is no usage error.
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::Target(TargetError::WaitedInVain { .. }))
+        !matches!(self, Self::Target(error) if !error.is_usage())
     }
 }
 

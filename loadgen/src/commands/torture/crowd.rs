@@ -135,7 +135,9 @@ fn echo_all(target: &Target, count: usize, message: &[u8]) -> Result<(), EchoErr
 fn descriptors_left() -> Result<usize, CaseError> {
     let limit = descriptors::limit().enforced() as usize;
     match limit.saturating_sub(RESERVE) {
-        0 => Err(CaseError::Skipped(format!("RLIMIT_NOFILE is only {limit}"))),
+        0 => Err(CaseError::Skipped(format!(
+            "this process may have only {limit} descriptors: raise that with ulimit -n"
+        ))),
         left => Ok(left),
     }
 }

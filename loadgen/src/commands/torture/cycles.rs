@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::suite::failed;
+use super::suite::unreadable;
 use super::{CaseError, Outcome, Target};
 use crate::echo_client::pattern;
 use crate::render::units;
@@ -11,7 +11,7 @@ use crate::sys::processes::{ServerProcess, open_connections};
 /// After a warm-up, which is where memory is touched for the first time.
 pub(super) fn cycles(target: &Target) -> Outcome {
     let server =
-        ServerProcess::find(target.server.addr, target.options.pid).map_err(failed("/proc"))?;
+        ServerProcess::find(target.server.addr, target.options.pid).map_err(unreadable("/proc"))?;
     let message = pattern(51, 100);
     repeat(target, target.scaled(5_000, 3_000), &message)?;
     let before = Footprint::take(target, server.as_ref())?;
@@ -42,10 +42,10 @@ impl Footprint {
     fn take(target: &Target, server: Option<&ServerProcess>) -> Result<Self, CaseError> {
         let Some(server) = server else { return Ok(Self::default()) };
         Ok(Self {
-            descriptors: server.descriptors().map_err(failed("its descriptors"))?,
+            descriptors: server.descriptors().map_err(unreadable("its descriptors"))?,
             connections: open_connections(target.server.addr.port())
-                .map_err(failed("/proc/net/tcp"))?,
-            rss_kib: server.rss_kib().map_err(failed("its memory"))?,
+                .map_err(unreadable("/proc/net/tcp"))?,
+            rss_kib: server.rss_kib().map_err(unreadable("its memory"))?,
         })
     }
 }

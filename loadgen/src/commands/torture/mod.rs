@@ -7,6 +7,7 @@
 mod cases;
 mod crowd;
 mod cycles;
+mod held;
 mod resets;
 mod stop;
 mod streams;
@@ -17,7 +18,10 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::SystemTime;
 
+use uring_echo::sys::descriptors;
+
 pub use cases::{Case, all};
+pub use held::{GUARD, guard};
 pub use suite::{CaseError, Options, Outcome, Target};
 
 use self::suite::{UnknownCase, results, select};
@@ -29,7 +33,7 @@ use crate::model::result::{Kind, RunResult};
 use crate::model::torture::{CaseResult, Torture};
 use crate::render::output::{self, OutputError};
 use crate::render::{findings, terminal};
-use crate::sys::processes::ServerProcess;
+use crate::sys::given_process::{GivenProcess, UnusablePid};
 use crate::sys::signals::StopFlag;
 
 /// Why the command could not run or tell.
@@ -41,6 +45,14 @@ pub enum TortureError {
     /// The address is none.
     #[error(transparent)]
     Address(#[from] TargetError),
+    /// `--pid` names no process that can be stopped.
+    #[error("--pid {pid}: {source}")]
+    Pid {
+        /// As typed.
+        pid: u32,
+        /// What is wrong with it.
+        source: UnusablePid,
+    },
     /// Nobody is there.
     #[error("nobody answers at {addr}")]
     Nobody {
@@ -57,15 +69,30 @@ pub enum TortureError {
     Io(#[from] io::Error),
 }
 
+impl TortureError {
+    /// Whether what was typed is at fault.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Case(_) | Self::Pid { .. } => true,
+            Self::Address(error) => error.is_usage(),
+            Self::Nobody { .. } | Self::Output(_) | Self::Io(_) => false,
+        }
+    }
+}
+
 /// Runs the suite as typed and prints a row per case as it ends.
 ///
 /// # Errors
 /// [`TortureError`].
 pub fn execute(args: &TortureArgs) -> Result<ExitStatus, TortureError> {
     let cases = select(&args.case)?;
+    let given = args.pid.map(given).transpose()?;
     let addr = target::find(&args.addr, &[], args.target)?;
     let destination = Destination::open(None, args.json.as_deref())?;
     let stop = StopFlag::on_signals(ExitStatus::Interrupted as i32)?;
+    // Where the limit cannot be raised it is as it is, and a case that needs more says so.
+    drop(descriptors::raise_limit());
     TcpStream::connect(addr).map_err(|source| TortureError::Nobody { addr, source })?;
     let options = Options { quick: args.quick, pid: args.pid };
     let began = SystemTime::now();
@@ -76,16 +103,20 @@ pub fn execute(args: &TortureArgs) -> Result<ExitStatus, TortureError> {
         }
         done.push(result);
     }
-    if stop.is_set() {
-        let_go(args.pid);
+    if let (true, Some(given)) = (stop.is_set(), given) {
+        let_go(&given);
     }
     deliver(assemble(addr, began, options, done, &stop), destination)
 }
 
+fn given(pid: u32) -> Result<GivenProcess, TortureError> {
+    GivenProcess::open(pid).map_err(|source| TortureError::Pid { pid, source })
+}
+
 /// A case that was cut off may have stopped the server's process.
-fn let_go(pid: Option<u32>) {
-    let Some(pid) = pid else { return };
-    if let Err(error) = (ServerProcess { pid }).resume() {
+fn let_go(process: &GivenProcess) {
+    if let Err(error) = process.resume() {
+        let pid = process.pid();
         eprintln!("torture: process {pid} could not be continued: {error}; try kill -CONT {pid}");
     }
 }
@@ -111,5 +142,10 @@ fn deliver(mut result: RunResult, destination: Destination) -> Result<ExitStatus
     }
     destination.finish(&mut result)?;
     let failed = result.torture.as_ref().is_some_and(|torture| torture.failed > 0);
-    Ok(if failed { ExitStatus::Failed } else { ExitStatus::of(&result) })
+    let tried = result.torture.as_ref().is_some_and(|t| t.passed + t.failed > 0);
+    Ok(if failed || (!tried && !result.interrupted) {
+        ExitStatus::Failed
+    } else {
+        ExitStatus::of(&result)
+    })
 }

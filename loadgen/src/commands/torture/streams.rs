@@ -83,14 +83,16 @@ fn send_beside(
 ) -> Result<(), EchoError> {
     let mut sending = peer.try_clone()?;
     thread::scope(|scope| {
-        let sent = scope.spawn(move || sender.send(&mut sending));
+        let send = move || sender.send(&mut sending);
+        let sent = thread::Builder::new().spawn_scoped(scope, send);
+        let sent = sent.map_err(|error| EchoError::no_thread(&error))?;
         target.server.pause(stop);
         let read = peer.expect(sender.bytes).and_then(|()| peer.expect_end());
         if read.is_err() {
             // Nobody reads any more, so the sender might wait for ever.
             peer.shutdown_both();
         }
-        let sent = sent.join().unwrap_or_else(|_| Err(EchoError("sender panicked".into())));
+        let sent = sent.join().unwrap_or_else(|_| Err(EchoError::panicked()));
         // What was read says more than that nobody took the rest.
         read.and(sent)
     })

@@ -64,8 +64,11 @@ impl Target {
 }
 
 impl From<EchoError> for CaseError {
-    fn from(EchoError(message): EchoError) -> Self {
-        Self::Failed(message)
+    fn from(error: EchoError) -> Self {
+        match error {
+            EchoError::Server(message) => Self::Failed(message),
+            EchoError::Here(message) => Self::Skipped(message),
+        }
     }
 }
 
@@ -76,14 +79,17 @@ impl fmt::Display for CaseError {
     }
 }
 
-/// Says what was being done when a system call failed.
-pub(super) fn failed(what: &str) -> impl Fn(io::Error) -> CaseError {
-    move |error| EchoError::during(what, &error).into()
+/// Says what of this machine could not be read.
+pub(super) fn unreadable(what: &str) -> impl Fn(io::Error) -> CaseError {
+    move |error| CaseError::Skipped(format!("{what}: {error}"))
 }
 
 /// Says which of several connections failed.
-pub(super) fn of<E: fmt::Display>(whose: &str) -> impl Fn(E) -> CaseError {
-    move |error| CaseError::Failed(format!("{whose}: {error}"))
+pub(super) fn of<E: Into<CaseError>>(whose: &str) -> impl Fn(E) -> CaseError {
+    move |error| match error.into() {
+        CaseError::Failed(message) => CaseError::Failed(format!("{whose}: {message}")),
+        CaseError::Skipped(message) => CaseError::Skipped(format!("{whose}: {message}")),
+    }
 }
 
 /// Runs `client` on `count` threads with their numbers; the first error is what happened.
@@ -91,18 +97,14 @@ pub(super) fn on_threads<T: Send>(
     count: usize,
     client: impl Fn(usize) -> Result<T, CaseError> + Sync,
 ) -> Result<Vec<T>, CaseError> {
-    let panicked = || Err(CaseError::Failed("a client thread panicked".into()));
+    let panicked = |_| Err(EchoError::panicked().into());
     thread::scope(|scope| {
         let client = &client;
-        let threads: Vec<_> = (0..count).map(|i| scope.spawn(move || client(i))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
+        let start = |i| thread::Builder::new().spawn_scoped(scope, move || client(i));
+        let threads = (0..count).map(start).collect::<Result<Vec<_>, _>>();
+        let threads = threads.map_err(|error| EchoError::no_thread(&error))?;
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
     })
-}
-
-/// Runs every case against the echo server at `addr`.
-#[must_use]
-pub fn run(addr: SocketAddr, options: Options) -> Vec<CaseResult> {
-    results(addr, options, all(), &StopFlag::default()).collect()
 }
 
 /// Runs `cases` against the echo server at `addr`, each when its result is asked for, until `stop`

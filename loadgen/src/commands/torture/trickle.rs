@@ -114,10 +114,12 @@ fn beside_a_bystander(
 ) -> Result<Vec<Duration>, CaseError> {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let bystander = scope.spawn(|| round_trips_until(target, &over));
+        let watch = || round_trips_until(target, &over);
+        let bystander = thread::Builder::new().spawn_scoped(scope, watch);
+        let bystander = bystander.map_err(|error| EchoError::no_thread(&error))?;
         let crowd = crowd();
         over.store(true, Ordering::Relaxed);
-        let panicked = |_| Err(EchoError("a client thread panicked".into()));
+        let panicked = |_| Err(EchoError::panicked());
         let trips = bystander.join().unwrap_or_else(panicked).map_err(of("the bystander"));
         crowd.and(trips)
     })

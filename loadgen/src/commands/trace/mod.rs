@@ -73,6 +73,14 @@ pub enum TraceError {
     Print(#[from] io::Error),
 }
 
+impl TraceError {
+    /// Whether what was typed is at fault.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Address(error) if error.is_usage())
+    }
+}
+
 /// Makes one connection as typed and prints what happened when.
 ///
 /// # Errors

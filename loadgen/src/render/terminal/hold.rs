@@ -1,6 +1,6 @@
 //! The report of connections that were held.
 
-use super::{Style, entry, paragraph, transport};
+use super::{Style, entry, paragraph, transport, verdict};
 use crate::model::hold::Hold;
 use crate::model::result::RunResult;
 use crate::render::units;
@@ -12,9 +12,6 @@ pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
     lines.extend(transport::transport_and_engine(result));
     lines.push(String::new());
     lines.extend(entry("connections", connections(hold)));
-    if result.interrupted {
-        lines.extend(entry("interrupted", vec!["the report is partial".into()]));
-    }
     lines.extend(hold.first_error.iter().flat_map(|error| paragraph("first error", error)));
     if let Some(seen) = hold.seen_by_kernel {
         let seen = units::count(seen as u64);
@@ -24,6 +21,8 @@ pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
     lines.extend(paragraph("user space", &user_space(hold)));
     lines.extend(paragraph("kernel memory", &kernel_memory(hold)));
     lines.extend(probes(result, hold));
+    lines.push(String::new());
+    lines.extend(verdict::lines(result, style));
     lines
 }
 
@@ -104,11 +103,16 @@ mod tests {
     }
 
     #[test]
-    fn every_number_has_its_line() {
-        let result = RunResult { kind: Kind::Hold, hold: Some(held()), ..RunResult::default() };
+    fn every_number_has_its_line_and_the_verdict_the_last() {
+        let mut result = RunResult { kind: Kind::Hold, hold: Some(held()), ..RunResult::default() };
+        result.verdict.valid = true;
+        result.outcomes.attempted = 1000;
+        result.outcomes.ended = [("completed".into(), 999), ("not_echoed".into(), 1)].into();
         let text = lines(&result, Style::default()).join("\n");
         for part in ["1,000 wanted", "999 echoed", "+103 bytes each", "refused", "1 process"] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        let last = text.lines().last().unwrap_or_default();
+        assert_eq!(last, "verdict       VALID, but 1 of 1,000 not_echoed");
     }
 }

@@ -10,6 +10,7 @@ mod sweep;
 mod torture;
 mod trace;
 mod transport;
+mod verdict;
 mod watch;
 
 pub use floor::floor;

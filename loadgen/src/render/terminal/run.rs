@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{NAMES, Style, WIDTH, entry, floor, objectives, transport, wrap};
+use super::{Style, WIDTH, entry, floor, objectives, transport, verdict};
 use crate::model::evidence::{CpuUse, Evidence};
 use crate::model::load::{Arrivals, Close, Load, Observe};
-use crate::model::outcome::{Outcome, Phase};
+use crate::model::outcome::Phase;
 use crate::model::result::{Generator, RunResult};
 use crate::model::server::Process;
-use crate::render::{findings, plot, units};
+use crate::render::{plot, units};
 
 pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
     let mut lines = head(result, style);
@@ -22,7 +22,7 @@ pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
     lines.push(String::new());
     lines.extend(floor::lines(result));
     lines.extend(objectives::lines(result, style));
-    lines.extend(verdict(result, style));
+    lines.extend(verdict::lines(result, style));
     lines
 }
 
@@ -287,24 +287,6 @@ fn cpu(result: &RunResult) -> Vec<String> {
         format!("server waited {} per connection for a CPU{shared}", units::duration(each))
     });
     generator.into_iter().chain(server).chain(waited).collect()
-}
-
-fn verdict(result: &RunResult, style: Style) -> Vec<String> {
-    let text = &result.verdict;
-    let clean = text.valid && result.outcomes.of(Outcome::Completed) == result.outcomes.finished();
-    let code = match (text.valid, clean) {
-        (false, _) => "1;31",
-        (true, false) => "1;33",
-        (true, true) => "1;32",
-    };
-    let headline = wrap(&findings::headline(result), WIDTH - NAMES, "  ");
-    let mut lines: Vec<String> = headline.iter().map(|line| style.paint(code, line)).collect();
-    let reasons = text.reasons.iter().map(|finding| ('✗', finding));
-    for (mark, finding) in reasons.chain(text.advice.iter().map(|finding| ('!', finding))) {
-        let sentence = format!("{mark} {}: {}", finding.code, finding.text);
-        lines.extend(wrap(&sentence, WIDTH - NAMES, "  "));
-    }
-    entry("verdict", lines)
 }
 
 #[cfg(test)]
