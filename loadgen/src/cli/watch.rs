@@ -1,5 +1,6 @@
 //! `loadgen watch`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub struct WatchArgs {
     pub addr: Option<String>,
 
     /// List every listener with its queue, the fullest first, and end
-    #[arg(long, conflicts_with_all = ["addr", "duration", "mode", "out"])]
+    #[arg(long, conflicts_with_all = ["addr", "duration", "mode", "out", "export"])]
     pub list: bool,
 
     /// Mean time between two samples of the queue; waits are told to within twice that
@@ -46,6 +47,10 @@ pub struct WatchArgs {
     /// Write result.json, run.hlog, accept_delay.hgrm and report.html into this folder
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+
+    /// Answer scrapes at http://ADDR/metrics with OpenMetrics, such as 127.0.0.1:9464
+    #[arg(long, value_name = "ADDR")]
+    pub export: Option<SocketAddr>,
 }
 
 /// How waits are told from samples.
@@ -87,6 +92,7 @@ Examples:
   loadgen watch --list                          every listener, the fullest first
   loadgen watch 127.0.0.1:8080                  until Ctrl-C, a line a second
   loadgen watch [::]:443 --duration 1m --out w  with result.json, run.hlog and report.html
+  loadgen watch [::]:80 --export 127.0.0.1:9464 for Prometheus, until it is stopped
   loadgen watch 0.0.0.0:80 --pid 4711           inside the namespace of a container's process
 
 Nothing connects to the server and no privilege is needed in one's own network namespace.";

@@ -20,3 +20,4 @@ pub mod svg;
 pub mod terminal;
 pub mod units;
 pub mod watch_findings;
+pub mod watch_metrics;

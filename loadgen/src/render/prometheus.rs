@@ -113,7 +113,7 @@ fn histogram(text: &mut Text, name: &str, phase: &str, counts: &[Count]) {
     text.sample(&count, &[("phase", phase)], all);
 }
 
-fn bounds() -> impl Iterator<Item = u64> {
+pub(super) fn bounds() -> impl Iterator<Item = u64> {
     let decades = std::iter::successors(Some(FIRST_BUCKET_NS), |power| Some(power * 10));
     let decades = decades.take_while(|power| *power <= HIGHEST_NS);
     let steps = decades.flat_map(|power| [1, 2, 5].map(|factor| factor * power));

@@ -91,13 +91,16 @@ pub struct Owner {
     pub name: String,
 }
 
+/// The processes that hold each of some sockets, by inode.
+pub type Owners = BTreeMap<u32, Vec<Owner>>;
+
 /// The processes with a descriptor of each socket of `inodes`, as far as their descriptors may be
 /// read: those of other users may not.
 ///
 /// # Errors
 /// The error of reading the list of processes.
-pub fn socket_owners(inodes: &[u32]) -> io::Result<BTreeMap<u32, Vec<Owner>>> {
-    let mut owners: BTreeMap<u32, Vec<Owner>> = BTreeMap::new();
+pub fn socket_owners(inodes: &[u32]) -> io::Result<Owners> {
+    let mut owners = Owners::new();
     for entry in fs::read_dir("/proc")?.filter_map(Result::ok) {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;

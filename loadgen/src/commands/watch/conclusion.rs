@@ -1,7 +1,5 @@
 //! What a watch tells at its end: by fifo where that is true, else by depth alone.
 
-use std::collections::BTreeMap;
-
 use uring_echo::sys::procfs::somaxconn;
 
 use super::neighbours::Neighbours;
@@ -75,7 +73,7 @@ pub(super) fn mode_told(
 fn members(members: &[Member], now: u64) -> Vec<WatchMember> {
     let inodes: Vec<u32> = members.iter().map(|member| member.now.inode.0).collect();
     // The owners are an extra that other users' processes do not show either.
-    let owners: BTreeMap<u32, Vec<Owner>> = socket_owners(&inodes).unwrap_or_default();
+    let owners = socket_owners(&inodes).unwrap_or_default();
     let named = |owner: &Owner| format!("{} ({})", owner.name, owner.pid);
     let described = |member: &Member| {
         let histogram = &member.histogram;

@@ -3,6 +3,7 @@
 
 mod audience;
 mod conclusion;
+mod exporter;
 mod list;
 mod neighbours;
 mod recorder;
@@ -13,9 +14,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
+use uring_echo::http::HttpError;
 use uring_echo::values::{ValueError, target_addrs};
 
 use self::audience::Audience;
+use self::exporter::Exporter;
 use super::envelope::{Destination, envelope};
 use super::exit::ExitStatus;
 use crate::cli::watch::WatchArgs;
@@ -56,6 +59,20 @@ pub enum WatchError {
     /// A file cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// The address of `--export` is not to be had.
+    #[error(
+        "--export: listening on {addr}: {source}; is another watch exporting there? Port 0 takes \
+         a free one"
+    )]
+    Export {
+        /// As typed.
+        addr: SocketAddr,
+        /// What bind(2) or listen(2) said.
+        source: io::Error,
+    },
+    /// The endpoint of `--export` cannot be run.
+    #[error("--export: {0}")]
+    Endpoint(#[from] HttpError),
     /// Signals cannot be caught, or stdout refused the text.
     #[error("installing signal handlers or writing to stdout")]
     Io(#[from] io::Error),
@@ -81,13 +98,15 @@ pub fn execute(args: &WatchArgs) -> Result<ExitStatus, WatchError> {
     };
     let candidates = target_addrs(addr)?;
     let destination = Destination::open(args.out.as_deref(), args.json.as_deref())?;
+    let scraped = args.export.map(exporter::bind).transpose()?;
     let stop = StopFlag::on_signals(ExitStatus::Interrupted as i32)?;
     let mut result = envelope(Kind::Watch, SystemTime::now());
     netns.as_deref().map(enter_network).transpose()?;
     let server = listening(addr, &candidates)?;
     result.target.addr = server.to_string();
     result.target.observe = Observe::Diag;
-    watch(args, server, &stop, &mut result)?;
+    let exporter = scraped.map(|listener| Exporter::start(listener, server)).transpose()?;
+    watch(args, server, &stop, &mut Audience::new(exporter), &mut result)?;
     let printed = destination.print_report(&result);
     let finished = destination.finish(&mut result);
     printed.and(finished)?;
@@ -106,10 +125,11 @@ fn watch(
     args: &WatchArgs,
     server: SocketAddr,
     stop: &StopFlag,
+    audience: &mut Audience,
     result: &mut RunResult,
 ) -> Result<(), WatchError> {
     let began = unix_ns(SystemTime::now());
-    let watched = ticker::watch(server, args, stop, &mut Audience)?;
+    let watched = ticker::watch(server, args, stop, audience)?;
     let ended = unix_ns(SystemTime::now()).max(began);
     result.times = Some(Times {
         load_began: began,
