@@ -95,6 +95,24 @@ fn waits(result: &RunResult) -> Vec<Advice> {
     advice
 }
 
+/// Connections that were reset once they were established: by the kernel or by the server.
+pub(super) fn resets(result: &RunResult) -> Vec<Advice> {
+    let by_kernel = resets_on_overflow(result);
+    let by_server = result.outcomes.of(Outcome::ResetAfterConnect) - by_kernel;
+    let by_kernel = (by_kernel > 0).then_some(Advice::ResetOnOverflow { count: by_kernel });
+    let by_server = (by_server > 0).then_some(Advice::Reset { count: by_server });
+    by_kernel.into_iter().chain(by_server).collect()
+}
+
+/// Resets that are the kernel's way to say that the accept queue is full, where it is told to say
+/// it: of connections that cannot have been accepted.
+pub(super) fn resets_on_overflow(result: &RunResult) -> u64 {
+    match result.evidence.settings.tcp_abort_on_overflow {
+        None | Some(0) => 0,
+        Some(_) => result.outcomes.of(Outcome::ResetAfterConnect).min(overflows(result)),
+    }
+}
+
 /// A published container port, or a port that a virtual network forwards.
 fn proxy(result: &RunResult) -> Option<Advice> {
     let known = |name: &str| PROXIES.into_iter().find(|proxy| name.starts_with(proxy));
@@ -159,6 +177,24 @@ mod tests {
         let dropped = with(Some(4), 9);
         assert_eq!(dropped[1], Advice::RetransmissionSchedule { count: 2 });
         assert_eq!(dropped[2], Advice::NeverAccepted { count: 7, shown: unaccepted });
+    }
+
+    #[test]
+    fn resets_are_the_kernels_where_it_is_told_to_reset_and_the_queue_was_full() {
+        let with = |abort, overflows| {
+            let mut result = run(Some(9), overflows);
+            result.evidence.settings.tcp_abort_on_overflow = abort;
+            result.outcomes.ended = [("reset_after_connect".into(), 7)].into();
+            resets(&result)
+        };
+        let (kernel, server) =
+            (|count| Advice::ResetOnOverflow { count }, |count| Advice::Reset { count });
+        assert_eq!(with(Some(1), 5), [kernel(5), server(2)]);
+        assert_eq!(with(Some(1), 9), [kernel(7)]);
+        assert_eq!(with(Some(1), 0), [server(7)]);
+        assert_eq!(with(Some(0), 5), [server(7)]);
+        assert_eq!(with(None, 5), [server(7)]);
+        assert_eq!(resets(&run(None, 0)), []);
     }
 
     #[test]

@@ -63,8 +63,7 @@ pub fn advice(result: &RunResult) -> Vec<Advice> {
     let ports = outcome(Outcome::LocalPortExhausted);
     advice.extend(ports.map(|count| Advice::LocalPortExhausted { count }));
     advice.extend(outcome(Outcome::FdLimit).map(|count| Advice::FdLimit { count }));
-    let resets = outcome(Outcome::ResetAfterConnect);
-    advice.extend(resets.map(|count| Advice::Reset { count }));
+    advice.extend(causes::resets(result));
     advice.extend(some(unfinished(result)).map(|count| Advice::Unfinished { count }));
     let missed = some(result.evidence.samples_missed);
     advice.extend(missed.map(|count| Advice::SamplesMissed { count }));
@@ -113,8 +112,9 @@ fn rate_not_reached(result: &RunResult) -> Option<Reason> {
 /// Samples that are missing are no random choice: an attempt that ends early is a fast one or a
 /// failed one.
 fn not_observed(result: &RunResult) -> Option<Reason> {
-    let (count, observed) = (result.not_observed?, result.samples(Phase::AcceptDelay));
-    let share = approx(count) / approx(count + observed);
+    let count = result.not_observed?.saturating_sub(causes::resets_on_overflow(result));
+    let observed = result.samples(Phase::AcceptDelay);
+    let share = approx(count) / approx((count + observed).max(1));
     (share > NOT_OBSERVED_SHARE_MAX).then_some(Reason::NotObserved { count, observed })
 }
 

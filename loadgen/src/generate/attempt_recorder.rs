@@ -249,7 +249,11 @@ impl AttemptRecorder {
     /// samples that lie where the kernel does that.
     pub fn retransmitted(&mut self, times: &Timeline, by_client: bool) {
         let since_call = |at_ns: Option<u64>| at_ns?.checked_sub(times.called_ns);
-        let on_schedule = |ns: Option<u64>| ns.is_some_and(is_on_retransmission_schedule);
+        // The server's SYN-ACK takes the path once more, and so does the ACK that it calls for.
+        let handshake_ns = since_call(times.established_ns).unwrap_or(0);
+        let path_ns = if by_client { 0 } else { handshake_ns.saturating_mul(2) };
+        let on_schedule =
+            |ns: Option<u64>| ns.is_some_and(|ns| is_on_retransmission_schedule(ns, path_ns));
         let connect = by_client && on_schedule(since_call(times.established_ns));
         let accept = on_schedule(since_call(times.accepted.map(|accept| accept.at_ns)));
         if times.measured {
@@ -354,6 +358,23 @@ mod tests {
         assert_eq!(done.histogram(Phase::AcceptDelay).max(), 8);
         assert!(done.histogram(Phase::PostConnectWait).is_empty());
         assert_eq!(done.counts().accepted_before_return, 1);
+    }
+
+    #[test]
+    fn a_repeated_handshake_takes_the_path_once_more() {
+        let counted = |handshake_ms: u64, accept_ms: u64| {
+            let mut recorder = recorder(0);
+            let mut times = recorder.called(START, START);
+            recorder.established(&mut times, START + handshake_ms * 1_000_000);
+            let accept = Accept::exactly(START + accept_ms * 1_000_000);
+            recorder.accepted(&mut times, accept).unwrap();
+            recorder.retransmitted(&times, false);
+            let done = recorder.take_interval(START + 1, Recording::new());
+            done.counts().retransmitted.handshake_repeated
+        };
+        assert_eq!(counted(50, 1_110), 1, "a second, and the path of 50 ms twice");
+        assert_eq!(counted(0, 1_110), 0, "no path explains the rest");
+        assert_eq!(counted(50, 1_200), 0);
     }
 
     #[test]

@@ -127,13 +127,14 @@ fn is_zero(count: &u64) -> bool {
 /// since 6.5). Without linear time-outs they are 1, 3, 7: among these.
 const RETRANSMITS_S: [u64; 7] = [1, 2, 3, 4, 5, 7, 11];
 
-/// Whether a wait of this length ends where the kernel repeats a SYN. Timers fire late, by up to
-/// 1/40 of their time (7.12 s was measured for 7 s), and the scheduler adds its part.
-pub fn is_on_retransmission_schedule(ns: u64) -> bool {
+/// Whether a wait of this length ends where the kernel repeats a segment that then needs `path_ns`
+/// to take effect. Timers fire late, by up to 1/40 of their time (7.12 s was measured for 7 s), and
+/// the scheduler adds its part.
+pub fn is_on_retransmission_schedule(ns: u64, path_ns: u64) -> bool {
     const BELOW_NS: u64 = 10_000_000;
     const ABOVE_MIN_NS: u64 = 60_000_000;
     RETRANSMITS_S.iter().map(|second| second * 1_000_000_000).any(|at_ns| {
-        let above_ns = ABOVE_MIN_NS.max(at_ns / 40);
+        let above_ns = ABOVE_MIN_NS.max(at_ns / 40).saturating_add(path_ns);
         (at_ns - BELOW_NS..=at_ns + above_ns).contains(&ns)
     })
 }

@@ -186,6 +186,12 @@ pub enum Advice {
         /// How many.
         count: u64,
     },
+    /// Connections that the kernel reset because the accept queue was full when their last ACK came
+    /// (`net.ipv4.tcp_abort_on_overflow` is 1).
+    ResetOnOverflow {
+        /// How many.
+        count: u64,
+    },
     /// Samples at the instants of SYN retransmissions.
     RetransmissionSchedule {
         /// How many.

@@ -152,7 +152,7 @@ fn why_nothing(outcome: Outcome) -> &'static str {
             "no answer to the SYN: a packet filter, a full accept queue, or no such host"
         }
         Outcome::Unreachable => "no route to the server, or a firewall's answer",
-        Outcome::ResetAfterConnect => "the server resets what it accepts",
+        Outcome::ResetAfterConnect => "each was reset once it was established, see below",
         Outcome::ClosedEarly | Outcome::EchoMismatch | Outcome::EchoTimeout => {
             "the server does not echo: --messages 0 measures accepts alone"
         }
@@ -235,6 +235,10 @@ fn noticed(advice: &Advice) -> String {
             format!("the process that listens is {proxy} ({pid}), a proxy")
         }
         Advice::Reset { count } => format!("{} reset by the server", was(count, "connection")),
+        Advice::ResetOnOverflow { count } => format!(
+            "{} reset by the kernel, as net.ipv4.tcp_abort_on_overflow is 1",
+            was(count, "connection")
+        ),
         Advice::Refused { count } => format!("{} refused", was(count, "connection")),
         Advice::LocalPortExhausted { count } => {
             format!("{} found no free local port", nouns(count, "attempt"))

@@ -4,6 +4,8 @@
 
 mod causes;
 mod documented;
+#[path = "../common/namespace.rs"]
+mod namespace;
 mod support;
 mod target;
 mod verdict;

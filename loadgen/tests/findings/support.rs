@@ -2,10 +2,11 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::thread;
 
 use serde_json::Value;
+
+pub(crate) use crate::namespace::in_namespace;
 
 /// What a server does with the connection of this number, from 0.
 pub(crate) type Behaviour = fn(TcpStream, usize);
@@ -41,24 +42,6 @@ pub(crate) fn loadgen(args: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     command.args(args.split_whitespace()).stdin(Stdio::null());
     command.output().expect("it starts")
-}
-
-/// A script for sh(1) with `$LOADGEN` in it, in a network namespace of its own whose lo is up.
-/// Prints that it skips and returns `None` where there can be none.
-pub(crate) fn in_namespace(script: &str) -> Option<Output> {
-    static POSSIBLE: OnceLock<bool> = OnceLock::new();
-    let unshare = |script: &str| {
-        let mut command = Command::new("unshare");
-        command.args(["--net", "--mount", "sh", "-c", script]).stdin(Stdio::null());
-        command.env("LOADGEN", env!("CARGO_BIN_EXE_loadgen")).output()
-    };
-    let up = "ip link set lo up";
-    let possible = || unshare(up).is_ok_and(|output| output.status.success());
-    if !*POSSIBLE.get_or_init(possible) {
-        eprintln!("SKIPPED, unshare --net --mount and ip need root: {script}");
-        return None;
-    }
-    Some(unshare(&format!("{up} && {script}")).expect("it started before"))
 }
 
 pub(crate) fn stdout(output: &Output) -> String {

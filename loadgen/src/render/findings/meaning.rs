@@ -29,6 +29,7 @@ pub(super) fn meaning(advice: &Advice) -> &'static str {
         Advice::ServerThrottled { .. } => SERVER_THROTTLED,
         Advice::ProxyProcess { .. } => PROXY_PROCESS,
         Advice::Reset { .. } => RESET,
+        Advice::ResetOnOverflow { .. } => RESET_ON_OVERFLOW,
     }
 }
 
@@ -110,3 +111,6 @@ const PROXY_PROCESS: &str = "\
 const RESET: &str = "\
     it closed them with data unread or with SO_LINGER 0, or stopped listening while they were \
     queued; those whose accept was not seen are in accept_response as \"at least this long\"";
+const RESET_ON_OVERFLOW: &str = "\
+    the accept queue was full when their last ACK came: raise the server's backlog, or accept \
+    faster";
