@@ -46,8 +46,10 @@ pub enum FindError {
     OtherSearch(String),
     /// Too few connections to judge. A usage error.
     #[error(
-        "{attempted} connections at {rate} per second are too few to judge: raise --min or \
-         --duration"
+        "{} at {rate} per second are too few to judge, it takes {ATTEMPTS_MIN}: a longer \
+         --duration (at this rate {}), more --connections, or a higher --min",
+        units::plural(*.attempted, "connection"),
+        seconds_for(*.rate)
     )]
     TooShort {
         /// Connections of the run.
@@ -81,6 +83,13 @@ const COMPLETED: &str = "completed>=99%";
 
 /// Attempts below which a p99 says nothing.
 const ATTEMPTS_MIN: u64 = 100;
+
+/// How long [`ATTEMPTS_MIN`] connections take at this rate, as typed after `--duration`.
+fn seconds_for(rate: f64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    let seconds = ATTEMPTS_MIN as f64 / rate;
+    format!("{}s", seconds.ceil().max(1.0))
+}
 
 /// Searches and prints what was found.
 ///
@@ -247,7 +256,9 @@ impl Hunt {
             Trial::Misses(Limit::Server) => "misses (server)",
             Trial::Misses(Limit::Generator) => "not offered (generator)",
         };
-        let objectives: Vec<String> = result.slo.iter().map(terminal::objective).collect();
+        let offered = trial != Trial::Misses(Limit::Generator);
+        let objectives = result.slo.iter().map(|slo| terminal::objective(slo, offered));
+        let objectives: Vec<String> = objectives.collect();
         let (rate, objectives) = (units::rate(rate), objectives.join("  "));
         progress::say(&format!("{rate}/s: {verdict}  {objectives}"));
     }

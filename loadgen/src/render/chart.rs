@@ -10,6 +10,7 @@ pub use curves::{Curve, percentiles};
 pub use theme::Theme;
 
 use super::svg::{Anchor, Canvas, Point, Scale, Span, Stroke, TextStyle};
+use super::terminal::wrap;
 
 /// Pixels of a chart: small enough that a phone shows its text at a readable size.
 const WIDTH: f64 = 480.0;
@@ -18,7 +19,13 @@ const LEFT: f64 = 58.0;
 const RIGHT: f64 = 14.0;
 /// Above the plot: the title of the vertical axis.
 const TOP: f64 = 26.0;
-const TITLE: f64 = 24.0;
+const TITLE_LINE: f64 = 18.0;
+/// Between the title and what is below it.
+const TITLE_GAP: f64 = 6.0;
+const TITLE_LEFT: f64 = 14.0;
+/// Letters of a line of the title that fit: bold ones of its size are up to 8.7 pixels wide, in the
+/// widest fonts that a viewer may take.
+const TITLE_LETTERS: usize = 52;
 /// Labels and title of the horizontal axis.
 const BOTTOM: f64 = 40.0;
 const SMALL: f64 = 11.0;
@@ -110,17 +117,19 @@ impl Chart {
     #[must_use]
     pub fn svg(&self, theme: &Theme) -> String {
         let legend = Legend::of(self);
-        let head = if self.titled { TITLE } else { 0.0 } + legend.height();
+        let titles = if self.titled { wrap(&self.title, TITLE_LETTERS, "") } else { Vec::new() };
+        let title = titles.len() as f64 * TITLE_LINE + if self.titled { TITLE_GAP } else { 0.0 };
+        let head = title + legend.height();
         let height = HEIGHT + head;
         let mut canvas = Canvas::transparent(WIDTH, height, &self.title);
         if let Some(paper) = theme.paper {
             canvas.area(&[(0.0, 0.0), (WIDTH, 0.0), (WIDTH, height), (0.0, height)], paper, 1.0);
         }
-        if self.titled {
+        for (line, text) in titles.iter().enumerate() {
             let style = TextStyle { size: 14.0, bold: true, ..theme.text(Anchor::Start) };
-            canvas.text((LEFT, 18.0), &self.title, style);
-            canvas.move_origin((0.0, TITLE));
+            canvas.text((TITLE_LEFT, TITLE_LINE * (line as f64 + 1.0)), text, style);
         }
+        canvas.move_origin((0.0, title));
         legend.draw(&mut canvas, theme);
         canvas.move_origin((0.0, 0.0));
         let frame = Frame::of(self, head, height);
@@ -320,6 +329,26 @@ mod tests {
         for ((x, _), name, _) in &legend.entries {
             assert!(x + SWATCH + name.len() as f64 * LETTER <= WIDTH, "{name} at {x}");
         }
+    }
+
+    #[test]
+    fn a_long_title_is_broken_into_lines_that_push_the_rest_down() {
+        let mut long = chart();
+        long.title = "accept_delay.p99<10ms, ".repeat(6).trim_end().to_owned();
+        let titles = |chart: &Chart| -> Vec<usize> {
+            let picture = chart.svg(&Theme::LIGHT).replace("&lt;", "<");
+            let texts = picture.split("<text").skip(1).filter_map(|text| text.split_once('>'));
+            let shown = texts.filter_map(|(_, text)| text.split_once("</text>"));
+            let title = shown.map(|(text, _)| text).filter(|text| text.contains("p99<10ms"));
+            title.map(|text| text.chars().count()).collect()
+        };
+        assert_eq!(titles(&long), Vec::<usize>::new(), "it is not drawn");
+        long.titled = true;
+        assert!(titles(&long).len() > 1, "{}", long.svg(&Theme::LIGHT));
+        assert!(titles(&long).iter().all(|length| *length <= TITLE_LETTERS));
+        let height = |lines: f64| format!("viewBox=\"0 0 480 {}\"", HEIGHT + lines);
+        let title = titles(&long).len() as f64 * TITLE_LINE + TITLE_GAP;
+        assert!(long.svg(&Theme::LIGHT).contains(&height(title)), "{}", long.svg(&Theme::LIGHT));
     }
 
     #[test]

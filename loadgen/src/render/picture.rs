@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use super::chart::{Axis, Chart, Curve, Mark, Series, Theme, percentiles};
 use super::units;
-use crate::model::found::{CurvePoint, Found};
+use crate::model::found::{CurvePoint, Found, Limit};
 use crate::model::outcome::Phase;
 use crate::model::result::RunResult;
 
@@ -27,8 +27,8 @@ pub fn overlay(title: &str, named: &[(String, Vec<RunResult>)]) -> String {
 /// accept_delay over the rate, up to the knee, with what holds apart from what does not.
 #[must_use]
 pub fn knee(found: &Found) -> String {
-    let of = |pick: fn(&CurvePoint) -> Option<f64>, holds: Option<bool>| -> Vec<(f64, f64)> {
-        let wanted = |point: &&CurvePoint| holds.is_none_or(|holds| point.holds == holds);
+    let of = |pick: fn(&CurvePoint) -> Option<f64>, state: Option<State>| -> Vec<(f64, f64)> {
+        let wanted = |point: &&CurvePoint| state.is_none_or(|state| State::of(point) == state);
         let place = |point: &CurvePoint| Some((point.rate, pick(point).filter(|ns| *ns > 0.0)?));
         found.curve.iter().filter(wanted).filter_map(place).collect()
     };
@@ -47,10 +47,31 @@ pub fn knee(found: &Found) -> String {
     chart.series = vec![
         drawn("p50", 0, Mark::Line, of(|it| it.p50_ns, None)),
         drawn("p99", 1, Mark::Line, of(|it| it.p99_ns, None)),
-        drawn("holds", 2, Mark::Dots, of(|it| it.p99_ns, Some(true))),
-        drawn("does not", 5, Mark::Dots, of(|it| it.p99_ns, Some(false))),
+        drawn("holds", 2, Mark::Dots, of(|it| it.p99_ns, Some(State::Holds))),
+        drawn("does not", 5, Mark::Dots, of(|it| it.p99_ns, Some(State::Misses))),
+        drawn("not offered", 7, Mark::Dots, of(|it| it.p99_ns, Some(State::NotOffered))),
     ];
+    chart.series.retain(|series| !series.points.is_empty());
     chart.svg(&Theme::LIGHT)
+}
+
+/// What a point of the curve says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Holds,
+    Misses,
+    /// The generator was short: nothing is known about the server.
+    NotOffered,
+}
+
+impl State {
+    fn of(point: &CurvePoint) -> Self {
+        match (point.holds, point.limit) {
+            (true, _) => Self::Holds,
+            (false, Some(Limit::Generator)) => Self::NotOffered,
+            (false, _) => Self::Misses,
+        }
+    }
 }
 
 /// The samples of all the results together.
@@ -78,7 +99,7 @@ mod tests {
             p99_ns: Some(2.0 * ns),
             ..CurvePoint::default()
         };
-        let found = Found {
+        let mut found = Found {
             found_rate: Some(200.0),
             limit: None,
             max_reached: false,
@@ -91,6 +112,10 @@ mod tests {
         let picture = knee(&found);
         assert!(picture.contains("accept_delay.p99&lt;1ms"), "{picture}");
         assert!(picture.matches("<circle").count() >= 3, "{picture}");
+        assert!(picture.contains("does not<") && !picture.contains("not offered<"), "{picture}");
+        found.curve[2].limit = Some(Limit::Generator);
+        let picture = knee(&found);
+        assert!(picture.contains("not offered<") && !picture.contains("does not<"), "{picture}");
         assert!(knee(&Found { curve: vec![], ..found }).ends_with("</svg>\n"));
     }
 

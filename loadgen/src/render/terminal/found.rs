@@ -19,6 +19,11 @@ pub fn found(found: &Found, style: Style) -> String {
     lines.push(String::new());
     lines.push(row(["rate", "runs", "held", "p50", "p99", &found.slo[0]]));
     lines.extend(found.curve.iter().map(|point| point_row(found, point)));
+    if found.curve.iter().any(undecided) {
+        let note = "? the generator could not offer this rate as planned: what was measured says \
+                    nothing about the server";
+        lines.extend(wrap(note, WIDTH, "  "));
+    }
     lines.extend(curve(found, style));
     lines.push(String::new());
     lines.extend(entry("found", wrap(&answer(found), WIDTH - NAMES, "")));
@@ -26,11 +31,24 @@ pub fn found(found: &Found, style: Style) -> String {
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
-/// An objective with what was measured, as in `accept_delay.p99<5ms: 1.20ms`.
-pub fn objective(slo: &Slo) -> String {
-    let mark = if slo.met { '✓' } else { '✗' };
+/// An objective with what was measured, as in `✓ accept_delay.p99<5ms 1.20ms`. What was measured
+/// without the load that was planned decides nothing.
+pub fn objective(slo: &Slo, offered: bool) -> String {
+    let mark = match (offered, slo.met) {
+        (false, _) => UNDECIDED,
+        (true, true) => '✓',
+        (true, false) => '✗',
+    };
     format!("{mark} {} {}", slo.expr, objectives::measured(slo))
 }
+
+/// Whether the rate was not offered: its values, good or bad, say nothing about the server.
+fn undecided(point: &CurvePoint) -> bool {
+    !point.holds && point.limit == Some(Limit::Generator)
+}
+
+/// What its values say about the server is not known.
+const UNDECIDED: char = '?';
 
 fn row([rate, runs, held, p50, p99, value]: [&str; 6]) -> String {
     format!("{rate:>9} {runs:>5} {held:>5} {p50:>9} {p99:>9}  {value}")
@@ -40,7 +58,11 @@ fn point_row(found: &Found, point: &CurvePoint) -> String {
     let time = |ns: Option<f64>| units::maybe(ns.map(whole));
     let first = point.values.first().copied().flatten();
     let value = first.map_or_else(|| "–".into(), |value| objectives::value(&found.slo[0], value));
-    let mark = if point.holds { "✓" } else { "✗" };
+    let mark = match point.holds {
+        true => '✓',
+        false if undecided(point) => UNDECIDED,
+        false => '✗',
+    };
     let whose = match point.limit.filter(|_| !point.holds) {
         Some(Limit::Server) => "  server",
         Some(Limit::Generator) => "  generator",
@@ -84,13 +106,19 @@ fn limit(found: &Found) -> Vec<String> {
     lines
 }
 
-/// The first objective's value over the rate, both logarithmic: ● holds, ○ does not.
+/// The first objective's value over the rate, both logarithmic: ● holds, ○ does not, ? was not
+/// offered.
 fn curve(found: &Found, style: Style) -> Vec<String> {
     let known = |point: &CurvePoint| {
         let value = point.values.first().copied().flatten().filter(|value| *value > 0.0)?;
-        Some((point.rate.log10(), value.log10(), point.holds))
+        let mark = match point.holds {
+            true => '●',
+            false if undecided(point) => UNDECIDED,
+            false => '○',
+        };
+        Some((point.rate.log10(), value.log10(), mark))
     };
-    let points: Vec<(f64, f64, bool)> = found.curve.iter().filter_map(known).collect();
+    let points: Vec<(f64, f64, char)> = found.curve.iter().filter_map(known).collect();
     let columns = WIDTH - MARGIN - 2;
     let (Some(x), Some(y)) =
         (range(points.iter().map(|it| it.0)), range(points.iter().map(|it| it.1)))
@@ -98,9 +126,9 @@ fn curve(found: &Found, style: Style) -> Vec<String> {
         return Vec::new();
     };
     let mut grid = vec![vec![' '; columns]; HEIGHT];
-    for &(rate, value, holds) in &points {
+    for &(rate, value, mark) in &points {
         let (column, row) = (position(rate, x, columns), position(value, y, HEIGHT));
-        grid[HEIGHT - 1 - row][column] = if holds { '●' } else { '○' };
+        grid[HEIGHT - 1 - row][column] = mark;
     }
     let label = |value: f64| objectives::value(&found.slo[0], 10f64.powf(value));
     let mut lines = vec![String::new(), style.dim(&format!("{} by rate", found.slo[0]))];
@@ -178,7 +206,7 @@ mod tests {
         let text = found(&knee(Some(Limit::Generator), false), Style::default());
         for part in [
             "    1,000     3     3         –         –  ✓ 80.0µs",
-            "✗ 5.00ms  generator",
+            "? 5.00ms  generator\n? the generator could not offer this rate as planned",
             "found         1,000 connections/s",
             "limit         the generator's",
             "! generator_lag: late",
@@ -192,9 +220,14 @@ mod tests {
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         let server = found(&knee(Some(Limit::Server), false), Style::default());
         assert!(server.contains("limit         the server's"), "{server}");
+        assert!(!text.contains('✗') && !text.contains('○'), "{text}");
         let open = found(&knee(Some(Limit::Generator), true), Style::default());
         assert!(open.contains("not met"), "{open}");
         let cut = found(&knee(None, false), Style::default());
         assert!(cut.contains("interrupted"), "{cut}");
+        let mut missed = knee(Some(Limit::Server), false);
+        missed.curve[2].limit = Some(Limit::Server);
+        let missed = found(&missed, Style::default());
+        assert!(missed.contains("✗ 5.00ms  server") && !missed.contains('?'), "{missed}");
     }
 }
