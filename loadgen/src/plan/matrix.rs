@@ -13,9 +13,9 @@ pub struct Dimension {
 /// One combination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell {
-    /// `rate=1000,backlog=5`; a name of one folder.
+    /// `rate=1000,backlog=5`; a name of one folder, whatever the order of the dimensions.
     pub name: String,
-    /// Each flag with its value, in the order of the dimensions.
+    /// Each flag with its value: the rate, then by name.
     pub settings: Vec<(String, String)>,
 }
 
@@ -37,13 +37,17 @@ pub fn cells(dimensions: &[Dimension]) -> Vec<Cell> {
 }
 
 impl Cell {
-    fn of(settings: Vec<(String, String)>) -> Self {
+    fn of(mut settings: Vec<(String, String)>) -> Self {
+        settings.sort_by_key(|(flag, _)| (flag != RATE, flag.clone()));
         let parts: Vec<String> =
             settings.iter().map(|(flag, value)| format!("{flag}={}", plain(value))).collect();
         let name = if parts.is_empty() { "all".to_owned() } else { parts.join(",") };
         Self { name, settings }
     }
 }
+
+/// The flag that comes first in a name.
+const RATE: &str = "rate";
 
 /// What could lead to another folder is replaced.
 fn plain(value: &str) -> String {
@@ -82,6 +86,16 @@ mod tests {
         assert_eq!(names, expected);
         assert_eq!(cells(&both)[0].settings[1], ("stall".into(), "1ms/2s".into()));
         assert_eq!(cells(&[])[0].name, "all");
+    }
+
+    #[test]
+    fn a_cell_is_the_same_in_whatever_order_its_flags_were_typed() {
+        let [rate, backlog, engine] = [("rate", "9"), ("backlog", "5"), ("engine", "uring")]
+            .map(|(flag, value)| dimension(flag, &[value]));
+        let typed = [rate.clone(), backlog.clone(), engine.clone()];
+        let other = [engine, backlog, rate];
+        assert_eq!(cells(&typed), cells(&other));
+        assert_eq!(cells(&typed)[0].name, "rate=9,backlog=5,engine=uring");
     }
 
     #[test]
