@@ -84,6 +84,9 @@ fn help_reads_like_a_manual_and_fits_100_columns() {
         let help = output(&[&name, "--help"]);
         let widest = help.lines().max_by_key(|line| line.chars().count()).unwrap_or_default();
         assert!(widest.chars().count() <= 100, "{name}: {widest}");
+        let (_, examples) = help.split_once("Examples:").unwrap_or_else(|| panic!("{help}"));
+        assert!(examples.contains(&format!("loadgen {name}")), "{name}: {examples}");
+        assert!(examples.contains("Exit status:"), "{name}: {examples}");
     }
     assert!(Path::new(LOADGEN).is_file());
 }

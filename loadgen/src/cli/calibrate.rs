@@ -22,4 +22,9 @@ The result is kept in $XDG_CACHE_HOME/loadgen (else ~/.cache/loadgen) for this b
 Later reports quote it, and call a delay that is not above it within the floor: there the machine
 was measured, and not the server. Run it while the machine is as busy as it will be.
 
+Examples:
+  loadgen calibrate                         once per boot, before runs that are to be quoted
+  loadgen calibrate --json - | jq .accept_delay.p50_ns
+  loadgen calibrate --out floor.json        only kept beside the results, not quoted
+
 Exit status: 0 measured, 1 runtime error, 2 usage.";

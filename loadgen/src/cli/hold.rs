@@ -51,4 +51,4 @@ Examples:
   loadgen hold --connections 100k -- --workers 6    six tables of descriptors in one process
   loadgen hold 127.0.0.1:8000 --connections 5k --probe-rate 100 --duration 30s
 
-Exit status: 0 all echoed and none lost, 1 otherwise.";
+Exit status: 0 all echoed and none lost, 1 otherwise, 2 usage.";

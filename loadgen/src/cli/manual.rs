@@ -27,8 +27,12 @@ const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   loadgen completions bash > /etc/bash_completion.d/loadgen
   loadgen completions zsh > ~/.zfunc/_loadgen
-  loadgen completions fish > ~/.config/fish/completions/loadgen.fish";
+  loadgen completions fish > ~/.config/fish/completions/loadgen.fish
+
+Exit status: 0 printed, 2 usage.";
 
 const MAN_EXAMPLES: &str = "\
 Examples:
-  loadgen man ~/.local/share/man/man1 && man loadgen-run";
+  loadgen man ~/.local/share/man/man1 && man loadgen-run
+
+Exit status: 0 written, 1 the folder cannot be written, 2 usage.";

@@ -36,10 +36,14 @@ pub struct TortureArgs {
 }
 
 const TORTURE_EXAMPLES: &str = "\
-Examples:
-  loadgen torture 127.0.0.1:7777 --quick
-  loadgen torture 127.0.0.1:7777 --case stop-continue --pid $(pidof -s uring-echo)
+Each case is what some client does one day: half-closed and reset connections, single bytes, large
+messages, slow readers, crowds, signals. Every byte that comes back is compared. What cannot be
+tried here (too few descriptors, no free port) is skipped with the remedy.
 
-What cannot be tried here (too few descriptors, no free port) is skipped with the remedy.
+Examples:
+  loadgen torture 127.0.0.1:7777                    all of it, on any echo server
+  loadgen torture 127.0.0.1:7777 --quick            the same with smaller numbers
+  loadgen torture 127.0.0.1:7777 --case half-close  only the cases whose names begin like this
+  loadgen torture 127.0.0.1:7777 --case stop-continue --pid $(pidof -s uring-echo)
 
 Exit status: 0 none failed, 1 some failed, none could be tried or nobody there, 2 usage.";

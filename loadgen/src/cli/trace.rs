@@ -90,7 +90,7 @@ Examples:
   loadgen trace --backlog 0             a full queue: the SYN is dropped and sent again
   loadgen trace 127.0.0.1:8080          what can be seen of any server
 
-Exit status: 0 the connection was made, 1 otherwise.";
+Exit status: 0 the connection was made, 1 otherwise, 2 usage.";
 
 #[cfg(test)]
 mod tests {

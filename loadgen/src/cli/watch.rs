@@ -95,7 +95,9 @@ Examples:
   loadgen watch [::]:80 --export 127.0.0.1:9464 for Prometheus, until it is stopped
   loadgen watch 0.0.0.0:80 --pid 4711           inside the namespace of a container's process
 
-Nothing connects to the server and no privilege is needed in one's own network namespace.";
+Nothing connects to the server and no privilege is needed in one's own network namespace.
+
+Exit status: 0 fine, 1 runtime error or nobody listens, 2 usage, 4 what was seen is INVALID.";
 
 #[cfg(test)]
 mod tests {
