@@ -174,7 +174,8 @@ fn converse(
 }
 
 /// What a side says of itself is exact; a look only adds what nobody told. It comes after what it
-/// shows, but a SYN is not sent again once connect has returned.
+/// shows, but a SYN is not sent again once connect has returned, and what the server sends it sends
+/// after its accept.
 fn merge(moments: &mut Vec<Moment>, seen: Vec<Moment>) {
     let again = Event::SynRetransmitted;
     if seen.iter().any(|moment| moment.event == again) {
@@ -182,15 +183,19 @@ fn merge(moments: &mut Vec<Moment>, seen: Vec<Moment>) {
         moments.retain(|moment| moment.event != again);
     }
     let told: Vec<Event> = moments.iter().map(|moment| moment.event).collect();
-    let established = moments.iter().find(|moment| moment.event == Event::Established);
-    let latest_ns = established.map_or(u64::MAX, |moment| moment.at_ns);
+    let at = |event: Event| {
+        let told = moments.iter().find(|moment| moment.event == event);
+        told.map_or(u64::MAX, |moment| moment.at_ns)
+    };
+    let (established_ns, first_byte_ns) = (at(Event::Established), at(Event::FirstByte));
     let seen = seen.into_iter().filter(|moment| !told.contains(&moment.event));
-    let before_return = |moment: Moment| match moment.event == again {
-        true => Moment { at_ns: moment.at_ns.min(latest_ns), ..moment },
-        false => moment,
+    let in_time = |moment: Moment| match moment.event {
+        Event::SynRetransmitted => moment.not_after(established_ns),
+        Event::Accepted => moment.not_after(first_byte_ns),
+        _ => moment,
     };
     // In front: steps of one instant stay in this order.
-    moments.splice(0..0, seen.map(before_return));
+    moments.splice(0..0, seen.map(in_time));
 }
 
 /// Effective limit and length of the accept queue, if it is visible.

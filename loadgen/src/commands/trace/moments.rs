@@ -30,6 +30,14 @@ impl Moment {
         Self { count: Some(count), ..self }
     }
 
+    /// What a look showed, if it cannot have happened later than this.
+    pub(super) fn not_after(self, latest_ns: u64) -> Self {
+        let at_ns = self.at_ns.min(latest_ns);
+        let earlier_ns = self.at_ns - at_ns;
+        let seen_within_ns = self.seen_within_ns.map(|within| within.saturating_sub(earlier_ns));
+        Self { at_ns, seen_within_ns, ..self }
+    }
+
     /// A call, from its begin on.
     pub(super) fn of_call<T>(side: Side, event: Event, call: impl FnOnce() -> T) -> (Self, T) {
         let began = monotonic_ns();
@@ -52,4 +60,19 @@ pub(super) fn steps(moments: &[Moment]) -> Vec<Step> {
     let mut steps: Vec<Step> = moments.iter().map(|moment| moment.step(called)).collect();
     steps.sort_by_key(|step| step.at_ns);
     steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_look_showed_too_late_happened_earlier_in_a_narrower_bracket() {
+        let seen = Moment::at(Side::Server, Event::Accepted, 900);
+        let seen = Moment { seen_within_ns: Some(300), ..seen };
+        let at = |moment: Moment| (moment.at_ns, moment.seen_within_ns);
+        assert_eq!(at(seen.not_after(700)), (700, Some(100)));
+        assert_eq!(at(seen.not_after(500)), (500, Some(0)));
+        assert_eq!(at(seen.not_after(u64::MAX)), (900, Some(300)));
+    }
 }

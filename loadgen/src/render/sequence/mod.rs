@@ -27,16 +27,17 @@ fn delays(trace: &Trace) -> String {
     let connect = trace.since_connect_ns(Event::Established);
     let accept = trace.since_connect_ns(Event::Accepted);
     let connected = units::maybe(connect);
+    let at_most = if accept_seen_within(trace).is_some() { "at most " } else { "" };
     match (connect, accept) {
         (Some(connect), Some(accept)) if accept > connect => format!(
-            "connect() returned after {connected}, accept() after {}: for {} the client was \
-             connected and no program had the connection.",
+            "connect() returned after {connected}, accept() after {at_most}{}: for {at_most}{} the \
+             client was connected and no program had the connection.",
             units::duration(accept),
             units::duration(accept - connect)
         ),
         (Some(_), Some(accept)) => format!(
-            "accept() returned after {}, and only then connect(), after {connected}: the kernel \
-             had woken the server first.",
+            "accept() returned after {at_most}{}, and only then connect(), after {connected}: the \
+             kernel had woken the server first.",
             units::duration(accept)
         ),
         _ => format!(
@@ -46,12 +47,28 @@ fn delays(trace: &Trace) -> String {
     }
 }
 
-/// What went unseen, and why.
+/// The time before the row of accept in which it may have been; `None` where the server told.
+fn accept_seen_within(trace: &Trace) -> Option<u64> {
+    trace.step(Event::Accepted)?.seen_within_ns
+}
+
+/// What went unseen or was seen late, and why.
 pub fn footnotes(trace: &Trace) -> Vec<String> {
-    let Some(gap) = trace.look_gap_ns.map(units::duration) else { return Vec::new() };
     if trace.step(Event::Established).is_none() {
         return Vec::new();
     }
+    let late = accept_seen_within(trace).map(|within| {
+        format!(
+            "The accept was seen from outside, by looks at the kernel's socket table: its time is \
+             an upper bound, it came up to {} earlier.",
+            units::duration(within)
+        )
+    });
+    late.into_iter().chain(unseen(trace)).collect()
+}
+
+fn unseen(trace: &Trace) -> Vec<String> {
+    let Some(gap) = trace.look_gap_ns.map(units::duration) else { return Vec::new() };
     let queues = [(Event::SynQueue, "SYN queue"), (Event::AcceptQueue, "accept queue")];
     let unseen = queues.into_iter().filter(|(event, _)| trace.step(*event).is_none());
     let note = |(_, queue)| {
@@ -115,6 +132,25 @@ mod tests {
         let notes = footnotes(&held());
         assert_eq!(notes.len(), 1, "{notes:?}");
         assert!(notes[0].contains("SYN queue") && notes[0].contains("5.00µs"), "{notes:?}");
+    }
+
+    #[test]
+    fn an_accept_seen_from_outside_is_an_upper_bound() {
+        let mut trace = held();
+        for step in &mut trace.steps {
+            if step.event == Event::Accepted {
+                step.seen_within_ns = Some(7_000);
+            }
+        }
+        let (said, notes) = (delays(&trace), footnotes(&trace).join(" "));
+        assert!(said.contains("accept() after at most 1.20s: for at most 200ms"), "{said}");
+        assert!(notes.contains("upper bound, it came up to 7.00µs earlier"), "{notes}");
+        let drawn = lines(&trace).join("\n");
+        assert!(
+            drawn.contains("accept() by now") && !drawn.contains("accept() returns"),
+            "{drawn}"
+        );
+        assert!(!footnotes(&held()).join(" ").contains("upper bound"), "its server told");
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn row(step: &Step, trace: &Trace) -> Row {
         Event::SynRetransmitted => (lane, Some(Lane::Kernel), "SYN again".into()),
         Event::AcceptQueue => (lane, None, accept_queue(step, trace)),
         Event::Established => (Lane::Kernel, Some(lane), "connect() returns".into()),
-        Event::Accepted => (Lane::Kernel, Some(lane), "accept() returns".into()),
+        Event::Accepted => (Lane::Kernel, Some(lane), accepted(step).into()),
         Event::Sent => (lane, Some(Lane::Server), format!("send {} bytes", counted(step))),
         Event::Received => (lane, None, format!("read {} bytes", counted(step))),
         Event::EchoSent => (lane, Some(Lane::Client), format!("send {} bytes", counted(step))),
@@ -113,6 +113,11 @@ fn row(step: &Step, trace: &Trace) -> Row {
     };
     let took = step.took_ns.map(|ns| format!(" {}", units::duration(ns))).unwrap_or_default();
     Row::Step { time: time(step.at_ns), lane, to, text: text + &took }
+}
+
+/// A look from outside comes after what it shows.
+fn accepted(step: &Step) -> &'static str {
+    if step.seen_within_ns.is_some() { "accept() by now" } else { "accept() returns" }
 }
 
 fn listen(trace: &Trace) -> String {
