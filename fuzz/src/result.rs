@@ -1,5 +1,6 @@
 //! Result files: whatever somebody hands to `report`, `merge` and `export`.
 
+use loadgen::analyse::overview::against_the_first;
 use loadgen::model::merge::Merge;
 use loadgen::model::result::RunResult;
 use loadgen::render::html::{self, Named};
@@ -20,7 +21,7 @@ pub fn run(data: &[u8]) {
     let page = html::report(&result);
     assert!(!page.contains("<script"), "{page}");
     let named = Named { name: "x", result: &result };
-    html::overlay(&[named, named]);
+    html::overlay(&[named, named], &against_the_first(&[("x/1", &result), ("y/1", &again)]));
     csv::render(&result);
     markdown::render(&result);
     for exported in [hgrm::of(&result), hlog::render(&result), prometheus::render(&result)] {

@@ -4,6 +4,7 @@
 mod causes;
 pub mod compare;
 pub mod find;
+pub mod overview;
 pub mod pace;
 pub mod queue_waits;
 pub mod slo;

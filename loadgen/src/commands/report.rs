@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::names::distinct;
+use crate::analyse::overview::against_the_first;
 use crate::cli::report::ReportArgs;
 use crate::model::file::LoadError;
 use crate::model::result::RunResult;
@@ -49,6 +50,8 @@ pub fn execute(args: &ReportArgs) -> Result<(), ReportError> {
 fn overlaid(files: &[PathBuf], results: &[RunResult]) -> String {
     let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
     let names = distinct(&paths);
-    let named = names.iter().zip(results).map(|(name, result)| Named { name, result });
-    html::overlay(&named.collect::<Vec<_>>())
+    let named = || names.iter().zip(results);
+    let pairs: Vec<_> = named().map(|(name, result)| (name.as_str(), result)).collect();
+    let results: Vec<_> = named().map(|(name, result)| Named { name, result }).collect();
+    html::overlay(&results, &against_the_first(&pairs))
 }

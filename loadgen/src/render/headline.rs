@@ -1,6 +1,6 @@
 //! What a result says, in a sentence or two.
 
-use super::units;
+use super::{comparison, sequence, units};
 use crate::model::histogram::Summary;
 use crate::model::hold::Hold;
 use crate::model::outcome::{Outcome, Phase};
@@ -19,6 +19,11 @@ pub fn sentence(result: &RunResult) -> String {
         (Kind::Hold, Some(hold), _) => held(hold),
         (Kind::Watch, ..) => result.watch.as_ref().map_or_else(String::new, |w| watched(result, w)),
         (Kind::Torture, _, Some(torture)) => tortured(torture),
+        (Kind::Comparison, ..) => compared(result),
+        (Kind::Sweep, ..) => swept(result),
+        (Kind::Trace, ..) => {
+            result.trace.as_ref().map_or_else(String::new, |it| sequence::sentences(it).join(" "))
+        }
         _ => ran(result),
     }
 }
@@ -74,6 +79,18 @@ fn watched(result: &RunResult, watch: &Watch) -> String {
         ),
         None => format!("{accepts} seen to be accepted."),
     }
+}
+
+fn compared(result: &RunResult) -> String {
+    let quantiles = result.comparison.iter().flat_map(|comparison| &comparison.quantiles);
+    let said = quantiles.map(|of| format!("{}: {}.", of.quantile, comparison::conclusion(of)));
+    said.collect::<Vec<_>>().join(" ")
+}
+
+fn swept(result: &RunResult) -> String {
+    let Some(sweep) = &result.sweep else { return String::new() };
+    let cells = units::plural(sweep.cells.len() as u64, "cell");
+    format!("{cells}, {} each.", units::plural(sweep.rounds.into(), "round"))
 }
 
 fn held(hold: &Hold) -> String {

@@ -1,8 +1,10 @@
 //! A result in the forms that people and other programs read, and the files they go to.
 
 pub mod chart;
+mod comparison;
 pub mod csv;
 pub mod findings;
+mod floor;
 pub mod headline;
 pub mod hgrm;
 pub mod hlog;

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use loadgen::analyse::overview::against_the_first;
 use loadgen::model::result::RunResult;
 use loadgen::render::html::{self, Named};
 use serde_json::Value;
@@ -154,8 +155,11 @@ fn results_of_other_kinds_and_several_at_once_are_sound() {
     look_at(&browser, &html::report(hold), 1).assert_sound(&["percentiles"]);
     look_at(&browser, &html::report(torture), 1).assert_sound(&[]);
     let both = [("before", run), ("after", observed)];
+    let comparisons = against_the_first(&both);
+    assert_eq!(comparisons.len(), 1);
     let both = both.map(|(name, result)| Named { name, result });
-    let look = look_at(&browser, &html::overlay(&both), 1);
+    let look = look_at(&browser, &html::overlay(&both, &comparisons), 1);
+    assert!(look.text().contains("too few rounds: 1 of the 5"), "{}", look.text());
     assert!(look.text().contains("before") && look.text().contains("after"), "{}", look.text());
     assert!(look.requested.is_empty());
 }

@@ -1,5 +1,6 @@
 //! Accept queues that are full, at each of the places where that can strike a connection, behind a
-//! path of 25 ms each way (overflow.py makes it, and keeps its own record and the kernel's counters).
+//! path of 25 ms each way (overflow.py makes it, and keeps its own record and the kernel's
+//! counters).
 
 use std::process::Command;
 

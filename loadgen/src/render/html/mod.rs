@@ -5,6 +5,7 @@
 //! do nothing.
 
 mod charts;
+mod comparison;
 mod facts;
 mod overlay;
 mod sections;
@@ -15,6 +16,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::chart::{Chart, Theme};
 use super::headline;
+use crate::model::comparison::Comparison;
 use crate::model::result::{Kind, RunResult};
 
 /// Nothing from anywhere, but for the styles and the icon that are written in the page itself.
@@ -24,15 +26,23 @@ const STYLE: &str = include_str!("style.css");
 
 /// The report of one result.
 pub fn report(result: &RunResult) -> String {
-    let title = format!("loadgen {} → {}", command(result), result.target.addr);
-    page(&title, &sections::all(result))
+    page(&title(result), &sections::all(result))
 }
 
-/// The reports of several results in one page, with their curves overlaid.
-pub fn overlay(results: &[Named<'_>]) -> String {
+/// What was done to whom; a comparison has no server.
+fn title(result: &RunResult) -> String {
+    match result.target.addr.as_str() {
+        "" => format!("loadgen {}", command(result)),
+        addr => format!("loadgen {} → {addr}", command(result)),
+    }
+}
+
+/// The reports of several results in one page, with their curves overlaid and what may be concluded
+/// from their differences.
+pub fn overlay(results: &[Named<'_>], comparisons: &[Comparison]) -> String {
     match results {
         [only] => report(only.result),
-        _ => page("loadgen: results compared", &overlay::sections(results)),
+        _ => page("loadgen: results compared", &overlay::sections(results, comparisons)),
     }
 }
 
@@ -99,7 +109,7 @@ mod tests {
         result.outcomes.attempted = 1;
         result.outcomes.ended.insert(script.into(), 1);
         let named = [Named { name: script, result: &result }, Named { name: "b", result: &result }];
-        for page in [report(&result), overlay(&named)] {
+        for page in [report(&result), overlay(&named, &[])] {
             assert!(!page.contains("<script"), "{page}");
             assert!(page.contains("&lt;script&gt;") && page.contains(POLICY), "{page}");
             for what in ["src=", "url(", "@import", "http://", "https://"] {

@@ -2,7 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::{command, figure, sections, verdict_badge};
+use super::{command, comparison, figure, sections, verdict_badge};
+use crate::model::comparison::Comparison;
 use crate::model::outcome::{Outcome, Phase};
 use crate::model::result::RunResult;
 use crate::render::chart::{self, Curve};
@@ -20,7 +21,7 @@ pub struct Named<'a> {
     pub result: &'a RunResult,
 }
 
-pub(super) fn sections(results: &[Named<'_>]) -> Markup {
+pub(super) fn sections(results: &[Named<'_>], comparisons: &[Comparison]) -> Markup {
     html! {
         header {
             h1 { (units::count(results.len() as u64)) " results of loadgen" }
@@ -34,6 +35,7 @@ pub(super) fn sections(results: &[Named<'_>]) -> Markup {
             }
             h2 { "Results" }
             (table(results))
+            @if !comparisons.is_empty() { (comparison::section(comparisons)) }
             @for named in results.iter().take(DETAILED) { (details(named)) }
             @if results.len() > DETAILED {
                 p {

@@ -1,20 +1,22 @@
 //! The report of one result, from the headline to the environment.
 
-use maud::{Markup, html};
+use std::slice;
 
-use super::{charts, command, facts, figure, verdict_badge};
+use maud::{Markup, PreEscaped, html};
+
+use super::{charts, comparison, facts, figure, verdict_badge};
 use crate::model::histogram::Summary;
 use crate::model::load::Observe;
 use crate::model::outcome::{Outcome, Phase};
 use crate::model::result::{Kind, RunResult};
 use crate::model::torture::{CaseStatus, Torture};
-use crate::render::{headline, objectives, units};
+use crate::render::{floor, headline, objectives, sequence, terminal, units};
 
 /// Everything.
 pub(super) fn all(result: &RunResult) -> Markup {
     html! {
         header {
-            h1 { "loadgen " (command(result)) " → " (result.target.addr) }
+            h1 { (super::title(result)) }
             p.setting { (setting(result)) }
             p.headline { (verdict_badge(result)) (headline::sentence(result)) }
             (findings(result))
@@ -28,6 +30,16 @@ pub(super) fn all(result: &RunResult) -> Markup {
 pub(super) fn content(result: &RunResult) -> Markup {
     html! {
         (tiles(result))
+        (floor(result))
+        @if let Some(compared) = &result.comparison {
+            (comparison::section(slice::from_ref(compared)))
+        }
+        @if result.sweep.is_some() {
+            pre.scroll { (terminal::report(result, terminal::Style::default())) }
+        }
+        @if result.trace.is_some() {
+            figure class="trace" { (PreEscaped(sequence::svg(result))) }
+        }
         (pictures(result))
         @if let Some(torture) = &result.torture { (cases(torture)) }
         @if !result.histograms.is_empty() { (phases(result)) }
@@ -103,6 +115,15 @@ fn tiles(result: &RunResult) -> Markup {
                 @if let Some(value) = value { div { b { (value) } span { (name) } } }
             }
         }
+    }
+}
+
+/// The least that could have been measured here, where `loadgen calibrate` has found it out.
+fn floor(result: &RunResult) -> Markup {
+    let sentences = floor::sentences(result);
+    html! {
+        @if let Some(quoted) = sentences.quoted { p.floor { "Floor: " (quoted) "." } }
+        @if let Some(within) = sentences.within { ul.findings { li { (within) } } }
     }
 }
 

@@ -1,10 +1,9 @@
 //! The report of a comparison.
 
-use super::{Style, WIDTH, entry, wrap};
-use crate::model::comparison::{Comparison, Conclusion, Direction, QuantileComparison, Side};
-use crate::model::quantile::Quantile;
+use super::{NAMES, Style, WIDTH, entry, wrap};
+use crate::model::comparison::{Conclusion, QuantileComparison};
 use crate::model::result::RunResult;
-use crate::render::units;
+use crate::render::comparison::{conclusion, notes, numbers, side};
 
 pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
     let Some(comparison) = &result.comparison else { return Vec::new() };
@@ -13,12 +12,12 @@ pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
     lines.extend(entry("A", vec![side(&comparison.a)]));
     lines.extend(entry("B", vec![side(&comparison.b)]));
     lines.push(String::new());
-    let header = row(["", "A", "B", "B ÷ A", "99 % interval"]);
+    let header = row("", ["A", "B", "B ÷ A", "99 % interval"].map(str::to_owned));
     lines.push(style.bold(header.trim_end()));
-    lines.extend(comparison.quantiles.iter().map(numbers));
+    lines.extend(comparison.quantiles.iter().map(|of| row(&of.quantile, numbers(of))));
     lines.push(String::new());
     for quantile in &comparison.quantiles {
-        lines.extend(entry(&quantile.quantile, vec![conclusion(quantile, style)]));
+        lines.extend(concluded(quantile, style));
     }
     for note in notes(comparison) {
         lines.extend(wrap(&format!("! {note}"), WIDTH, "  "));
@@ -26,107 +25,22 @@ pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
     lines
 }
 
-fn side(side: &Side) -> String {
-    let mut text = format!("{}, {}", side.path, units::plural(side.rounds, "round"));
-    if side.invalid > 0 {
-        text += &format!(", {} INVALID", units::count(side.invalid));
-    }
-    if side.left_out > 0 {
-        text += &format!(", {} more without a partner left out", units::count(side.left_out));
-    }
-    text
-}
-
-fn row([name, a, b, ratio, interval]: [&str; 5]) -> String {
+fn row(name: &str, [a, b, ratio, interval]: [String; 4]) -> String {
     format!("{name:<8} {a:>9} {b:>9} {ratio:>8}  {interval}")
 }
 
-fn numbers(of: &QuantileComparison) -> String {
-    let ratio = of.ratio.map_or_else(|| "–".into(), |ratio| format!("{ratio:.3}"));
-    let interval = of.interval.map(|it| format!("{:.3} to {:.3}", it.low, it.high));
-    row([
-        &of.quantile,
-        &units::duration(whole(of.a_median_ns)),
-        &units::duration(whole(of.b_median_ns)),
-        &ratio,
-        &interval.unwrap_or_else(|| "–".into()),
-    ])
-}
-
-fn conclusion(of: &QuantileComparison, style: Style) -> String {
-    match of.conclusion {
-        Conclusion::Different { b_is } => {
-            let direction = match b_is {
-                Direction::Lower => "lower",
-                Direction::Higher => "higher",
-            };
-            style.bold(&format!("different: B is {direction}"))
-        }
-        Conclusion::NoDifferenceSeen { would_have_seen } => {
-            let percent = 100.0 * (would_have_seen - 1.0);
-            format!("no difference seen (would have seen ≥ {} %)", three_digits(percent))
-        }
-        Conclusion::TooFewRounds { have, need } => {
-            format!("too few rounds: {have} of the {need} that it takes to tell from chance")
-        }
+fn concluded(of: &QuantileComparison, style: Style) -> Vec<String> {
+    let mut lines = wrap(&conclusion(of), WIDTH - NAMES, "");
+    if matches!(of.conclusion, Conclusion::Different { .. }) {
+        lines.iter_mut().for_each(|line| *line = style.bold(line));
     }
-}
-
-fn three_digits(percent: f64) -> String {
-    let digits = if percent < 10.0 { 1 } else { 0 };
-    format!("{percent:.digits$}")
-}
-
-/// What limits the conclusions.
-fn notes(of: &Comparison) -> Vec<String> {
-    let mut notes = Vec::new();
-    let rounds = of.a.rounds.max(of.b.rounds);
-    if !of.paired && rounds > 1 {
-        notes.push(
-            "no round of A is named as one of B: compared as two samples, not by round".into(),
-        );
-    }
-    if !of.interleaved && rounds > 1 {
-        let note = "one side was measured before the other began: whatever else changed between \
-                    them counts as a difference; loadgen sweep takes turns";
-        notes.push(note.into());
-    }
-    if of.a.invalid + of.b.invalid > 0 {
-        notes.push("rounds that are INVALID were compared too: see their own reports".into());
-    }
-    notes.extend(of.quantiles.iter().filter_map(finest));
-    notes.extend(of.quantiles.iter().filter_map(few_samples));
-    notes
-}
-
-/// The observer's resolution, where it is more than the histogram's own.
-fn finest(of: &QuantileComparison) -> Option<String> {
-    let width = 2e-3 * of.a_median_ns.max(of.b_median_ns);
-    (of.resolution_ns > width).then(|| {
-        let resolution = units::duration(whole(of.resolution_ns));
-        format!("{}: accepts were seen to within {resolution}; less is no difference", of.quantile)
-    })
-}
-
-fn few_samples(of: &QuantileComparison) -> Option<String> {
-    let quantile: Quantile = of.quantile.parse().ok()?;
-    #[expect(clippy::cast_precision_loss, reason = "it is compared with small numbers")]
-    let few = (of.samples_min as f64) < quantile.samples_needed();
-    let samples = units::plural(of.samples_min, "sample");
-    few.then(|| format!("{quantile} of a round with {samples} is one of its extremes"))
-}
-
-fn whole(ns: f64) -> u64 {
-    #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
-    #[expect(clippy::cast_sign_loss, reason = "durations are not negative")]
-    let whole = ns.round() as u64;
-    whole
+    entry(&of.quantile, lines)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::comparison::RatioInterval;
+    use crate::model::comparison::{Comparison, Direction, RatioInterval, Side};
     use crate::model::result::Kind;
 
     fn quantile(name: &str, conclusion: Conclusion) -> QuantileComparison {

@@ -2,8 +2,8 @@
 
 use super::{NAMES, Style, WIDTH, entry, wrap};
 use crate::model::floor::{Cost, Floor};
-use crate::model::outcome::Phase;
 use crate::model::result::RunResult;
+use crate::render::floor::sentences;
 use crate::render::units;
 
 /// The report of `loadgen calibrate`.
@@ -37,34 +37,13 @@ fn row(name: &str, cells: [String; 4]) -> String {
 
 /// What a run's report says of it; nothing where it is not known.
 pub(super) fn lines(result: &RunResult) -> Vec<String> {
-    let Some(floor) = &result.floor else { return Vec::new() };
-    let delay = &floor.accept_delay;
-    let text = format!(
-        "connect to accept at once takes {} (p50) and {} (p99) here, a timer wake-up {}",
-        units::duration(delay.p50_ns),
-        units::duration(delay.p99_ns),
-        units::duration(floor.timer_wakeup.p50_ns)
-    );
-    let mut lines = wrap(&text, WIDTH - NAMES, "");
-    if let Some(within) = within(result, delay) {
-        lines.extend(wrap(&within, WIDTH - NAMES, "  "));
+    let sentences = sentences(result);
+    let mut lines: Vec<String> =
+        sentences.quoted.iter().flat_map(|text| wrap(text, WIDTH - NAMES, "")).collect();
+    if let Some(within) = &sentences.within {
+        lines.extend(wrap(&format!("! {within}"), WIDTH - NAMES, "  "));
     }
     entry("floor", lines)
-}
-
-/// Where accept_delay is not above the floor.
-fn within(result: &RunResult, floor: &Cost) -> Option<String> {
-    let summary = result.sampled(Phase::AcceptDelay)?;
-    let not_above = [("p50", summary.p50, floor.p50_ns), ("p99", summary.p99, floor.p99_ns)];
-    let names: Vec<&str> = not_above
-        .iter()
-        .filter(|(_, value, floor)| value.is_some_and(|value| value <= *floor))
-        .map(|(name, ..)| *name)
-        .collect();
-    (!names.is_empty()).then(|| {
-        let names = names.join(" and ");
-        format!("! accept_delay is within the floor at {names}: this machine, not the server")
-    })
 }
 
 #[cfg(test)]
