@@ -157,6 +157,18 @@ impl Request {
         request
     }
 
+    /// For all connections of the address family `family` with local port `port` whose handshake
+    /// has ended and that the server has not closed, with their TCP_INFO.
+    pub(super) fn established(family: u8, port: u16) -> Self {
+        let mut request = Self::new(NLM_F_DUMP);
+        request.0[FAMILY_AT] = family;
+        request.0[EXTENSIONS_AT] = 1 << (INET_DIAG_INFO - 1);
+        let states = 1_u32 << TCP_ESTABLISHED | 1 << TCP_CLOSE_WAIT;
+        request.0[STATES_AT..STATES_AT + 4].copy_from_slice(&states.to_ne_bytes());
+        request.0[ID_AT..ID_AT + 2].copy_from_slice(&port.to_be_bytes());
+        request
+    }
+
     /// For all sockets of the address family `family` whose peer has this port.
     fn of_peer(family: u8, port: u16) -> Self {
         let mut request = Self::new(NLM_F_DUMP);
@@ -264,7 +276,7 @@ impl SocketState {
 }
 
 /// The socket's own address and its peer's, in the form in which clients have them.
-fn addresses(data: &[u8]) -> Option<[SocketAddr; 2]> {
+pub(super) fn addresses(data: &[u8]) -> Option<[SocketAddr; 2]> {
     let port = |at: usize| Some(u16::from_be_bytes(*data.get(at..)?.first_chunk()?));
     let address = |at: usize| {
         let bytes = data.get(at..at + 16)?;
@@ -275,6 +287,13 @@ fn addresses(data: &[u8]) -> Option<[SocketAddr; 2]> {
         })
     };
     Some([SocketAddr::new(address(8)?, port(4)?), SocketAddr::new(address(24)?, port(6)?)])
+}
+
+/// How long ago the socket last sent data, in milliseconds (`tcpi_last_data_sent`). One that waits
+/// to be accepted has sent none: the kernel counts from the end of its handshake.
+pub(super) fn last_sent_ms(data: &[u8]) -> Option<u32> {
+    let info = attribute(data.get(MESSAGE_LEN..)?, INET_DIAG_INFO)?;
+    u32_at(info, LAST_DATA_SENT_AT)
 }
 
 /// Of a socket that is connected or connecting: listeners and handshakes have no such counter.
@@ -327,6 +346,8 @@ const INET_DIAG_SKV6ONLY: u16 = 11;
 const SK_MEMINFO_DROPS_AT: usize = 32;
 /// The extension by which a listener's drops are asked for.
 const WITH_MEMORY: u8 = 1 << (INET_DIAG_SKMEMINFO - 1);
+/// Offset of `tcpi_last_data_sent` in `struct tcp_info` (linux/tcp.h).
+const LAST_DATA_SENT_AT: usize = 44;
 /// Offset of `tcpi_total_retrans` in `struct tcp_info` (linux/tcp.h).
 const TOTAL_RETRANS_AT: usize = 100;
 

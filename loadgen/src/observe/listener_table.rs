@@ -96,6 +96,17 @@ pub fn covering(listeners: &[Listener], server: SocketAddr) -> Vec<Listener> {
     listeners.iter().filter(|one| best.is_some() && matches(one) == best).copied().collect()
 }
 
+/// Whether a connection that ends at `local` came to one of `ours`, of all these listeners.
+#[must_use]
+pub fn takes(all: &[Listener], ours: &[Listener], local: SocketAddr) -> bool {
+    let address = local.ip().to_canonical();
+    let best = |listeners: &[Listener]| {
+        let of = |one: &Listener| Match::of(one.addr.ip(), one.only_v6, address);
+        listeners.iter().filter_map(of).max()
+    };
+    best(ours).is_some() && best(ours) == best(all)
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};

@@ -9,10 +9,12 @@
 //!
 //! For `loadgen watch`, which makes no connection: [`ListenerTable`] lists the listeners,
 //! [`ListenerLooks`] samples those of one address, [`PassiveOpens`] counts the connections that
-//! arrive, and [`DestroyedSockets`] tells on which ports connections end.
+//! arrive, [`EstablishedTrace`] times them where that is permitted, [`QueuedDump`] lists those that
+//! wait, and [`DestroyedSockets`] tells on which ports connections end.
 
 mod destroyed;
 mod diag;
+mod established;
 pub mod floor;
 mod listener;
 mod listener_looks;
@@ -21,16 +23,19 @@ mod netlink;
 mod observation;
 mod passive_opens;
 mod probe;
+mod queued;
 mod stamp;
 mod watch;
 
 pub use destroyed::DestroyedSockets;
 pub use diag::{DiagSocket, Inode, SocketSample};
+pub use established::{Established, EstablishedTrace, TraceError};
 pub use listener::ListenerQueue;
 pub use listener_looks::{ListenerLooks, Looks, MEMBERS_MAX};
-pub use listener_table::{Listener, ListenerTable, covering};
+pub use listener_table::{Listener, ListenerTable, covering, takes};
 pub use observation::{Bracket, Observation, ObservationKind, VANISHED_AFTER_NS};
 pub use passive_opens::PassiveOpens;
 pub use probe::{CONNECT_TIMEOUT, Observability, ProbeError, STAMP_TIMEOUT, probe};
+pub use queued::{Queued, QueuedDump};
 pub use stamp::{StampReader, StampReading};
 pub use watch::{DiagWatch, Patience, SocketSampler};

@@ -83,6 +83,11 @@ impl WaitHistory {
         Self { waiting_ns: since_ns, queued: false, absent_since_ns: None, absent_ns: since_ns }
     }
 
+    /// Of a connection that was in the accept queue at `since_ns`.
+    pub(super) fn queued(since_ns: u64) -> Self {
+        Self { queued: true, ..Self::new(since_ns) }
+    }
+
     /// Adds a sample that was taken between `before_ns` and `after_ns`. Returns how the wait ended
     /// and between which instants; `None` while it goes on.
     pub(super) fn classify(

@@ -87,11 +87,30 @@ impl<S: SocketSampler> DiagWatch<S> {
     /// # Panics
     /// If `key` is not below the number of connections given to [`open`](DiagWatch::open).
     pub fn add(&mut self, key: u32, server: SocketAddr, client: SocketAddr, since_ns: u64) {
+        self.insert(key, server, client, since_ns, WaitHistory::new(since_ns));
+    }
+
+    /// As [`add`](Self::add), of a connection that was in the accept queue at `since_ns`: if the
+    /// first sample does not find it any more, it was accepted and closed in between.
+    ///
+    /// # Panics
+    /// As [`add`](Self::add).
+    pub fn add_queued(&mut self, key: u32, server: SocketAddr, client: SocketAddr, since_ns: u64) {
+        self.insert(key, server, client, since_ns, WaitHistory::queued(since_ns));
+    }
+
+    fn insert(
+        &mut self,
+        key: u32,
+        server: SocketAddr,
+        client: SocketAddr,
+        since_ns: u64,
+        history: WaitHistory,
+    ) {
         self.remove(key);
         self.drop_stale_entries();
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
-        let history = WaitHistory::new(since_ns);
         self.waiting[key as usize] =
             Some(WaitingConnection { server, client, since_ns, serial, history });
         self.count += 1;

@@ -109,6 +109,17 @@ fn a_connection_that_is_closed_at_the_first_sample_was_accepted() {
 }
 
 #[test]
+fn one_that_was_queued_when_it_was_added_and_is_absent_was_accepted() {
+    let mut watch = watch();
+    let client = SocketAddr::from(([127, 0, 0, 1], 1));
+    watch.add_queued(1, client, client, 500);
+    watch.sampler.answers[1] = ABSENT;
+    let observed = pass(&mut watch, 10_000, 9);
+    assert_eq!(observed[0].kind, ObservationKind::EndedUnseen);
+    assert_eq!(observed[0].bracket, bracket(500, 11_000));
+}
+
+#[test]
 fn a_connection_that_is_absent_for_long_enough_has_vanished() {
     let mut watch = watch();
     add(&mut watch, 1, 0);
