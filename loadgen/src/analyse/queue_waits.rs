@@ -5,6 +5,8 @@
 //! time between samples. Where they are not known, a rise counts as arrivals and a fall as accepts,
 //! and what arrives and leaves between two samples stays unseen. The mean needs no single wait:
 //! it is the queue's length over time divided by the arrivals (Little's law).
+//!
+//! Where the kernel told the instant of each arrival, only the accepts lie between samples.
 
 use std::collections::VecDeque;
 
@@ -17,10 +19,32 @@ pub enum Wait {
     Took(u64),
 }
 
+/// What is known of the connections that arrived since the last sample.
+#[derive(Clone, Copy, Debug)]
+pub enum NewArrivals<'a> {
+    /// Nothing but what the length shows.
+    Unknown,
+    /// How many there were.
+    Counted(u64),
+    /// When each arrived, ascending, and how many more there were.
+    Timed(&'a [u64], u64),
+}
+
+impl NewArrivals<'_> {
+    fn count(self) -> Option<u64> {
+        match self {
+            Self::Unknown => None,
+            Self::Counted(count) => Some(count),
+            Self::Timed(instants, more) => Some(instants.len() as u64 + more),
+        }
+    }
+}
+
 /// One accept queue, sample by sample. Its memory is bounded by the longest queue.
 #[derive(Debug)]
 pub struct QueueWaits {
     interval_ns: u64,
+    resolution_ns: u64,
     /// Those that wait, oldest first.
     waiting: VecDeque<Arrivals>,
     last: Option<Sample>,
@@ -67,8 +91,19 @@ impl QueueWaits {
     /// Of a queue that is sampled every `interval_ns` on average.
     #[must_use]
     pub fn new(interval_ns: u64) -> Self {
+        Self::with_resolution(interval_ns, Self::resolution_ns(interval_ns))
+    }
+
+    /// Of a queue whose arrivals are timed: waits are told to within one interval.
+    #[must_use]
+    pub fn timed(interval_ns: u64) -> Self {
+        Self::with_resolution(interval_ns, interval_ns)
+    }
+
+    fn with_resolution(interval_ns: u64, resolution_ns: u64) -> Self {
         Self {
             interval_ns,
+            resolution_ns,
             waiting: VecDeque::with_capacity(1024),
             last: None,
             ahead: 0,
@@ -85,13 +120,13 @@ impl QueueWaits {
         2 * interval_ns
     }
 
-    /// Adds a sample: the length of the queue at `at_ns`, and how many arrived since the last one,
-    /// where that is known. Passes the waits that ended to `ended`, each with how many there were.
+    /// Adds a sample: the length of the queue at `at_ns`, and what is known of those that arrived
+    /// since the last one. Passes the waits that ended to `ended`, each with how many there were.
     pub fn sample(
         &mut self,
         at_ns: u64,
         depth: u32,
-        arrived: Option<u64>,
+        new: NewArrivals<'_>,
         mut ended: impl FnMut(Wait, u64),
     ) {
         let Some(before) = self.last.replace(Sample { at_ns, depth }) else {
@@ -101,18 +136,56 @@ impl QueueWaits {
         let gap = at_ns.saturating_sub(before.at_ns) as f64;
         self.depth_time += f64::midpoint(before.depth.into(), depth.into()) * gap;
         let rise = u64::from(depth.saturating_sub(before.depth));
-        let arrived = arrived.map_or(rise, |counted| self.settled(counted, rise));
+        let arrived = new.count().map_or(rise, |counted| self.settled(counted, rise));
         let left = u64::from(before.depth) + arrived - u64::from(depth);
         let queued = left.min(before.depth.into());
         for index in 0..queued {
             self.leave(before.at_ns, spread(before.at_ns, at_ns, index, queued), at_ns, &mut ended);
         }
-        if left > queued {
-            ended(Wait::Below, left - queued);
-        }
+        let passed = left - queued;
         self.arrived += arrived;
         self.left += left;
-        self.push(before.at_ns, at_ns, arrived - (left - queued), false);
+        match new {
+            NewArrivals::Timed(instants, _) => {
+                self.push_timed(before.at_ns, at_ns, instants, arrived, passed, &mut ended);
+            }
+            _ => {
+                if passed > 0 {
+                    ended(Wait::Below, passed);
+                }
+                self.push(before.at_ns, at_ns, arrived - passed, false);
+            }
+        }
+    }
+
+    /// Queues the last of those that arrived; the first `passed` of them have left already.
+    fn push_timed(
+        &mut self,
+        after_ns: u64,
+        seen_ns: u64,
+        instants: &[u64],
+        arrived: u64,
+        passed: u64,
+        ended: &mut impl FnMut(Wait, u64),
+    ) {
+        // Those that the length showed before they were told are queued already.
+        let told = usize::try_from(arrived).map_or(instants.len(), |n| n.min(instants.len()));
+        let instants = &instants[instants.len() - told..];
+        let gone = usize::try_from(passed).map_or(told, |n| n.min(told));
+        for at_ns in &instants[..gone] {
+            // Of a late sample the bounds lie far apart: the middle, as for every other accept.
+            let middle_ns = seen_ns.saturating_sub(*at_ns) / 2;
+            let below = middle_ns < self.resolution_ns;
+            ended(if below { Wait::Below } else { Wait::Took(middle_ns) }, 1);
+        }
+        let untimed_gone = passed - gone as u64;
+        if untimed_gone > 0 {
+            ended(Wait::Below, untimed_gone);
+        }
+        for at_ns in &instants[gone..] {
+            self.push(*at_ns, *at_ns, 1, false);
+        }
+        self.push(after_ns, seen_ns, arrived - told as u64 - untimed_gone, false);
     }
 
     /// The counter and the length are not read at one instant: what one shows early, the other
@@ -152,7 +225,7 @@ impl QueueWaits {
         let seen_once = batch.seen_ns == last_seen_ns;
         // A sample that came late leaves more room than two intervals.
         let in_time = sampled_ns.saturating_sub(batch.after_ns) <= 3 * self.interval_ns;
-        let below = took_ns < Self::resolution_ns(self.interval_ns) || (seen_once && in_time);
+        let below = took_ns < self.resolution_ns || (seen_once && in_time);
         ended(if below { Wait::Below } else { Wait::Took(took_ns) }, 1);
     }
 
@@ -188,6 +261,15 @@ pub fn mean_wait_ns(depth_time: f64, arrivals: u64) -> Option<u64> {
     #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
     #[expect(clippy::cast_sign_loss, reason = "times are not negative")]
     (arrivals > 0).then(|| (depth_time / arrivals as f64).round() as u64)
+}
+
+/// For how many waits one stands that was met by an inspection at a random instant, if `exposure`
+/// inspections are expected during its length: the reciprocal of the chance of being met.
+#[must_use]
+pub fn inspection_weight(exposure: f64) -> f64 {
+    // What was met was exposed for a moment at least.
+    const LEAST: f64 = 1e-3;
+    -1.0 / (-exposure.max(LEAST)).exp_m1()
 }
 
 #[cfg(test)]

@@ -28,8 +28,8 @@ pub struct WatchArgs {
     #[arg(long, value_name = "D", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
-    /// How waits are told from samples
-    #[arg(long, value_name = "auto|fifo|depth", value_parser = parse_mode, default_value = "auto")]
+    /// How waits are told
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     pub mode: ModeChoice,
 
     /// Watch in the network namespace of this process
@@ -53,30 +53,20 @@ pub struct WatchArgs {
     pub export: Option<SocketAddr>,
 }
 
-/// How waits are told from samples.
+/// How waits are told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum ModeChoice {
-    /// fifo where the listener is the only busy one of its network namespace, else depth
+    /// The first of trace, fifo, sampled and depth that is permitted and true
     #[default]
     Auto,
-    /// The queue's depth, and the namespace's count of connections
+    /// The instant of each arrival, from a tracepoint of the kernel: takes CAP_PERFMON or root
+    Trace,
+    /// The queue's depth, and the network namespace's count of connections
     Fifo,
     /// The queue's depth alone
     Depth,
-}
-
-/// Modes that would be more exact, and why they are not there.
-fn parse_mode(text: &str) -> Result<ModeChoice, String> {
-    match text {
-        "trace" => Err("trace follows single connections by a kernel tracepoint, which this \
-                        loadgen does not read: use auto, fifo or depth"
-            .into()),
-        "sampled" => Err("sampled lists the queued connections by dumps of the whole socket \
-                          table, which this loadgen does not take: use auto, fifo or depth"
-            .into()),
-        _ => ModeChoice::from_str(text, false)
-            .map_err(|_| format!("{text:?}: expected auto, fifo or depth")),
-    }
+    /// Dumps of the queue at random instants, beside other busy listeners
+    Sampled,
 }
 
 /// The kernel's timers and a wake-up bound it below; above, a queue could fill and empty unseen.
@@ -102,14 +92,6 @@ Exit status: 0 fine, 1 runtime error or nobody listens, 2 usage, 4 what was seen
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mode_that_is_not_there_says_so() {
-        assert_eq!(parse_mode("fifo"), Ok(ModeChoice::Fifo));
-        assert!(parse_mode("trace").unwrap_err().contains("tracepoint"));
-        assert!(parse_mode("sampled").unwrap_err().contains("dumps"));
-        assert!(parse_mode("best").unwrap_err().contains("auto, fifo or depth"));
-    }
 
     #[test]
     fn the_interval_has_bounds() {

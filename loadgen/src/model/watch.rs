@@ -5,20 +5,24 @@ use serde::{Deserialize, Serialize};
 /// The part of a result that only `loadgen watch` has.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
-    /// How waits were told: `fifo` or `depth`.
+    /// How waits were told: `trace`, `fifo`, `sampled` or `depth`.
     pub mode: String,
     /// Why it was not the better one; absent where it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode_reason: Option<String>,
+    /// Why the kernel's tracepoint did not tell them; absent where it did, or was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_refused: Option<String>,
     /// Waits shorter than this cannot be told from each other; longer ones are known to within it.
     pub resolution_ns: u64,
     /// Mean time between two samples that was asked for.
     pub interval_ns: u64,
     /// How long it watched.
     pub watched_ns: u64,
-    /// Accepts seen; in mode `depth` beside another busy listener at least so many.
+    /// Accepts seen; in modes `depth` and `sampled` beside another busy listener at least so many.
     pub accepts: u64,
-    /// Waits shorter than the resolution, which the histogram holds at half of it.
+    /// Waits shorter than the resolution, which the histogram holds at half of it. In mode
+    /// `sampled` there are none: the histogram begins at the resolution.
     pub below_resolution: u64,
     /// Mean wait by Little's law: the queue's length over time, divided by the arrivals. Absent
     /// where nothing arrived, or where the arrivals are not known.
@@ -26,6 +30,9 @@ pub struct Watch {
     /// Bounds of the mean where the arrivals are known only to lie between two counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_wait_range_ns: Option<(u64, u64)>,
+    /// Mode `sampled`: how many dumps of the queue met somebody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dumps_that_met: Option<u64>,
     /// Connections waiting at the end, over all listeners of the address.
     pub depth: u32,
     /// Longest queue of one listener in any sample, to be compared with `limit`.
@@ -48,6 +55,10 @@ pub struct Watch {
     pub restarts: u64,
     /// Time without any listener.
     pub absent_ns: u64,
+    /// How often the watcher itself stood still, in a suspended machine for example; what happened
+    /// meanwhile is in no number.
+    #[serde(default)]
+    pub pauses: u64,
     /// Share of the connections that ended at other ports, in the windows that looked.
     pub neighbours_share: Option<f64>,
     /// The listeners of the address: several are an `SO_REUSEPORT` group.

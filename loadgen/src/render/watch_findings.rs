@@ -142,11 +142,24 @@ fn late(watch: &Watch) -> Option<Finding> {
 
 fn other_mode(watch: &Watch) -> Option<Finding> {
     let reason = watch.mode_reason.as_ref()?;
-    let text = format!(
-        "waits are told by the depth of the queue alone ({reason}): stalls are seen, connections \
-         that come and go between two samples are not"
-    );
-    Some(finding("depth_alone", text, &[]))
+    let (code, text) = match watch.mode.as_str() {
+        "sampled" => (
+            "waits_sampled",
+            format!(
+                "waits are told by dumps of the queue at random instants ({reason}): percentiles \
+                 are those of waits of {} and more, and vary from watch to watch",
+                units::duration(watch.resolution_ns)
+            ),
+        ),
+        _ => (
+            "depth_alone",
+            format!(
+                "waits are told by the depth of the queue alone ({reason}): stalls are seen, \
+                 connections that come and go between two samples are not"
+            ),
+        ),
+    };
+    Some(finding(code, text, &[]))
 }
 
 #[cfg(test)]

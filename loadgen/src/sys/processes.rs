@@ -161,10 +161,34 @@ impl TableRow {
     }
 }
 
+/// A process that is in another network namespace than the calling thread, in which somebody
+/// listens on `port`; of those namespaces that may be looked into.
+pub fn listening_elsewhere(port: u16) -> Option<u32> {
+    let mut known = vec![fs::read_link("/proc/thread-self/ns/net").ok()?];
+    for entry in fs::read_dir("/proc").ok()?.filter_map(Result::ok) {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let network = fs::read_link(entry.path().join("ns/net"));
+        let (Some(pid), Ok(network)) = (pid, network) else { continue };
+        if known.contains(&network) {
+            continue;
+        }
+        known.push(network);
+        let rows = sockets_in(&format!("/proc/{pid}/net"), port).unwrap_or_default();
+        if rows.iter().any(|row| row.state == LISTEN) {
+            return Some(pid);
+        }
+    }
+    None
+}
+
 /// The sockets with this local port, of both families.
 fn sockets(port: u16) -> io::Result<Vec<TableRow>> {
-    let mut rows = table("/proc/net/tcp", port)?;
-    match table("/proc/net/tcp6", port) {
+    sockets_in("/proc/net", port)
+}
+
+fn sockets_in(folder: &str, port: u16) -> io::Result<Vec<TableRow>> {
+    let mut rows = table(&format!("{folder}/tcp"), port)?;
+    match table(&format!("{folder}/tcp6"), port) {
         Ok(more) => rows.extend(more),
         // The kernel has no IPv6.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

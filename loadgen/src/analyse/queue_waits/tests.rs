@@ -78,24 +78,48 @@ struct Seen {
     waits: u64,
 }
 
-/// Watches the queue with jittered ticks. `counted` is whether the arrivals are known.
-fn watch(truth: &Truth, counted: bool, seed: u64) -> Seen {
+/// What is known of the arrivals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Nothing,
+    Count,
+    Instants,
+}
+
+impl Known {
+    fn resolution(self) -> u64 {
+        if self == Self::Instants { INTERVAL } else { RESOLUTION }
+    }
+}
+
+/// Watches the queue with jittered ticks.
+fn watch(truth: &Truth, known: Known, seed: u64) -> Seen {
     let mut random = Random(seed);
-    let mut waits = QueueWaits::new(INTERVAL);
+    let mut instants = Vec::new();
+    let mut waits = match known {
+        Known::Instants => QueueWaits::timed(INTERVAL),
+        _ => QueueWaits::new(INTERVAL),
+    };
     let mut histogram = new_histogram();
     let end = truth.iter().map(|(_, accepted)| *accepted).max().unwrap_or(0) + 2 * INTERVAL;
     let (mut now, mut arrived, mut accepted, mut before) = (0, 0, 0, 0);
-    waits.sample(now, 0, Some(0), |_, _| {});
+    waits.sample(now, 0, NewArrivals::Counted(0), |_, _| {});
     while now < end {
         now += (INTERVAL as f64 * (0.75 + random.unit() / 2.0)) as u64;
         arrived += truth[arrived..].iter().take_while(|(at, _)| *at <= now).count();
         accepted += truth[accepted..].iter().take_while(|(_, at)| *at <= now).count();
         let depth = u32::try_from(arrived - accepted).unwrap();
-        let new = counted.then_some((arrived - before) as u64);
+        instants.clear();
+        instants.extend(truth[before..arrived].iter().map(|(at, _)| *at));
+        let new = match known {
+            Known::Nothing => NewArrivals::Unknown,
+            Known::Count => NewArrivals::Counted((arrived - before) as u64),
+            Known::Instants => NewArrivals::Timed(&instants, 0),
+        };
         before = arrived;
         waits.sample(now, depth, new, |wait, count| {
             let ns = match wait {
-                Wait::Below => RESOLUTION / 2,
+                Wait::Below => known.resolution() / 2,
                 Wait::Took(ns) => ns,
             };
             histogram.saturating_record_n(ns, count);
@@ -114,7 +138,13 @@ fn true_histogram(truth: &Truth) -> Histogram<u64> {
 /// Mean within 5 %, percentiles within 10 % or the resolution, and every wait counted once.
 fn check(truth: &Truth, seed: u64, case: &str) {
     let known = true_histogram(truth);
-    let seen = watch(truth, true, seed);
+    for with in [Known::Count, Known::Instants] {
+        check_with(truth, &known, with, seed, &format!("{case}, {with:?} known"));
+    }
+}
+
+fn check_with(truth: &Truth, known: &Histogram<u64>, with: Known, seed: u64, case: &str) {
+    let seen = watch(truth, with, seed);
     assert_eq!(seen.waits, truth.len() as u64, "{case}");
     let (mean, true_mean) = (seen.mean_ns as f64, known.mean());
     let near = (mean - true_mean).abs() <= 0.05 * true_mean + 10_000.0;
@@ -122,7 +152,7 @@ fn check(truth: &Truth, seed: u64, case: &str) {
     for quantile in [0.5, 0.9, 0.99] {
         let truth_ns = known.value_at_quantile(quantile);
         let ns = seen.histogram.value_at_quantile(quantile);
-        let allowed = (truth_ns / 10).max(RESOLUTION);
+        let allowed = (truth_ns / 10).max(with.resolution());
         assert!(ns.abs_diff(truth_ns) <= allowed, "{case}: {quantile}: {ns} of {truth_ns}");
     }
 }
@@ -157,7 +187,7 @@ proptest! {
             now += gap;
             last = depth;
             first.get_or_insert(depth);
-            waits.sample(now, depth, Some(arrived), |_, count| told += count);
+            waits.sample(now, depth, NewArrivals::Counted(arrived), |_, count| told += count);
         }
         let (arrived, left) = waits.counts();
         let there = u64::from(first.unwrap_or(0));
@@ -170,7 +200,7 @@ proptest! {
 #[test]
 fn waits_below_the_resolution_are_counted_and_not_measured() {
     let truth = simulate(Service::Fixed(0), 1_000.0, 20, usize::MAX, 7);
-    let seen = watch(&truth, true, 3);
+    let seen = watch(&truth, Known::Count, 3);
     assert_eq!(seen.waits, truth.len() as u64);
     assert!(seen.histogram.max() < RESOLUTION, "{}", seen.histogram.max());
     assert!(seen.mean_ns.abs_diff(20_000) < 4_000, "{}", seen.mean_ns);
@@ -179,7 +209,7 @@ fn waits_below_the_resolution_are_counted_and_not_measured() {
 #[test]
 fn depth_alone_shows_stalls_but_not_what_passes_between_samples() {
     let truth = simulate(Service::Stalls(100_000_000, SECOND), 500.0, 20, usize::MAX, 11);
-    let (known, seen) = (true_histogram(&truth), watch(&truth, false, 5));
+    let (known, seen) = (true_histogram(&truth), watch(&truth, Known::Nothing, 5));
     assert!(seen.waits < truth.len() as u64 / 2, "{} of {}", seen.waits, truth.len());
     let long = |histogram: &Histogram<u64>| histogram.count_between(10_000_000, SECOND) as f64;
     let share = long(&seen.histogram) / long(&known);
@@ -189,12 +219,14 @@ fn depth_alone_shows_stalls_but_not_what_passes_between_samples() {
 #[test]
 fn two_listeners_apart_show_which_one_is_stuck() {
     let healthy = simulate(Service::Fixed(0), 500.0, 5, usize::MAX, 1);
-    let seen = watch(&healthy, false, 2);
+    let seen = watch(&healthy, Known::Nothing, 2);
     assert_eq!(seen.histogram.count_between(RESOLUTION, 300 * SECOND), 0);
     let mut stuck = QueueWaits::new(INTERVAL);
     for tick in 0..3_000_u64 {
         let depth = u32::try_from(tick / 100).unwrap();
-        stuck.sample(tick * INTERVAL, depth, None, |wait, _| panic!("{wait:?}: nobody left"));
+        stuck.sample(tick * INTERVAL, depth, NewArrivals::Unknown, |wait, _| {
+            panic!("{wait:?}: nobody left")
+        });
     }
     let longest = stuck.longest_wait_ns(2_999 * INTERVAL).unwrap();
     assert!((2_899 * INTERVAL).abs_diff(longest) <= INTERVAL, "{longest}");
@@ -205,7 +237,30 @@ fn two_listeners_apart_show_which_one_is_stuck() {
 #[test]
 fn those_that_waited_before_the_first_sample_have_no_wait() {
     let mut waits = QueueWaits::new(INTERVAL);
-    waits.sample(0, 3, Some(0), |_, _| panic!("nobody left"));
-    waits.sample(INTERVAL, 0, Some(0), |wait, _| panic!("{wait:?}: it is not known"));
+    waits.sample(0, 3, NewArrivals::Counted(0), |_, _| panic!("nobody left"));
+    waits.sample(INTERVAL, 0, NewArrivals::Counted(0), |wait, _| {
+        panic!("{wait:?}: it is not known")
+    });
     assert_eq!(waits.counts(), (0, 3));
+}
+
+#[test]
+fn inspections_at_random_instants_stand_for_all_waits() {
+    let mut random = Random(5);
+    let (mut truth, mut seen) = (new_histogram(), new_histogram());
+    for _ in 0..200_000 {
+        let wait = random.exponential(20e6).max(1);
+        truth.saturating_record(wait);
+        // Inspections come every 32 ms on average.
+        let exposure = wait as f64 / 32e6;
+        if random.exponential(32e6) < wait {
+            let weight = inspection_weight(exposure) + random.unit();
+            seen.saturating_record_n(wait, weight as u64);
+        }
+    }
+    for from in [8_000_000, 20_000_000, 60_000_000] {
+        let share = |histogram: &Histogram<u64>| histogram.count_between(from, SECOND) as f64;
+        let ratio = share(&seen) / share(&truth);
+        assert!((0.95..1.05).contains(&ratio), "from {from}: {ratio}");
+    }
 }

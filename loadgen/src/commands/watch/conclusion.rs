@@ -1,73 +1,50 @@
-//! What a watch tells at its end: by fifo where that is true, else by depth alone.
+//! What a watch tells at its end.
 
 use uring_echo::sys::procfs::somaxconn;
 
-use super::neighbours::Neighbours;
-use super::recorder::{Member, Recorder, Told};
+use super::recorder::{Member, Told};
+use super::telling::Mode;
 use super::ticker::Watched;
-use crate::analyse::queue_waits::{QueueWaits, mean_wait_ns};
 use crate::cli::watch::ModeChoice;
 use crate::model::watch::{Watch, WatchMember};
 use crate::sys::processes::{Owner, socket_owners};
 
 /// The watch as data, and the waits of the mode that it tells.
-pub(super) fn of(watched: &Watched, mode: ModeChoice, interval_ns: u64) -> (Watch, Told) {
-    let Watched { recorder, neighbours, pace, length_ns, .. } = watched;
-    let (fifo, reason) = mode_told(recorder, neighbours, mode);
-    let exclusive = fifo || neighbours.busy().is_none();
-    let told = if fifo { recorder.fifo.told(false) } else { recorder.depth.told(exclusive) };
-    let sums = recorder.sums();
-    let arrived = if exclusive { recorder.arrived.max(sums.arrived) } else { sums.arrived };
-    let hidden = arrived - sums.arrived;
-    let mean = mean_wait_ns(sums.depth_time, arrived);
-    let range = mean_wait_ns(sums.depth_time, recorder.arrived.max(sums.arrived)).zip(mean);
+pub(super) fn of(watched: &Watched, wanted: ModeChoice) -> (Watch, Told) {
+    let Watched { seen, length_ns, .. } = watched;
+    let (recorder, pace) = (&seen.recorder, &seen.pace);
+    let telling = seen.telling(wanted);
+    let told = telling.series.told(telling.with_unseen);
     let now = recorder.sampled_ns;
+    let hits = seen.sampled.as_ref().map(|sampled| sampled.hits);
     let watch = Watch {
-        mode: if fifo { "fifo" } else { "depth" }.into(),
-        mode_reason: reason,
-        resolution_ns: QueueWaits::resolution_ns(interval_ns),
-        interval_ns,
+        mode: telling.mode.name().into(),
+        mode_reason: telling.reason,
+        trace_refused: seen.trace_refused(),
+        resolution_ns: telling.mode.resolution_ns(seen.interval_ns),
+        interval_ns: seen.interval_ns,
         watched_ns: *length_ns,
-        accepts: if fifo { recorder.fifo_accepts() } else { sums.left + hidden },
+        accepts: telling.accepts,
         below_resolution: told.below,
-        mean_wait_ns: mean.filter(|_| exclusive),
-        mean_wait_range_ns: range.filter(|_| !exclusive),
+        mean_wait_ns: telling.mean_ns,
+        mean_wait_range_ns: telling.mean_range_ns,
+        dumps_that_met: hits.filter(|_| telling.mode == Mode::Sampled),
         depth: recorder.waiting(),
         depth_max: recorder.depth_max,
         limit: recorder.limit(),
         somaxconn: somaxconn(),
-        drops: sums.drops,
+        drops: recorder.sums().drops,
         longest_wait_ns: recorder.longest_wait_ns(now),
         ticks: pace.ticks,
         late_ticks_share: pace.late as f64 / pace.ticks.max(1) as f64,
         cpu_cores: pace.cpu_ns as f64 / (*length_ns).max(1) as f64,
         restarts: pace.restarts,
         absent_ns: pace.absent_ns,
-        neighbours_share: neighbours.share(),
+        pauses: pace.pauses,
+        neighbours_share: seen.neighbours.as_ref().and_then(|others| others.share()),
         members: members(&recorder.members, now),
     };
     (watch, told)
-}
-
-/// Whether fifo is told, and why not if it is not.
-pub(super) fn mode_told(
-    recorder: &Recorder,
-    neighbours: &Neighbours,
-    mode: ModeChoice,
-) -> (bool, Option<String>) {
-    let grouped = recorder.grouped.then(|| {
-        "several listeners share the address, and the kernel does not count their connections \
-         apart"
-            .to_owned()
-    });
-    match mode {
-        ModeChoice::Depth => (false, Some("--mode depth".into())),
-        ModeChoice::Fifo => (grouped.is_none(), grouped),
-        ModeChoice::Auto => {
-            let reason = grouped.or_else(|| neighbours.busy());
-            (reason.is_none(), reason)
-        }
-    }
 }
 
 fn members(members: &[Member], now: u64) -> Vec<WatchMember> {

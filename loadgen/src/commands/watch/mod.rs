@@ -4,10 +4,16 @@
 mod audience;
 mod conclusion;
 mod exporter;
+mod follower;
+mod kernel;
 mod list;
 mod neighbours;
+mod port_filter;
 mod recorder;
+mod sampled;
+mod telling;
 mod ticker;
+mod traced;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,12 +31,12 @@ use crate::cli::watch::WatchArgs;
 use crate::model::load::Observe;
 use crate::model::outcome::Phase;
 use crate::model::result::{Kind, RunResult, Times};
-use crate::observe::{ListenerTable, covering};
+use crate::observe::{ListenerTable, TraceError, covering};
 use crate::render::output::OutputError;
 use crate::render::{findings, watch_findings};
 use crate::sys::namespaces::{NamespaceError, enter_network, network_of};
 use crate::sys::signals::StopFlag;
-use crate::sys::time::{nanos, unix_ns};
+use crate::sys::time::unix_ns;
 
 /// Why nothing was watched.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +62,9 @@ pub enum WatchError {
     /// The kernel's counters cannot be read.
     #[error("reading /proc/net/snmp: {0}")]
     Counters(io::Error),
+    /// Mode trace was asked for, and is not permitted.
+    #[error("{0}. --mode auto watches without it")]
+    Trace(#[from] TraceError),
     /// A file cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -130,7 +139,8 @@ fn watch(
 ) -> Result<(), WatchError> {
     let began = unix_ns(SystemTime::now());
     let watched = ticker::watch(server, args, stop, audience)?;
-    let ended = unix_ns(SystemTime::now()).max(began);
+    // By the monotonic clock: the time of day may have been set meanwhile.
+    let ended = began + watched.length_ns;
     result.times = Some(Times {
         load_began: began,
         measured_from: began,
@@ -140,7 +150,7 @@ fn watch(
     // Without a duration a signal is how it ends.
     result.interrupted = watched.stopped && args.duration.is_some();
     result.problems.extend(watched.problem.clone());
-    let (watch, told) = conclusion::of(&watched, args.mode, nanos(args.interval));
+    let (watch, told) = conclusion::of(&watched, args.mode);
     result.histograms.insert(Phase::AcceptDelay.name().into(), told.summary);
     result.intervals = told.intervals;
     result.verdict = findings::only_interruption(result.interrupted);

@@ -1,9 +1,9 @@
-//! The samples of a watch added up: by member and together, as fifo and as depth alone, so that
-//! what is known at the end decides which of the two is told.
+//! The samples of a watch added up: by member and together, and in every mode, so that what is
+//! known at the end decides which of them is told.
 
 use hdrhistogram::Histogram;
 
-use crate::analyse::queue_waits::{QueueWaits, Wait};
+use crate::analyse::queue_waits::{NewArrivals, QueueWaits, Wait};
 use crate::model::histogram::{PackedHistogram, Summary, new_histogram};
 use crate::model::interval::{INTERVALS_MAX, Interval};
 use crate::model::outcome::{Outcomes, Phase};
@@ -17,6 +17,11 @@ pub(super) struct Recorder {
     fifo_waits: QueueWaits,
     pub(super) fifo: Series,
     pub(super) depth: Series,
+    timed_waits: QueueWaits,
+    pub(super) trace: Series,
+    /// Arrivals that the tracepoint told.
+    pub(super) timed: u64,
+    pub(super) dumps: Series,
     /// Whether several members were seen at once.
     pub(super) grouped: bool,
     /// Connections of the whole namespace.
@@ -91,6 +96,10 @@ impl Recorder {
             fifo_waits: QueueWaits::new(interval_ns),
             fifo: Series::new(half_ns),
             depth: Series::new(half_ns),
+            timed_waits: QueueWaits::timed(interval_ns),
+            trace: Series::new(interval_ns / 2),
+            timed: 0,
+            dumps: Series::new(half_ns),
             grouped: false,
             arrived: 0,
             depth_max: 0,
@@ -112,14 +121,29 @@ impl Recorder {
         self.past = before.iter().map(Member::sums).fold(self.past, Sums::with);
         self.grouped |= self.members.len() > 1;
         self.fifo_waits.reset();
+        self.timed_waits.reset();
     }
 
-    /// A sample of every member, and how many connections the namespace took since the last.
+    /// Nobody looked for a while: those that wait now may be others.
+    pub(super) fn looked_away(&mut self) {
+        self.members.iter_mut().for_each(|member| member.waits.reset());
+        self.fifo_waits.reset();
+        self.timed_waits.reset();
+    }
+
+    /// Several listeners share the address now.
+    pub(super) fn is_group(&self) -> bool {
+        self.members.len() > 1
+    }
+
+    /// A sample of every member, how many connections the namespace took since the last, and when
+    /// those of the members came, where that is known.
     pub(super) fn sample<'a>(
         &mut self,
         at_ns: u64,
         now: impl Iterator<Item = &'a Listener>,
         arrived: u64,
+        timed: Option<(&[u64], u64)>,
     ) {
         self.arrived += arrived;
         self.sampled_ns = at_ns;
@@ -127,7 +151,7 @@ impl Recorder {
         for (member, listener) in self.members.iter_mut().zip(now) {
             let Member { waits, histogram, .. } = member;
             let series = &mut self.depth;
-            waits.sample(at_ns, listener.depth, None, |wait, count| {
+            waits.sample(at_ns, listener.depth, NewArrivals::Unknown, |wait, count| {
                 series.add(wait, count);
                 histogram.saturating_record_n(series.ns(wait), count);
             });
@@ -138,7 +162,21 @@ impl Recorder {
             total += listener.depth;
         }
         let series = &mut self.fifo;
-        self.fifo_waits.sample(at_ns, total, Some(arrived), |wait, count| series.add(wait, count));
+        let counted = NewArrivals::Counted(arrived);
+        self.fifo_waits.sample(at_ns, total, counted, |wait, count| series.add(wait, count));
+        let Some((instants, lost)) = timed else { return };
+        self.timed += instants.len() as u64 + lost;
+        // The members of a group have one queue each: theirs are followed one by one.
+        if self.members.len() == 1 {
+            let (new, series) = (NewArrivals::Timed(instants, lost), &mut self.trace);
+            self.timed_waits.sample(at_ns, total, new, |wait, count| series.add(wait, count));
+        }
+    }
+
+    /// The wait of a connection that was followed by itself.
+    pub(super) fn traced(&mut self, waited_ns: u64) {
+        let below = waited_ns < self.interval_ns;
+        self.trace.add(if below { Wait::Below } else { Wait::Took(waited_ns) }, 1);
     }
 
     /// Sums over all members, those of the past too.
@@ -183,10 +221,12 @@ impl Recorder {
         self.hidden_told += hidden;
         self.fifo.roll(start_ns, length_ns, 0);
         self.depth.roll(start_ns, length_ns, hidden);
+        self.trace.roll(start_ns, length_ns, 0);
+        self.dumps.roll(start_ns, length_ns, 0);
     }
 }
 
-/// Waits as one of the two ways tells them.
+/// Waits as one of the modes tells them.
 pub(super) struct Series {
     half_resolution_ns: u64,
     pub(super) current: Histogram<u64>,
@@ -230,7 +270,7 @@ impl Series {
         }
     }
 
-    fn add(&mut self, wait: Wait, count: u64) {
+    pub(super) fn add(&mut self, wait: Wait, count: u64) {
         self.current.saturating_record_n(self.ns(wait), count);
         self.below += if wait == Wait::Below { count } else { 0 };
     }
@@ -244,6 +284,11 @@ impl Series {
         if self.intervals.len() > INTERVALS_MAX {
             self.intervals = self.intervals.chunks(2).map(merged).collect();
         }
+    }
+
+    /// All of them so far.
+    pub(super) fn count(&self) -> u64 {
+        self.total.len() + self.current.len()
     }
 
     /// The waits; with those that passed unseen where they are known to be of this address.

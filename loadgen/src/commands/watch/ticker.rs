@@ -12,21 +12,22 @@ use uring_echo::clock::monotonic_ns;
 
 use super::WatchError;
 use super::audience::Audience;
-use super::conclusion::mode_told;
+use super::kernel::{Kernel, Live};
 use super::neighbours::Neighbours;
 use super::recorder::Recorder;
-use crate::analyse::queue_waits::{QueueWaits, mean_wait_ns};
+use super::sampled::{BUDGET, BUDGET_BY_NAME, Sampled};
+use super::telling::{Mode, Seen};
+use super::traced::Traced;
+use crate::analyse::queue_waits::Wait;
 use crate::cli::watch::{ModeChoice, WatchArgs};
 use crate::model::watch_live::WatchSecond;
-use crate::observe::{ListenerLooks, Looks, PassiveOpens};
+use crate::observe::Looks;
 use crate::sys::signals::StopFlag;
 use crate::sys::time::nanos;
 
 /// A watch that has ended.
 pub(super) struct Watched {
-    pub(super) recorder: Recorder,
-    pub(super) neighbours: Neighbours,
-    pub(super) pace: Pace,
+    pub(super) seen: Seen,
     pub(super) length_ns: u64,
     /// A signal ended it.
     pub(super) stopped: bool,
@@ -42,26 +43,25 @@ pub(super) struct Pace {
     pub(super) cpu_ns: u64,
     pub(super) restarts: u64,
     pub(super) absent_ns: u64,
+    pub(super) pauses: u64,
 }
 
 /// Whether the address has listeners.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Presence {
     There,
     AbsentSince(u64),
 }
 
-struct Ticker {
-    interval_ns: u64,
+struct Ticker<K> {
+    kernel: K,
+    server: SocketAddr,
     mode: ModeChoice,
     cpu_before_ns: u64,
-    looks: ListenerLooks,
-    opens: PassiveOpens,
     opened: u64,
     opens_read_ns: u64,
-    recorder: Recorder,
-    neighbours: Neighbours,
-    pace: Pace,
+    ticked_ns: u64,
+    seen: Seen,
     presence: Presence,
     busy: bool,
 }
@@ -71,6 +71,9 @@ const COUNT_EVERY_NS: u64 = 100_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 /// Between two searches for a listener that is gone.
 const SEARCH_EVERY_NS: u64 = 10_000_000;
+/// A sample that comes later than this after the one before tells nothing of the time between: the
+/// machine was suspended, or the watcher was stopped.
+const PAUSE_NS: u64 = 2 * SECOND_NS;
 
 /// Watches until the duration asked for is over or a signal comes.
 pub(super) fn watch(
@@ -80,7 +83,9 @@ pub(super) fn watch(
     audience: &mut Audience,
 ) -> Result<Watched, WatchError> {
     let interval_ns = nanos(args.interval);
-    let mut ticker = Ticker::open(server, interval_ns, args.mode)?;
+    let mut ticker = Ticker::open(Live::open(server)?, server, interval_ns, args.mode)?;
+    ticker.seen.neighbours = Some(Neighbours::open(server).map_err(WatchError::SocketTable)?);
+    ticker.open_trace()?;
     let mut random = Pcg64::seed_from_u64(monotonic_ns());
     let began = monotonic_ns();
     let end = args.duration.map_or(u64::MAX, |length| began.saturating_add(nanos(length)));
@@ -107,10 +112,9 @@ pub(super) fn watch(
         let last = ticker.tick(now).and_then(|()| ticker.second(began, second, now, audience));
         problem = last.err().map(|error| format!("the last sample: {error}"));
     }
-    ticker.pace.cpu_ns = cpu_ns().saturating_sub(ticker.cpu_before_ns);
-    let Ticker { recorder, neighbours, pace, .. } = ticker;
+    ticker.seen.pace.cpu_ns = cpu_ns().saturating_sub(ticker.cpu_before_ns);
     let stopped = stop.is_set();
-    Ok(Watched { recorder, neighbours, pace, length_ns: now - began, stopped, problem })
+    Ok(Watched { seen: ticker.seen, length_ns: now - began, stopped, problem })
 }
 
 fn sleep_until(wanted_ns: u64) {
@@ -127,39 +131,69 @@ fn cpu_ns() -> u64 {
     seconds * SECOND_NS + u64::try_from(used.tv_nsec).unwrap_or(0)
 }
 
-impl Ticker {
-    fn open(server: SocketAddr, interval_ns: u64, mode: ModeChoice) -> Result<Self, WatchError> {
-        let looks = ListenerLooks::open(server).map_err(WatchError::SocketTable)?;
-        let mut opens = PassiveOpens::open().map_err(WatchError::Counters)?;
-        let neighbours = Neighbours::open(server).map_err(WatchError::SocketTable)?;
+impl<K: Kernel> Ticker<K> {
+    fn open(
+        mut kernel: K,
+        server: SocketAddr,
+        interval_ns: u64,
+        mode: ModeChoice,
+    ) -> Result<Self, WatchError> {
         let mut recorder = Recorder::new(interval_ns);
-        recorder.members_are(looks.members());
-        Ok(Self {
+        recorder.members_are(kernel.listeners());
+        let opened = kernel.opened().map_err(WatchError::Counters)?;
+        let now = kernel.now_ns();
+        let seen = Seen {
             interval_ns,
+            recorder,
+            neighbours: None,
+            traced: None,
+            trace_refused: None,
+            sampled: None,
+            pace: Pace::default(),
+        };
+        Ok(Self {
+            kernel,
+            server,
             mode,
             cpu_before_ns: cpu_ns(),
-            looks,
-            opened: opens.read().map_err(WatchError::Counters)?,
-            opens,
-            opens_read_ns: monotonic_ns(),
-            recorder,
-            neighbours,
-            pace: Pace::default(),
+            opened,
+            opens_read_ns: now,
+            ticked_ns: now,
+            seen,
             presence: Presence::There,
             busy: true,
         })
     }
 
+    /// Where the mode wants the tracepoint. That it is not permitted is an error only where it was
+    /// asked for by name.
+    fn open_trace(&mut self) -> Result<(), WatchError> {
+        if !matches!(self.mode, ModeChoice::Auto | ModeChoice::Trace) {
+            return Ok(());
+        }
+        match Traced::open(self.server, self.opened) {
+            Ok(traced) => self.seen.traced = Some(traced),
+            Err(error) if self.mode == ModeChoice::Trace => return Err(error.into()),
+            Err(error) => self.seen.trace_refused = Some(error.to_string()),
+        }
+        Ok(())
+    }
+
     /// A sample that was wanted at `wanted_ns`.
     fn tick(&mut self, wanted_ns: u64) -> io::Result<()> {
-        let now = monotonic_ns();
-        self.pace.ticks += 1;
-        self.pace.late += u64::from(now.saturating_sub(wanted_ns) > self.interval_ns / 2);
-        self.neighbours.tick()?;
+        let now = self.kernel.now_ns();
+        let pace = &mut self.seen.pace;
+        pace.ticks += 1;
+        pace.late += u64::from(now.saturating_sub(wanted_ns) > self.seen.interval_ns / 2);
+        if now.saturating_sub(self.ticked_ns) > PAUSE_NS.max(20 * self.seen.interval_ns) {
+            self.looked_away()?;
+        }
+        self.ticked_ns = now;
+        self.seen.neighbours.as_mut().map_or(Ok(()), Neighbours::tick)?;
         if let Presence::AbsentSince(since) = self.presence {
             return self.search(since, now);
         }
-        match self.looks.sample() {
+        match self.kernel.sample() {
             Ok(Looks::Whole) => self.count(now),
             Ok(Looks::Changed) => self.changed(now),
             Err(error) if is_transient(&error) => Ok(()),
@@ -167,16 +201,28 @@ impl Ticker {
         }
     }
 
+    /// What came and went since the last sample is not known.
+    fn looked_away(&mut self) -> io::Result<()> {
+        self.seen.pace.pauses += 1;
+        self.seen.recorder.looked_away();
+        self.opened = self.kernel.opened()?;
+        if let Some(traced) = &mut self.seen.traced {
+            traced.read(self.kernel.now_ns());
+        }
+        self.busy = true;
+        Ok(())
+    }
+
     /// The counter is read before the depth that goes with it. Of a queue that was empty and is, it
     /// is needed now and then only: whoever came has left.
     fn count(&mut self, now: u64) -> io::Result<()> {
-        let waiting = self.looks.members().any(|member| member.depth > 0);
+        let waiting = self.kernel.listeners().any(|listener| listener.depth > 0);
         let mut arrived = 0;
         if waiting || self.busy || now.saturating_sub(self.opens_read_ns) >= COUNT_EVERY_NS {
-            let opened = self.opens.read()?;
-            arrived = opened.wrapping_sub(self.opened);
+            let opened = self.kernel.opened()?;
+            arrived = opened_since(self.opened, opened);
             (self.opened, self.opens_read_ns) = (opened, now);
-            match self.looks.sample() {
+            match self.kernel.sample() {
                 Ok(Looks::Whole) => {}
                 Ok(Looks::Changed) => return self.changed(now),
                 Err(error) if is_transient(&error) => {}
@@ -184,26 +230,49 @@ impl Ticker {
             }
         }
         self.busy = waiting;
-        self.recorder.sample(monotonic_ns(), self.looks.members(), arrived);
+        self.record(arrived, waiting)
+    }
+
+    fn record(&mut self, arrived: u64, waiting: bool) -> io::Result<()> {
+        let sampled_ns = self.kernel.now_ns();
+        let Seen { recorder, traced, sampled, interval_ns, .. } = &mut self.seen;
+        let timed = traced.as_mut().map(|traced| {
+            traced.read(sampled_ns);
+            traced.arrivals()
+        });
+        recorder.sample(sampled_ns, self.kernel.listeners(), arrived, timed);
+        if let Some(traced) = traced
+            && recorder.is_group()
+        {
+            traced.follow(sampled_ns, |waited_ns| recorder.traced(waited_ns))?;
+        }
+        if let Some(sampled) = sampled {
+            let least = Mode::Sampled.resolution_ns(*interval_ns);
+            sampled.tick(sampled_ns, waiting, |waited_ns, stands_for| {
+                if waited_ns >= least {
+                    recorder.dumps.add(Wait::Took(waited_ns), stands_for);
+                }
+            })?;
+        }
         Ok(())
     }
 
     /// Another set of listeners, or none: a restart, or one more worker.
     fn changed(&mut self, now: u64) -> io::Result<()> {
-        self.pace.restarts += 1;
-        match self.looks.find() {
+        self.seen.pace.restarts += 1;
+        match self.kernel.find() {
             Ok(()) => {
-                self.recorder.members_are(self.looks.members());
+                self.seen.recorder.members_are(self.kernel.listeners());
                 self.presence = Presence::There;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.recorder.members_are(std::iter::empty());
+                self.seen.recorder.members_are(std::iter::empty());
                 self.presence = Presence::AbsentSince(now);
             }
             Err(error) if is_transient(&error) => {}
             Err(error) => return Err(error),
         }
-        self.opened = self.opens.read()?;
+        self.opened = self.kernel.opened()?;
         self.busy = true;
         Ok(())
     }
@@ -213,12 +282,12 @@ impl Ticker {
             return Ok(());
         }
         self.opens_read_ns = now;
-        match self.looks.find() {
+        match self.kernel.find() {
             Ok(()) => {
-                self.pace.absent_ns += now.saturating_sub(since);
+                self.seen.pace.absent_ns += now.saturating_sub(since);
                 self.presence = Presence::There;
-                self.recorder.members_are(self.looks.members());
-                self.opened = self.opens.read()?;
+                self.seen.recorder.members_are(self.kernel.listeners());
+                self.opened = self.kernel.opened()?;
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound || is_transient(&error) => Ok(()),
@@ -233,39 +302,60 @@ impl Ticker {
         now: u64,
         audience: &mut Audience,
     ) -> io::Result<()> {
-        self.neighbours.second()?;
-        if self.presence == Presence::There && !self.looks.unchanged()? {
+        self.seen.neighbours.as_mut().map_or(Ok(()), Neighbours::second)?;
+        if self.presence == Presence::There && !self.kernel.unchanged()? {
             self.changed(now)?;
         }
         if let Presence::AbsentSince(since) = self.presence {
-            self.pace.absent_ns += now.saturating_sub(since);
+            self.seen.pace.absent_ns += now.saturating_sub(since);
             self.presence = Presence::AbsentSince(now);
         }
-        self.pace.cpu_ns = cpu_ns().saturating_sub(self.cpu_before_ns);
+        self.look_after_modes()?;
+        self.seen.pace.cpu_ns = cpu_ns().saturating_sub(self.cpu_before_ns);
         self.tell(second - began, now - second, audience);
-        self.recorder.roll(second - began, now - second);
+        self.seen.recorder.roll(second - began, now - second);
+        Ok(())
+    }
+
+    /// Dumps are taken once no better mode is true.
+    fn look_after_modes(&mut self) -> io::Result<()> {
+        if let Some(traced) = &mut self.seen.traced {
+            traced.second(self.kernel.opened()?)?;
+        }
+        if let Some(sampled) = &mut self.seen.sampled {
+            return sampled.second();
+        }
+        let wanted = match self.mode {
+            ModeChoice::Sampled => true,
+            ModeChoice::Auto | ModeChoice::Trace => {
+                let traced = self.seen.traced.is_some() && self.seen.trace_refused().is_none();
+                !traced && self.seen.crowded().is_some()
+            }
+            ModeChoice::Fifo | ModeChoice::Depth => false,
+        };
+        if wanted && self.presence == Presence::There {
+            let by_name = self.mode == ModeChoice::Sampled;
+            let budget = if by_name { BUDGET_BY_NAME } else { BUDGET };
+            self.seen.sampled = Some(Sampled::open(self.server, budget)?);
+        }
         Ok(())
     }
 
     /// Tells of the second that began at `start_ns` of the watch, before its waits are put away.
     fn tell(&self, start_ns: u64, length_ns: u64, audience: &mut Audience) {
-        let Self { recorder, neighbours, pace, .. } = self;
-        let (fifo, reason) = mode_told(recorder, neighbours, self.mode);
-        let exclusive = fifo || neighbours.busy().is_none();
+        let Seen { recorder, pace, interval_ns, .. } = &self.seen;
+        let telling = self.seen.telling(self.mode);
         let sums = recorder.sums();
-        let arrived = recorder.arrived.max(sums.arrived);
-        let series = if fifo { &recorder.fifo } else { &recorder.depth };
-        let unseen = if exclusive && !fifo { recorder.unseen() } else { 0 };
         audience.second(&WatchSecond {
             at_ns: start_ns + length_ns,
             length_ns,
-            mode: if fifo { "fifo" } else { "depth" },
-            mode_reason: reason.as_deref(),
-            resolution_ns: QueueWaits::resolution_ns(self.interval_ns),
-            waits: &series.current,
-            unseen,
-            mean_wait_ns: mean_wait_ns(sums.depth_time, arrived).filter(|_| exclusive),
-            accepts: if fifo { recorder.fifo_accepts() } else { sums.left },
+            mode: telling.mode.name(),
+            mode_reason: telling.reason.as_deref(),
+            resolution_ns: telling.mode.resolution_ns(*interval_ns),
+            waits: &telling.series.current,
+            unseen: if telling.with_unseen { recorder.unseen() } else { 0 },
+            mean_wait_ns: telling.mean_ns,
+            accepts: telling.accepts,
             depth_time_ns: sums.depth_time,
             depth_max: recorder.depth_max,
             drops: sums.drops,
@@ -278,9 +368,20 @@ impl Ticker {
     }
 }
 
+/// Connections between two readings of the counter, which wraps around at 32 bits where a long has
+/// so many.
+#[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are meant")]
+fn opened_since(before: u64, now: u64) -> u64 {
+    let wrapped = || u64::from((now as u32).wrapping_sub(before as u32));
+    now.checked_sub(before).unwrap_or_else(wrapped)
+}
+
 /// The kernel was short of memory, or was interrupted: the next sample may succeed.
 fn is_transient(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let transient = [Errno::AGAIN, Errno::NOBUFS, Errno::NOMEM, Errno::INTR];
     error.raw_os_error().is_some_and(|raw| transient.iter().any(|e| e.raw_os_error() == raw))
 }
+
+#[cfg(test)]
+mod tests;

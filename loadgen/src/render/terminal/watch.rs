@@ -24,6 +24,14 @@ pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
         watch.cpu_cores * 100.0
     );
     lines.extend(paragraph("watcher", &cpu));
+    if let Some(refused) = &watch.trace_refused {
+        lines.extend(paragraph("no trace", refused));
+    }
+    if watch.pauses > 0 {
+        let pauses = units::plural(watch.pauses, "time");
+        let text = format!("{pauses}: what happened meanwhile is in no number");
+        lines.extend(paragraph("stood still", &text));
+    }
     lines.extend(paragraph("not in sight", "SYNs and last ACKs that a full queue dropped"));
     if result.interrupted {
         lines.extend(paragraph("interrupted", "the report is partial"));
@@ -36,7 +44,9 @@ pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
 
 fn how(watch: &Watch) -> String {
     let means = match watch.mode.as_str() {
+        "trace" => "the instant of each arrival and the depth of the queue",
         "fifo" => "depth of the queue and count of connections",
+        "sampled" => "dumps of the queue at random instants",
         _ => "depth of the queue alone",
     };
     let (resolution, length) =
@@ -58,6 +68,13 @@ fn waits(result: &RunResult, watch: &Watch) -> Vec<String> {
     let at_least = if watch.mean_wait_range_ns.is_some() { "at least " } else { "" };
     let mut lines = vec![format!("{at_least}{} accepted; {mean}", units::count(watch.accepts))];
     let Some(delay) = result.sampled(Phase::AcceptDelay) else { return lines };
+    if let Some(dumps) = watch.dumps_that_met {
+        lines.push(format!(
+            "of waits of {} and more, from {} that met somebody:",
+            units::duration(watch.resolution_ns),
+            units::plural(dumps, "dump")
+        ));
+    }
     let enough = |ns: Option<u64>, needed| told(ns.filter(|_| delay.count >= needed));
     lines.push(format!(
         "p50 {}  p90 {}  p99 {}  p99.9 {}  max {}",
@@ -67,6 +84,9 @@ fn waits(result: &RunResult, watch: &Watch) -> Vec<String> {
         enough(delay.p99_9, 1000),
         told(delay.max)
     ));
+    if watch.dumps_that_met.is_some() {
+        return lines;
+    }
     let below = units::count(watch.below_resolution);
     let share = units::percent(watch.below_resolution, delay.count);
     lines.push(format!("{below} ({share}) below {}", units::duration(watch.resolution_ns)));
