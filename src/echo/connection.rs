@@ -9,9 +9,9 @@ use super::peers::PeerIndex;
 use super::{Action, BufId, ConnId, MAX_SPANS, Nanos, RecvEnd, SocketId, Source, Span};
 use crate::slots::{Link, Linked, Slots};
 
-/// The most buffers one receive is armed for. With more a stream costs less, because receives are
-/// armed less often and their bytes leave in fewer sends; but all of them count as taken.
-const MAX_BUFFERS_PER_RECV: u8 = 4;
+/// The most buffers one receive is armed for. With more a stream costs less, because fewer of its
+/// messages are cut in two where a receive ends; but all of them count as taken.
+const MAX_BUFFERS_PER_RECV: u8 = 16;
 
 /// The state of one connection. A table of these is all the memory idle connections take.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) struct Connection {
     reserved: u8,
     /// Its last receive filled a buffer: there is likely more.
     is_streaming: bool,
+    /// The next event brings more bytes of the same receive.
+    is_amid_receive: bool,
     peer: PeerIndex,
     pace: Pace,
     links: [Link; 4],
@@ -111,6 +113,7 @@ impl Connection {
             state: State::Open,
             reserved: 0,
             is_streaming: false,
+            is_amid_receive: false,
             peer,
             pace: Pace::NEW,
             links: [Link::UNLINKED; 4],
@@ -197,10 +200,13 @@ impl Connection {
     pub(super) fn received(
         &mut self,
         buf: BufId,
+        continues: bool,
         buffers: &mut Buffers,
         emit: &mut impl FnMut(Action<'_>),
     ) -> bool {
-        self.is_streaming = buffers.is_full(buf);
+        let filled_one = self.is_amid_receive && self.is_streaming;
+        self.is_streaming = filled_one || buffers.is_full(buf);
+        self.is_amid_receive = continues;
         if self.reserved > 0 {
             self.reserved -= 1;
             buffers.unreserve(1);
@@ -400,7 +406,8 @@ impl Connection {
         let is_waiting = self.pace.is_watching();
         assert!(!(is_waiting && self.is_sending()), "sends although the socket has no room");
         let is_moving = self.is_sending() || (is_waiting && sendable);
-        assert!(!self.is_alive() || is_moving == sendable, "bytes owed, none in flight");
+        let is_due = !self.is_amid_receive;
+        assert!(!self.is_alive() || !is_due || is_moving == sendable, "bytes owed, none in flight");
         assert!(!self.is_closing() || !self.has_operations());
         self.owed.count()
     }

@@ -110,6 +110,8 @@ pub enum Event {
         buf: BufId,
         /// How many.
         len: u32,
+        /// The next event brings more bytes of the same receive: nothing is sent before.
+        continues: bool,
     },
     /// The armed receive is over.
     RecvEnded {

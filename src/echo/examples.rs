@@ -75,7 +75,12 @@ impl Harness {
     }
 
     pub(super) fn received(&mut self, who: usize, buf: u16, len: u32) -> Vec<String> {
-        self.handle(Event::Received { conn: self.conns[who], buf: BufId(buf), len })
+        self.handle(Event::Received {
+            conn: self.conns[who],
+            buf: BufId(buf),
+            len,
+            continues: false,
+        })
     }
 
     pub(super) fn recv_ended(&mut self, who: usize, end: RecvEnd) -> Vec<String> {

@@ -227,7 +227,7 @@ impl World {
             self.kernel.memory[usize::from(buf.0)][at as usize] = oracle(who, first + at);
         }
         self.kernel.peers[who].received += len;
-        self.handle(Event::Received { conn, buf, len });
+        self.handle(Event::Received { conn, buf, len, continues: false });
     }
 
     fn end_receive(&mut self, who: usize, end: RecvEnd) {
@@ -296,7 +296,7 @@ impl World {
         self.handle(Event::Closed { conn });
         if let Some(buf) = self.kernel.pool.pop() {
             let free = self.kernel.pool.len();
-            self.handle(Event::Received { conn, buf, len: 1 });
+            self.handle(Event::Received { conn, buf, len: 1, continues: false });
             assert!(self.kernel.pool.len() > free, "a stale buffer is released");
         }
     }

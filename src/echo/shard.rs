@@ -85,7 +85,9 @@ impl Shard {
                 self.accepted(listener, socket, peer, emit);
             }
             Event::AcceptEnded { listener, end } => self.accept_ended(listener, end, emit),
-            Event::Received { conn, buf, len } => self.received(conn, buf, len, emit),
+            Event::Received { conn, buf, len, continues } => {
+                self.received(conn, buf, len, continues, emit);
+            }
             Event::RecvEnded { conn, end } => self.recv_ended(conn, end, emit),
             Event::Sent { conn, len } => self.sent(conn, len, emit),
             Event::SendFailed { conn } => self.send_failed(conn, emit),
@@ -205,7 +207,14 @@ impl Shard {
         self.acceptor.arm(self.slots.free(), self.now, emit);
     }
 
-    fn received(&mut self, id: ConnId, buf: BufId, len: u32, emit: &mut impl FnMut(Action<'_>)) {
+    fn received(
+        &mut self,
+        id: ConnId,
+        buf: BufId,
+        len: u32,
+        continues: bool,
+        emit: &mut impl FnMut(Action<'_>),
+    ) {
         self.buffers.take(buf, len);
         let Some(conn) = self.slots.get_mut(id) else {
             self.stats.stale += 1;
@@ -216,7 +225,7 @@ impl Shard {
             return self.slip(id, emit);
         }
         self.stats.bytes_in += u64::from(len);
-        if conn.received(buf, &mut self.buffers, emit) {
+        if conn.received(buf, continues, &mut self.buffers, emit) {
             self.stats.gathered += 1;
         }
         if !conn.is_alive() {
@@ -224,6 +233,9 @@ impl Shard {
         }
         if conn.pace().is_watching() {
             self.holding.update(&mut self.slots, id.index());
+        }
+        if continues {
+            return;
         }
         self.idle.restart(&mut self.slots, id.index(), self.now);
         self.flush(id, emit);

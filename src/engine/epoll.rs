@@ -388,7 +388,7 @@ impl Epoll {
                 // A short read has emptied the socket: epoll reports when there is more.
                 socket.readable = len == size || socket.reads_stop_short;
                 let len = u32::try_from(len).expect("at most a buffer");
-                events.push(Event::Received { conn, buf, len });
+                events.push(Event::Received { conn, buf, len, continues: false });
                 RecvEnd::Complete
             }
             Err(Errno::AGAIN) => {

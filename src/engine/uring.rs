@@ -238,7 +238,8 @@ impl Uring {
     fn reap_receive(&mut self, conn: ConnId, done: &Completion, events: &mut Vec<Event>) {
         match (done.result, done.buffer) {
             (Ok(len), Some(buf)) if len > 0 => {
-                events.push(Event::Received { conn, buf: BufId(buf), len });
+                let (buf, continues) = (BufId(buf), done.continues);
+                events.push(Event::Received { conn, buf, len, continues });
             }
             (_, Some(buf)) => self.ring.release(buf),
             (_, None) => {}

@@ -42,6 +42,7 @@ pub use self::arguments::MAX_PIECES;
 pub use self::diagnosis::{Diagnosis, Environment};
 pub use self::direct::Direct;
 pub use self::error::RingError;
+pub use self::operations::MAX_BUNDLE;
 pub use self::operations::{Handle, Piece};
 pub(crate) use self::setup::retry_no_memory;
 pub use self::setup::{Features, Setup};
@@ -60,6 +61,9 @@ pub struct Completion {
     pub result: Result<u32, Errno>,
     /// The receive buffer it filled; held until [`Ring::release`].
     pub buffer: Option<u16>,
+    /// The same receive has filled the buffer of the next completion, too, with the bytes behind
+    /// these.
+    pub continues: bool,
     /// The operation stays armed and will complete again.
     pub more: bool,
 }
@@ -145,6 +149,7 @@ impl Ring {
                 other => other,
             })?;
             self.features.limited_receive = known;
+            self.features.bundles &= known;
         }
         Ok(())
     }
@@ -234,18 +239,21 @@ impl Ring {
         !self.queues.completions.is_empty()
     }
 
-    /// Takes finished completions, oldest first, into `batch` (emptied before), at most as many as
-    /// it has room for without growing.
+    /// Takes finished completions, oldest first, into `batch` (emptied before), a receive into
+    /// several buffers as one for each. Takes at most as many as it has room for without growing,
+    /// but always one of the kernel's.
     pub fn reap(&mut self, batch: &mut Vec<Completion>) {
         batch.clear();
+        let longest = if self.features.bundles { MAX_BUNDLE } else { 1 };
         let room = batch.capacity();
         self.queues.completions.sync();
-        for entry in self.queues.completions.by_ref().take(room) {
-            let completion = decode(&entry, &mut self.memory);
-            if !completion.more && completion.token.op() != Op::Cancel {
+        while batch.is_empty() || batch.len() + longest <= room {
+            let Some(entry) = self.queues.completions.next() else { break };
+            decode(&entry, &mut self.memory, batch);
+            let last = batch.last().expect("an entry is at least one completion");
+            if !last.more && last.token.op() != Op::Cancel {
                 self.in_flight -= 1;
             }
-            batch.push(completion);
         }
         self.queues.completions.sync();
     }
@@ -336,11 +344,7 @@ impl Ring {
     }
 }
 
-fn decode(entry: &cqueue::Entry, memory: &mut Memory) -> Completion {
-    let buffer = cqueue::buffer_select(entry.flags());
-    if let Some(buffer) = buffer {
-        memory.pool.take(buffer);
-    }
+fn decode(entry: &cqueue::Entry, memory: &mut Memory, batch: &mut Vec<Completion>) {
     let token = Token::decode(entry.user_data()).expect("only tokens are ever submitted");
     let result = u32::try_from(entry.result())
         .map_err(|_| Errno::from_raw_os_error(entry.result().saturating_neg()));
@@ -354,7 +358,18 @@ fn decode(entry: &cqueue::Entry, memory: &mut Memory) -> Completion {
     if token.op() == Op::Accept && !more {
         memory.accepted.end(token.index());
     }
-    Completion { token, result, buffer, more }
+    let Some(first) = cqueue::buffer_select(entry.flags()) else {
+        return batch.push(Completion { token, result, buffer: None, continues: false, more });
+    };
+    let mut filled = memory.pool.take(first, result.unwrap_or(0));
+    while filled.left > 0 {
+        let result = Ok(filled.len);
+        let buffer = Some(filled.buf);
+        batch.push(Completion { token, result, buffer, continues: true, more: true });
+        filled = memory.pool.take_next(filled);
+    }
+    let result = result.map(|_| filled.len);
+    batch.push(Completion { token, result, buffer: Some(filled.buf), continues: false, more });
 }
 
 impl Drop for Ring {

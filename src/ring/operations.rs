@@ -62,6 +62,9 @@ pub struct Piece {
     pub len: u32,
 }
 
+/// The most buffers a receive may be armed for.
+pub const MAX_BUNDLE: usize = 16;
+
 /// A vanished peer is an error code, not a signal. A send takes what the socket has room for and
 /// never waits: it ends with EAGAIN if that is nothing.
 const SEND_AT_ONCE: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
@@ -116,13 +119,22 @@ impl Ring {
     ///
     /// The limit keeps a peer that floods and does not read from emptying the pool before its
     /// credit is tested: an unlimited multishot takes 32 buffers and more in one go.
+    ///
+    /// # Panics
+    /// If `max_buffers` is more than [`MAX_BUNDLE`].
     pub fn receive_some(&mut self, socket: Handle<'_>, max_buffers: u8, token: Token) {
+        assert!(usize::from(max_buffers) <= MAX_BUNDLE, "a receive into {max_buffers} buffers");
         if !self.features.limited_receive {
             return self.receive_one(socket, token);
         }
+        let is_bundle = max_buffers > 1 && self.features.bundles;
         self.queue(Op::Recv, token, |memory, slot| {
             let target = socket.target(memory, slot);
-            let mut entry = on!(target, |target| opcode::RecvMulti::new(target, GROUP).build());
+            let mut entry = if is_bundle {
+                on!(target, |target| opcode::RecvMultiBundle::new(target, GROUP).build())
+            } else {
+                on!(target, |target| opcode::RecvMulti::new(target, GROUP).build())
+            };
             set_total_limit(&mut entry, u32::from(max_buffers) * memory.pool.buffer_size());
             entry
         });

@@ -31,12 +31,23 @@ pub(super) struct Pool {
     size: u32,
     tail: u16,
     held: Box<[bool]>,
+    /// Where in the buffer ring each was provided last.
+    slot_of: Box<[u16]>,
     /// Free and not provided, the last released on top.
     spare: Vec<u16>,
     provided: u16,
     /// How many the kernel used since the last [`Self::provide`].
     used: u16,
     demand: Demand,
+}
+
+/// One buffer of those that a receive has filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Filled {
+    pub(super) buf: u16,
+    pub(super) len: u32,
+    /// Bytes in the buffers after it.
+    pub(super) left: u32,
 }
 
 /// How many buffers are to be provided: twice the recent maximum used between two calls of
@@ -89,9 +100,23 @@ impl Pool {
         let memory = Region::lazy(usize::from(count) * size as usize);
         let held = vec![false; usize::from(count)].into_boxed_slice();
         let spare = (0..count).rev().collect();
+        let slot_of = vec![0; usize::from(count)].into_boxed_slice();
         let demand = Demand::new(count);
         let (tail, provided, used) = (0, 0, 0);
-        Self { entries, memory, slots, count, size, tail, held, spare, provided, used, demand }
+        Self {
+            entries,
+            memory,
+            slots,
+            count,
+            size,
+            tail,
+            held,
+            slot_of,
+            spare,
+            provided,
+            used,
+            demand,
+        }
     }
 
     /// Registers the buffer ring and provides the first buffers.
@@ -111,14 +136,24 @@ impl Pool {
         self.size
     }
 
-    /// The kernel has filled `buf`: from here on it is held.
-    pub(super) fn take(&mut self, buf: u16) {
+    /// The kernel has put `len` bytes into `buf` and, if it is too small for them, into those that
+    /// were provided after it. From here on `buf` is held.
+    pub(super) fn take(&mut self, buf: u16, len: u32) -> Filled {
         let held = &mut self.held[usize::from(buf)];
         assert!(!*held, "the kernel used buffer {buf}, which it did not have");
         *held = true;
         let provided = self.provided.checked_sub(1);
         self.provided = provided.expect("the kernel used a buffer that was provided");
         self.used += 1;
+        // The kernel may have shortened the entry: there the bytes go on in the next buffer.
+        let most = self.entry(self.slot_of[usize::from(buf)]).len();
+        Filled { buf, len: len.min(most), left: len.saturating_sub(most) }
+    }
+
+    /// The same for the bytes that are left, in the buffer provided after that of `filled`.
+    pub(super) fn take_next(&mut self, filled: Filled) -> Filled {
+        let slot = self.slot_of[usize::from(filled.buf)].wrapping_add(1);
+        self.take(self.entry(slot).bid(), filled.left)
     }
 
     /// The kernel found no buffer: all are provided from the next call on, for a while.
@@ -159,10 +194,8 @@ impl Pool {
     }
 
     fn push(&mut self, buf: u16) {
-        let slot = usize::from(self.tail & (self.slots - 1));
-        let width = size_of::<BufRingEntry>();
-        #[allow(clippy::cast_ptr_alignment, reason = "the region is page-aligned")]
-        let entry = self.entries.at(slot * width, width).cast::<BufRingEntry>();
+        let entry = self.entry_at(self.tail);
+        self.slot_of[usize::from(buf)] = self.tail;
         let address = self.memory.at(usize::from(buf) * self.size as usize, self.size as usize);
         // SAFETY: `entry` points into the entries region, and only this thread writes entries; the
         // kernel reads one only after the published tail has passed it. The fields are written
@@ -173,6 +206,21 @@ impl Pool {
         entry.set_len(self.size);
         entry.set_bid(buf);
         self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// The entry that was written when the tail was `slot`, as long as no later one took its place.
+    fn entry(&self, slot: u16) -> &BufRingEntry {
+        // SAFETY: the entry is in the entries region, zeroed when mapped and written by `push`,
+        // which takes `&mut self`, which this borrow excludes. The kernel changes an entry (it may
+        // shorten one) only before it reports the entry's buffer as filled, which it has.
+        unsafe { &*self.entry_at(slot) }
+    }
+
+    fn entry_at(&self, slot: u16) -> *mut BufRingEntry {
+        let width = size_of::<BufRingEntry>();
+        let slot = usize::from(slot & (self.slots - 1));
+        #[allow(clippy::cast_ptr_alignment, reason = "the region is page-aligned")]
+        self.entries.at(slot * width, width).cast::<BufRingEntry>()
     }
 
     /// Lets the kernel see the entries written so far.
@@ -247,5 +295,26 @@ mod tests {
         demand.record(3);
         assert_eq!(demand.target, 1024, "a shortage outlasts the end of a period");
         assert_eq!(Demand::new(4).target, 4, "a small pool is provided whole");
+    }
+
+    #[test]
+    fn a_receive_goes_on_in_the_buffers_provided_next() {
+        let mut pool = Pool::new(4, 4096);
+        pool.provide();
+        for buf in [0, 1] {
+            pool.take(buf, 1);
+            pool.release(buf);
+        }
+        pool.provide();
+        // The kernel has a rest of 100 bytes to receive, and none is there when it tries.
+        // SAFETY: the second entry of the pool, which nobody else knows.
+        unsafe { (*pool.entry_at(2)).set_len(100) };
+        let first = pool.take(2, 5000);
+        assert_eq!(first, Filled { buf: 2, len: 100, left: 4900 });
+        let second = pool.take_next(first);
+        assert_eq!(second, Filled { buf: 3, len: 4096, left: 804 });
+        let third = pool.take_next(second);
+        assert_eq!(third, Filled { buf: 1, len: 804, left: 0 }, "the last released comes first");
+        assert_eq!(pool.bytes(1, 804).len(), 804);
     }
 }

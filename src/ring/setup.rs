@@ -142,6 +142,8 @@ pub struct Features {
     pub deferred_work: bool,
     /// Multishot receives with a total limit (Linux 6.17).
     pub limited_receive: bool,
+    /// Such receives fill several buffers at once (IORING_RECVSEND_BUNDLE).
+    pub bundles: bool,
     /// `IORING_OP_FIXED_FD_INSTALL` (Linux 6.8), if peers are to be looked up.
     pub peers: bool,
 }
@@ -170,6 +172,7 @@ pub(super) fn probe(ring: &IoUring, setup: &Setup) -> Result<Features, RingError
             && probe.is_supported(opcode::Listen::CODE),
         // Found out by trying, see `Ring::try_limited_receive`.
         limited_receive: false,
+        bundles: setup.buffers > 0 && ring.params().is_feature_recvsend_bundle(),
         peers: setup.peers && probe.is_supported(opcode::FixedFdInstall::CODE),
     })
 }

@@ -224,7 +224,7 @@ fn dropping_a_ring_joins_what_is_in_flight() {
 fn a_buffer_is_released_once() {
     let mut pool = pool::Pool::new(2, 4096);
     pool.provide();
-    pool.take(1);
+    pool.take(1, 1);
     pool.release(1);
     pool.release(1);
 }
@@ -280,6 +280,42 @@ fn listeners_are_made_by_completions() {
     let second = ring.call_socket(taken).expect("socket");
     let error = ring.call_bind(second.as_fd(), taken).expect_err("the port is in use");
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+/// Bytes that tell their place in the stream.
+fn stream(len: usize) -> Vec<u8> {
+    (0..len).map(|at| u8::try_from(at / 7 % 251).expect("below 251")).collect()
+}
+
+#[test]
+fn a_receive_fills_several_buffers_at_once_and_no_more_than_it_was_armed_for() {
+    let setup = Setup { buffers: 8, ..SMALL };
+    let Ok(mut ring) = Ring::new(&setup) else { return };
+    let (listener, addr) = listener();
+    let mut client = TcpStream::connect(addr).expect("queued");
+    let sent = stream(10 * setup.buffer_size as usize);
+    client.write_all(&sent).expect("the kernel takes it");
+    ring.accept_one(&listener, Token::new(Op::Accept, 0, 0));
+    let socket = accepted(&mut ring);
+    let (mut got, mut batch) = (Vec::new(), Vec::with_capacity(32));
+    for armed_for in [4, 3, 3] {
+        ring.receive_some(socket, armed_for, Token::new(Op::Recv, 0, 0));
+        let end = got.len() + usize::from(armed_for) * setup.buffer_size as usize;
+        while got.len() < end {
+            ring.wait(Some(Duration::from_secs(10))).expect("a working ring");
+            ring.reap(&mut batch);
+            for (nth, done) in batch.iter().enumerate() {
+                let (buffer, len) = (done.buffer.expect("bytes"), done.result.expect("bytes"));
+                let next = batch.get(nth + 1);
+                assert!(!done.continues || next.is_some_and(|next| next.token == done.token));
+                got.extend_from_slice(ring.bytes(buffer, len));
+                ring.release(buffer);
+                assert_eq!(done.more, got.len() < end, "its limit ends the receive");
+            }
+        }
+        assert_eq!(got.len(), end, "armed for {armed_for} buffers");
+    }
+    assert!(got == sent, "bytes are mixed up");
 }
 
 #[test]

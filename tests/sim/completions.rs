@@ -34,14 +34,18 @@ impl Completions {
         self.queue.push_back((op_key, event));
     }
 
+    /// The next one of the operation of `op_key`.
+    pub(crate) fn pop_of(&mut self, op_key: OpKey) -> Option<(OpKey, Event)> {
+        let first = self.queue.iter().position(|entry| entry.0 == op_key)?;
+        self.queue.remove(first)
+    }
+
     /// The next one, or one of the next `window` that is the first of its operation.
     pub(crate) fn pop(&mut self, window: usize, random: &mut Random) -> Option<(OpKey, Event)> {
         let reach = self.queue.len().min(window);
         if reach <= 1 {
             return self.queue.pop_front();
         }
-        let op_key = self.queue[random.index(reach)].0;
-        let first = self.queue.iter().position(|entry| entry.0 == op_key)?;
-        self.queue.remove(first)
+        self.pop_of(self.queue[random.index(reach)].0)
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The situations.
-pub(crate) const NAMES: [&str; 22] = [
+pub(crate) const NAMES: [&str; 23] = [
     "events",
     "connections",
     "orderly ends",
@@ -18,6 +18,7 @@ pub(crate) const NAMES: [&str; 22] = [
     "cut short",
     "full sends",
     "pieces gathered",
+    "receives into several buffers",
     "credit stops",
     "empty pool",
     "bursts armed",

@@ -80,7 +80,8 @@ impl Kernel {
     fn deliver_recv(&mut self, number: usize, event: Event, now: Nanos) {
         let view = &mut self.sockets[number].as_mut().expect("the socket is open").view;
         match event {
-            Event::Received { buf, len, .. } => {
+            Event::Received { buf, len, continues, .. } => {
+                self.amid_receive = continues.then_some(number);
                 view.active_at = now;
                 self.expected.bytes_in += u64::from(len);
                 self.memory.hand_to_shard(buf, len, Some(number));

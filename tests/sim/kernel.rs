@@ -24,6 +24,8 @@ pub(crate) struct Kernel {
     pub(crate) clients: Vec<Client>,
     /// Ids of connections that are closed.
     pub(crate) closed_conns: Vec<ConnId>,
+    /// The socket of which the shard was given a part of what a receive brought: the rest follows.
+    pub(crate) amid_receive: Option<usize>,
     pub(crate) draining: bool,
     /// Everything is stopped: the shard may abort any connection.
     pub(crate) stopping: bool,
@@ -58,6 +60,7 @@ impl Kernel {
             sockets: Vec::new(),
             clients: numbered.map(|(number, script)| Client::new(number, *script)).collect(),
             closed_conns: Vec::new(),
+            amid_receive: None,
             draining: false,
             stopping: false,
             settling: false,
@@ -175,6 +178,8 @@ impl Kernel {
     }
 
     fn begin_send(&mut self, conn: ConnId, socket: SocketId, what: Payload) {
+        let is_amid = self.amid_receive == Some(socket.0 as usize);
+        assert!(!is_amid, "{conn:?} sends a part of what a receive brought");
         what.spans().iter().for_each(|span| self.memory.begin_send(span, socket.0 as usize));
         self.liveness.full_sends += u64::from(what.spans().len() == MAX_SPANS);
         let socket = self.socket(socket);

@@ -22,6 +22,8 @@ pub(crate) struct LivenessChecks {
     pub(crate) rotations: u64,
     pub(crate) full_sends: u64,
     pub(crate) orderly: u64,
+    /// Receives that went on in another buffer.
+    pub(crate) bundles: u64,
     pub(crate) dead_listeners: u64,
     /// How often, while settling, a connection waited for a buffer and everything for a timer.
     starved_waits: u64,
@@ -112,7 +114,8 @@ impl Kernel {
         let view = &socket.view;
         let held = self.memory.held(number);
         let full = held * self.memory.size() >= self.limits.credit;
-        let asking = view.receiving && !view.cancelling && !view.aborted;
+        let is_amid = self.amid_receive == Some(number);
+        let asking = view.receiving && !view.cancelling && !view.aborted && !is_amid;
         assert!(!(full && asking), "{:?} holds {held} buffers", socket.conn);
     }
 }

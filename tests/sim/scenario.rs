@@ -39,6 +39,8 @@ pub(crate) struct Faults {
     pub(crate) early_writable: u32,
     /// The kernel cannot tell how many bytes are unsent.
     pub(crate) unsent_unknown: u32,
+    /// A receive fills several buffers at once.
+    pub(crate) bundled_recv: u32,
     /// A receive brings more than it was armed for, which makes longer chains in small pools.
     pub(crate) oversized_recv: u32,
     pub(crate) failed_send: u32,
@@ -113,6 +115,7 @@ impl Faults {
             zero_send: rate_or_none(&[1, 50]),
             early_writable: rate_or_none(&[20, 300]),
             unsent_unknown: rate_or_none(&[100, 1000]),
+            bundled_recv: rate_or_none(&[300, 1000]),
             oversized_recv: rate_or_none(&[1000]),
             failed_send: rate_or_none(&[1, 5]),
             no_buffers: rate_or_none(&[10, 200, 800]),

@@ -79,6 +79,7 @@ impl Simulation {
             stats.cut_short,
             liveness.full_sends,
             stats.gathered,
+            liveness.bundles,
             stats.credit_stops,
             stats.parked,
             liveness.bursts,
@@ -163,10 +164,12 @@ impl Simulation {
     }
 
     fn deliver_one(&mut self) {
-        let next = self.kernel.completions.pop(self.scenario.window, &mut self.random);
-        if let Some((op_key, event)) = next {
+        let mut next = self.kernel.completions.pop(self.scenario.window, &mut self.random);
+        while let Some((op_key, event)) = next {
             self.kernel.delivering(op_key, event, self.now);
             self.handle(event);
+            let continues = matches!(event, Event::Received { continues: true, .. });
+            next = continues.then(|| self.kernel.completions.pop_of(op_key)).flatten();
         }
     }
 
@@ -211,7 +214,12 @@ impl Simulation {
             4 => Event::Writable { conn },
             5 => Event::Unsent { conn, bytes: Some(1) },
             _ if self.kernel.memory.is_empty() => return,
-            _ => Event::Received { conn, buf: self.kernel.memory.fill(1, |_| 0), len: 1 },
+            _ => Event::Received {
+                conn,
+                buf: self.kernel.memory.fill(1, |_| 0),
+                len: 1,
+                continues: false,
+            },
         };
         self.kernel.completions.push(OpKey::Stray, event);
     }

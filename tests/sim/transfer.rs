@@ -116,20 +116,40 @@ impl Kernel {
         if random.chance(self.faults.oversized_recv) {
             recv.left = u32::MAX;
         }
-        let most = waiting.min(self.memory.size()).min(recv.left);
+        let is_bundle = random.chance(self.faults.bundled_recv);
+        let buffers = if is_bundle { random.range(1, 5) } else { 1 };
+        let most = waiting.min(self.memory.size() * buffers).min(recv.left);
         let short = random.chance(self.faults.short_recv);
         let len = if short { random.range(1, most) } else { most };
         recv.fresh = false;
-        recv.left -= len;
-        let is_complete = recv.left == 0;
-        let client = &mut self.clients[socket.client];
-        let (who, first) = (client.number, client.taken);
-        client.taken += len;
-        let buf = self.memory.fill(len, |nth| Client::byte(who, first + nth));
-        self.completions.push(OpKey::Recv(number), Event::Received { conn, buf, len });
+        let (client, limit) = (socket.client, recv.left);
+        let taken = self.fill(number, client, conn, len);
+        let is_complete = taken == limit;
+        let recv = &mut self.sockets[number].as_mut().expect("the socket is open").recv;
+        recv.as_mut().expect("a receive is armed").left -= taken;
         let full = self.completions.len() >= self.limits.accept_burst as usize * 4;
         if is_complete || full || random.chance(self.faults.recv_ends) {
             self.end_recv(number, conn, RecvEnd::Complete);
+        }
+    }
+
+    /// Fills buffers with the client's next `len` bytes while there are any; how many it took.
+    fn fill(&mut self, number: usize, client: usize, conn: ConnId, len: u32) -> u32 {
+        let client = &mut self.clients[client];
+        let mut left = len;
+        loop {
+            let part = left.min(self.memory.size());
+            let (who, first) = (client.number, client.taken);
+            client.taken += part;
+            left -= part;
+            let buf = self.memory.fill(part, |nth| Client::byte(who, first + nth));
+            let continues = left > 0 && !self.memory.is_empty();
+            let event = Event::Received { conn, buf, len: part, continues };
+            self.completions.push(OpKey::Recv(number), event);
+            if !continues {
+                return len - left;
+            }
+            self.liveness.bundles += 1;
         }
     }
 

@@ -73,7 +73,7 @@ impl Worker {
         let conn = self.talker;
         for piece in 0..=PIECES {
             let buf = BufId(u16::try_from(piece).expect("few"));
-            self.tell(Event::Received { conn, buf, len: MESSAGE });
+            self.tell(Event::Received { conn, buf, len: MESSAGE, continues: false });
         }
         self.tell(Event::Sent { conn, len: MESSAGE });
         self.tell(Event::Sent { conn, len: PIECES * MESSAGE });
@@ -107,7 +107,7 @@ impl Worker {
     }
 
     fn echo_on(&mut self, conn: ConnId) {
-        self.tell(Event::Received { conn, buf: BufId(0), len: MESSAGE });
+        self.tell(Event::Received { conn, buf: BufId(0), len: MESSAGE, continues: false });
         self.tell(Event::Sent { conn, len: MESSAGE });
     }
 
@@ -139,7 +139,7 @@ impl Crowded {
         let limits = Limits { buffers: 2, credit: 2 * BUFFER, ..LIMITS };
         let (mut worker, conns) = Worker::with_connections(limits, 3);
         for (buf, &conn) in (0..2).map(BufId).zip(&conns) {
-            worker.tell(Event::Received { conn, buf, len: MESSAGE });
+            worker.tell(Event::Received { conn, buf, len: MESSAGE, continues: false });
         }
         let mut crowded = Box::new(Self { worker, holder: conns[0], waiter: conns[2] });
         (0..8).for_each(|_| crowded.pass_on());
@@ -153,7 +153,12 @@ impl Crowded {
         self.worker.tell(Event::RecvEnded { conn: waiter, end: RecvEnd::NoBuffers });
         let woken = self.worker.tell(Event::Sent { conn: holder, len: MESSAGE });
         assert_eq!(woken, Some(waiter), "a buffer that comes home wakes who waits");
-        self.worker.tell(Event::Received { conn: waiter, buf: BufId(0), len: MESSAGE });
+        self.worker.tell(Event::Received {
+            conn: waiter,
+            buf: BufId(0),
+            len: MESSAGE,
+            continues: false,
+        });
         (self.holder, self.waiter) = (waiter, holder);
     }
 }

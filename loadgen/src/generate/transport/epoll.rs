@@ -289,7 +289,8 @@ impl EpollTransport {
     }
 
     fn complete(&mut self, op: Op, id: SlotId, result: Result<u32, Errno>, buffer: Option<u16>) {
-        self.done.push_back(Completion { token: token(op, id), result, buffer, more: false });
+        let token = token(op, id);
+        self.done.push_back(Completion { token, result, buffer, continues: false, more: false });
     }
 }
 
