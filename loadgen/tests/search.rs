@@ -88,6 +88,7 @@ fn what_cannot_be_swept_or_searched_is_a_usage_error() {
         ("find", "--slo"),
         ("find --slo nonsense", "no objective"),
         ("find --slo refused==0 --min 2k --max 1k", "above --max"),
+        ("run --rate -4", "expected a rate"),
         ("find --slo refused==0 --burst 5", "leave out"),
         ("find --slo refused==0 -- --no-such", "no-such"),
     ] {
@@ -95,6 +96,7 @@ fn what_cannot_be_swept_or_searched_is_a_usage_error() {
         assert_eq!(refused.status.code(), Some(2), "{args}: {refused:?}");
         let stderr = String::from_utf8_lossy(&refused.stderr);
         assert!(stderr.contains(part), "{args}: {stderr}");
+        assert!(stderr.matches("no objective").count() < 2, "said once: {stderr}");
         assert!(refused.stdout.is_empty(), "{args}");
     }
 }

@@ -27,7 +27,7 @@ pub struct RunArgs {
 
     /// Connections per second, planned ahead: late ones count from when due [default: 3000]
     #[arg(long, value_name = "N", value_parser = parse_rate, group = "shape")]
-    #[arg(help_heading = "Load shape")]
+    #[arg(help_heading = "Load shape", allow_negative_numbers = true)]
     pub rate: Option<f64>,
 
     /// Spacing of the planned arrivals [default: constant]

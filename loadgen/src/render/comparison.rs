@@ -88,9 +88,20 @@ pub(super) fn notes(of: &Comparison) -> Vec<String> {
     if of.a.invalid + of.b.invalid > 0 {
         notes.push("rounds that are INVALID were compared too: see their own reports".into());
     }
+    notes.extend(of.quantiles.iter().filter(|_| of.paired).filter_map(other_way));
     notes.extend(of.quantiles.iter().filter_map(finest));
     notes.extend(of.quantiles.iter().filter_map(few_samples));
     notes
+}
+
+/// The ratio of most rounds can be above 1 and that of the medians below.
+fn other_way(of: &QuantileComparison) -> Option<String> {
+    let medians = of.b_median_ns / of.a_median_ns;
+    let opposed = of.ratio.is_some_and(|ratio| (ratio > 1.0) != (medians > 1.0));
+    (opposed && (medians - 1.0).abs() > f64::EPSILON).then(|| {
+        let name = &of.quantile;
+        format!("{name}: the ratio is what B and A differ by within a round, not of the medians")
+    })
 }
 
 /// The observer's resolution, where it is more than the histogram's own.
@@ -131,6 +142,22 @@ mod tests {
             assert!(said.contains("differ by more than a factor of 10"), "{said}");
             assert!(!said.contains('%'), "{said}");
         }
+    }
+
+    #[test]
+    fn a_ratio_that_contradicts_the_medians_is_explained() {
+        let of = |ratio| QuantileComparison {
+            quantile: "p99".into(),
+            a_median_ns: 2_000_000.0,
+            b_median_ns: 1_100_000.0,
+            ratio,
+            interval: None,
+            resolution_ns: 0.0,
+            samples_min: 1_000,
+            conclusion: Conclusion::TooFewRounds { have: 1, need: 5 },
+        };
+        assert!(other_way(&of(Some(2.0))).is_some_and(|note| note.contains("within a round")));
+        assert_eq!((other_way(&of(Some(0.5))), other_way(&of(None))), (None, None));
     }
 
     #[test]

@@ -35,10 +35,10 @@ pub enum ConfigError {
         count: u32,
     },
     /// An objective that is none.
-    #[error("--slo {0}")]
+    #[error("--slo")]
     Slo(#[from] SloError),
     /// A condition that is none.
-    #[error("--abort-on {0}")]
+    #[error("--abort-on")]
     AbortOn(#[from] AbortError),
     /// A single burst is over at once; nothing would be left after the warm-up.
     #[error("--warmup with --burst needs --every: a single burst has nothing before it")]

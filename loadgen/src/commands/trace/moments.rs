@@ -49,6 +49,9 @@ impl Moment {
     fn step(self, connect_called_ns: u64) -> Step {
         let Self { side, event, at_ns, took_ns, seen_within_ns, count } = self;
         let at_ns = at_ns.wrapping_sub(connect_called_ns).cast_signed();
+        // What a look shows of a connection cannot have been before it was called.
+        let since_ns = u64::try_from(at_ns).unwrap_or(0);
+        let seen_within_ns = seen_within_ns.map(|within| within.min(since_ns));
         Step { side, event, at_ns, took_ns, seen_within_ns, count }
     }
 }
@@ -74,5 +77,7 @@ mod tests {
         assert_eq!(at(seen.not_after(700)), (700, Some(100)));
         assert_eq!(at(seen.not_after(500)), (500, Some(0)));
         assert_eq!(at(seen.not_after(u64::MAX)), (900, Some(300)));
+        let step = seen.step(800);
+        assert_eq!((step.at_ns, step.seen_within_ns), (100, Some(100)), "connect was called then");
     }
 }

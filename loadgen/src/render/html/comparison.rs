@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::model::comparison::{Comparison, QuantileComparison};
+use crate::model::comparison::{Comparison, Conclusion, QuantileComparison};
 use crate::render::comparison::{conclusion, notes, numbers, side};
 
 /// A row per quantile of each comparison, and what limits the conclusions.
@@ -28,12 +28,13 @@ fn one(comparison: &Comparison) -> Markup {
             div.scroll { table.numbers {
                 thead { tr {
                     @for name in ["", "A", "B", "B ÷ A", "99 % interval"] { th { (name) } }
-                    th.text { "conclusion" }
                 } }
                 tbody { @for quantile in &comparison.quantiles { (row(quantile)) } }
             } }
-            @let notes = notes(comparison);
-            @if !notes.is_empty() { ul.findings { @for note in notes { li { (note) } } } }
+            ul.findings {
+                @for quantile in &comparison.quantiles { (concluded(quantile)) }
+                @for note in notes(comparison) { li { (note) } }
+            }
         }
     }
 }
@@ -43,7 +44,12 @@ fn row(quantile: &QuantileComparison) -> Markup {
         tr {
             th scope="row" { code { (quantile.quantile) } }
             @for number in numbers(quantile) { td { (number) } }
-            td.text { (conclusion(quantile)) }
         }
     }
+}
+
+fn concluded(quantile: &QuantileComparison) -> Markup {
+    let different = matches!(quantile.conclusion, Conclusion::Different { .. });
+    let class = if different { "found" } else { "" };
+    html! { li class=(class) { code { (quantile.quantile) } ": " (conclusion(quantile)) } }
 }

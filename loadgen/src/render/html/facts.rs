@@ -24,7 +24,9 @@ const LIST_MAX: usize = 64;
 pub(super) fn all(result: &RunResult) -> Markup {
     let text = result.to_json();
     let value: Value = serde_json::from_str(&text).unwrap_or_default();
-    let parts = PARTS.iter().map(|(field, title)| (*field, *title, rows(&value[*field])));
+    // What is not a measurement of its own has no more than the place where it was made.
+    let parts = if super::is_judged(result) { &PARTS[..] } else { &PARTS[PARTS.len() - 1..] };
+    let parts = parts.iter().map(|(field, title)| (*field, *title, rows(&value[*field])));
     html! {
         h2 { "Evidence and environment" }
         div.facts {

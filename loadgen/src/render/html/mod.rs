@@ -89,14 +89,34 @@ fn figure(class: &str, chart: &Chart, caption: &str) -> Markup {
     }
 }
 
+/// Whether the result is a measurement of its own, of which there is a verdict and evidence, and
+/// not a view of others or a single connection.
+fn is_judged(result: &RunResult) -> bool {
+    match result.kind {
+        Kind::Run | Kind::Hold | Kind::Torture | Kind::Watch => true,
+        Kind::Sweep | Kind::Comparison | Kind::Trace => false,
+    }
+}
+
 fn verdict_badge(result: &RunResult) -> Markup {
     let class = if result.verdict.valid { "badge" } else { "badge bad" };
-    html! { span class=(class) { (headline::verdict(result)) } }
+    html! { @if is_judged(result) { span class=(class) { (headline::verdict(result)) } } }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_measured_nothing_itself_has_no_verdict() {
+        let of = |kind| RunResult { kind, ..RunResult::default() };
+        assert!(report(&of(Kind::Run)).contains("class=\"badge"));
+        for kind in [Kind::Comparison, Kind::Sweep, Kind::Trace] {
+            let page = report(&of(kind));
+            assert!(!page.contains("class=\"badge") && !page.contains("VALID"), "{page}");
+            assert!(!page.contains("Kernel evidence"), "{page}");
+        }
+    }
 
     #[test]
     fn a_page_loads_nothing_runs_nothing_and_escapes_everything() {

@@ -29,7 +29,7 @@ pub(super) fn all(result: &RunResult) -> Markup {
 /// What comes below the headline.
 pub(super) fn content(result: &RunResult) -> Markup {
     html! {
-        (tiles(result))
+        @if super::is_judged(result) { (tiles(result)) }
         (floor(result))
         @if let Some(compared) = &result.comparison {
             (comparison::section(slice::from_ref(compared)))
@@ -40,7 +40,7 @@ pub(super) fn content(result: &RunResult) -> Markup {
         @if result.trace.is_some() {
             figure class="trace" { (PreEscaped(sequence::svg(result))) }
         }
-        (pictures(result))
+        @if super::is_judged(result) { (pictures(result)) }
         @if let Some(torture) = &result.torture { (cases(torture)) }
         @if !result.histograms.is_empty() { (phases(result)) }
         @if result.outcomes.attempted > 0 { (outcomes(result)) }

@@ -15,8 +15,8 @@ pub fn sentences(trace: &Trace) -> Vec<String> {
     let again = trace.syn_retransmissions();
     let dropped = (again > 0).then(|| {
         format!(
-            "The accept queue was full: the kernel dropped the SYN, and the client sent it {} \
-             again.",
+            "The accept queue was full: the kernel dropped the SYN, and the client sent it again \
+             ({}).",
             units::plural(again, "time")
         )
     });
@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn the_sentences_name_the_drop_and_both_delays() {
         let text = sentences(&held()).join(" ");
-        for part in ["dropped the SYN", "1 time again", "after 1.00s", "after 1.20s", "for 200ms"] {
+        for part in ["dropped the SYN", "again (1 time)", "after 1.00s", "after 1.20s", "for 200ms"]
+        {
             assert!(text.contains(part), "{part}: {text}");
         }
     }

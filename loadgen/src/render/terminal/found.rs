@@ -90,6 +90,13 @@ fn answer(found: &Found) -> String {
 fn limit(found: &Found) -> Vec<String> {
     let text = match found.limit {
         Some(_) if found.max_reached => "not met: the highest rate allowed holds; raise --max",
+        Some(Limit::Server) if found.found_rate.is_none() => {
+            "the server's: it misses an objective at the lowest rate"
+        }
+        Some(Limit::Generator) if found.found_rate.is_none() => {
+            "the generator's: it cannot offer the lowest rate as planned, which says nothing about \
+             the server; give it CPUs of its own, or --threads"
+        }
         Some(Limit::Server) => "the server's: above this rate it misses an objective",
         Some(Limit::Generator) => {
             "the generator's: above this rate it cannot offer the load as planned, which says \
@@ -227,6 +234,13 @@ mod tests {
         assert!(cut.contains("interrupted"), "{cut}");
         let mut missed = knee(Some(Limit::Server), false);
         missed.curve[2].limit = Some(Limit::Server);
+        let lowest = |limit| {
+            let found_rate = None;
+            found(&Found { found_rate, ..knee(Some(limit), false) }, Style::default())
+        };
+        let none = lowest(Limit::Server);
+        assert!(none.contains("it misses an objective at the lowest rate"), "{none}");
+        assert!(lowest(Limit::Generator).contains("offer the lowest rate"));
         let missed = found(&missed, Style::default());
         assert!(missed.contains("✗ 5.00ms  server") && !missed.contains('?'), "{missed}");
     }
