@@ -80,14 +80,14 @@ fn no_attempt_is_lost_through_three_takeovers() {
     let mut serving = Server::start(folder.path(), "first", "127.0.0.1:0", &workers("uring", "2"));
     let addr = serving.addr.to_string();
     let run = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .args(["run", &addr, "--rate", "500", "--duration", "8s", "--warmup", "0s"])
+        .args(["run", &addr, "--rate", "500", "--duration", "5s", "--warmup", "0s"])
         .args(["--observe", "none", "--messages", "1", "--json", "-", "--quiet"])
         .stdout(Stdio::piped())
         .spawn()
         .expect("started");
     let successors = [("second", "epoll", "1"), ("third", "uring", "3"), ("fourth", "uring", "1")];
     for (name, engine, count) in successors {
-        thread::sleep(Duration::from_secs(1));
+        thread::sleep(Duration::from_millis(500));
         let next = Server::start(folder.path(), name, &addr, &workers(engine, count));
         std::mem::replace(&mut serving, next).ended_well();
     }

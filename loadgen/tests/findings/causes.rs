@@ -87,9 +87,9 @@ fn a_stall_is_not_the_kernels_retransmission() {
 fn a_dropped_syn_is_the_kernels_retransmission() {
     let server = "s.listen(0)
 held = []
-while True: held.append(s.accept()); time.sleep(0.2)
+while True: held.append(s.accept()); time.sleep(0.05)
 ";
-    let run = "$LOADGEN run 127.0.0.1:7700 --observe diag --burst 8 --json -";
+    let run = "$LOADGEN run 127.0.0.1:7700 --observe diag --burst 3 --json -";
     let Some(output) = beside_python(server, run) else { return };
     let result = json(&output);
     let schedule = &result["evidence"]["retransmission_schedule"];

@@ -290,7 +290,7 @@ fn a_changed_byte_is_an_echo_mismatch() {
 fn a_server_that_only_reads_is_an_echo_timeout() {
     let server = Server::discarding("127.0.0.1:0");
     for method in [Method::None, Method::Diag] {
-        let args = "--burst 5 --timeout 1s";
+        let args = "--burst 5 --timeout 500ms";
         let expected = [(Outcome::EchoTimeout, 5)];
         for all in check(server.addr(), method, 1, args, &expected) {
             let seen = if method == Method::Diag { 5 } else { 0 };

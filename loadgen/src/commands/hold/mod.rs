@@ -119,7 +119,7 @@ fn hold(
     stop: &StopFlag,
     result: &mut RunResult,
 ) -> Result<(), HoldError> {
-    warm_up(addr, stop).map_err(HoldError::WarmUp)?;
+    warm_up(addr, args.connections, stop).map_err(HoldError::WarmUp)?;
     let before = memory_usage::take(server).map_err(HoldError::Memory)?;
     let start = Instant::now();
     let mut holders = Holders::start(addr, args.connections, &args.source)?;
@@ -184,11 +184,13 @@ fn load(args: &HoldArgs) -> Load {
 }
 
 /// Few connections with much to echo: the server touches its pools, which are the same however many
-/// connections there are, and hardly any of what it keeps per connection.
-fn warm_up(addr: SocketAddr, stop: &StopFlag) -> Result<(), EchoError> {
+/// connections there are, and hardly any of what it keeps per connection. A few connections that
+/// are held touch little of a pool, so that less is enough for them.
+fn warm_up(addr: SocketAddr, held: u32, stop: &StopFlag) -> Result<(), EchoError> {
     let server = EchoServer::new(addr, Instant::now() + WARM_UP_WITHIN);
     let bytes = pattern(61, WARM_UP_BYTES);
-    for _ in (0..WARM_UP_CONNECTIONS).take_while(|_| !stop.is_set()) {
+    let connections = (held / HELD_PER_WARM_UP).clamp(WARM_UP_FEWEST, WARM_UP_MOST);
+    for _ in (0..connections).take_while(|_| !stop.is_set()) {
         let mut client = server.connect()?;
         client.stream_through(&bytes)?;
         client.expect_end()?;
@@ -198,7 +200,9 @@ fn warm_up(addr: SocketAddr, stop: &StopFlag) -> Result<(), EchoError> {
     Ok(())
 }
 
-const WARM_UP_CONNECTIONS: usize = 96;
+const WARM_UP_MOST: u32 = 96;
+const WARM_UP_FEWEST: u32 = 8;
+const HELD_PER_WARM_UP: u32 = 100;
 /// In each: together a multiple of the pools of a server with several workers.
 const WARM_UP_BYTES: usize = 8 << 20;
 const WARM_UP_WITHIN: Duration = Duration::from_secs(60);
