@@ -89,7 +89,7 @@ fn a_dropped_syn_is_the_kernels_retransmission() {
 held = []
 while True: held.append(s.accept()); time.sleep(0.05)
 ";
-    let run = "$LOADGEN run 127.0.0.1:7700 --observe diag --burst 3 --json -";
+    let run = "$LOADGEN run 127.0.0.1:7700 --observe diag --burst 3 --timeout 2500ms --json -";
     let Some(output) = beside_python(server, run) else { return };
     let result = json(&output);
     let schedule = &result["evidence"]["retransmission_schedule"];

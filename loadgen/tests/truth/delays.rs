@@ -170,7 +170,7 @@ fn hold_to_the_truth(args: &str, pause: Pause) {
     }
 }
 
-const CONNECTIONS: usize = 120;
+const CONNECTIONS: usize = 80;
 
 /// Mostly shorter than the gaps between the arrivals, sometimes longer.
 fn mixed(number: usize) -> Duration {
@@ -179,24 +179,24 @@ fn mixed(number: usize) -> Duration {
 
 #[test]
 fn constant_arrivals() {
-    hold_to_the_truth("--rate 400", mixed);
+    hold_to_the_truth("--rate 500", mixed);
 }
 
 #[test]
 fn poisson_arrivals() {
-    hold_to_the_truth("--rate 400 --arrivals poisson --seed 7", mixed);
+    hold_to_the_truth("--rate 500 --arrivals poisson --seed 7", mixed);
 }
 
 #[test]
 fn bursts() {
-    hold_to_the_truth("--burst 40 --every 80ms", |_| Duration::from_micros(500));
+    hold_to_the_truth("--burst 40 --every 60ms", |_| Duration::from_micros(500));
 }
 
 /// Everything that arrives meanwhile waits for the rest of it, and nothing that waited is left out.
 #[test]
 fn a_stall() {
-    hold_to_the_truth("--rate 400", |number| {
-        Duration::from_micros(if number == 40 { 150_000 } else { 200 })
+    hold_to_the_truth("--rate 500", |number| {
+        Duration::from_micros(if number == 30 { 100_000 } else { 200 })
     });
 }
 

@@ -104,7 +104,7 @@ impl Seen {
 #[test]
 fn full_when_the_syn_arrives() {
     let scene = Scene { queued: 3, ..SCENE };
-    let Some(seen) = scene.run("--burst 5 --timeout 800ms") else { return };
+    let Some(seen) = scene.run("--burst 5 --timeout 500ms") else { return };
     seen.check_outcomes(&[(Outcome::ConnectTimeout, 5)]);
     seen.check_overflows(5);
     seen.lacks("never_accepted");
@@ -114,7 +114,7 @@ fn full_when_the_syn_arrives() {
 #[test]
 fn full_when_the_last_ack_arrives() {
     let scene = Scene { backlog: 10, queued: 8, ..SCENE };
-    let Some(seen) = scene.run("--burst 8 --timeout 800ms") else { return };
+    let Some(seen) = scene.run("--burst 8 --timeout 500ms") else { return };
     seen.check_outcomes(&[(Outcome::NeverAccepted, 8)]);
     seen.check_overflows(5);
     seen.check_places(Unaccepted { queued: 3, handshake: 5, ..Unaccepted::default() });
@@ -150,7 +150,7 @@ fn room_after_the_last_ack_is_found_when_the_handshake_is_repeated() {
 #[test]
 fn ghosts_of_syn_cookies() {
     let scene = Scene { hold_ms: "200", sysctl: "net.ipv4.tcp_syncookies=1", ..SCENE };
-    let Some(seen) = scene.run("--burst 20 --timeout 900ms") else { return };
+    let Some(seen) = scene.run("--burst 20 --timeout 600ms") else { return };
     let accepted = seen.waited_ns().len() as u64;
     let ghosts = 20 - accepted;
     seen.check_outcomes(&[(Outcome::Completed, accepted), (Outcome::NeverAccepted, ghosts)]);
@@ -169,7 +169,7 @@ fn ghosts_of_syn_cookies() {
 fn a_reset_in_place_of_a_full_queue() {
     let sysctl = "net.ipv4.tcp_abort_on_overflow=1";
     let scene = Scene { backlog: 10, queued: 8, sysctl, ..SCENE };
-    let Some(seen) = scene.run("--burst 8 --timeout 800ms") else { return };
+    let Some(seen) = scene.run("--burst 8 --timeout 500ms") else { return };
     seen.check_outcomes(&[(Outcome::ResetAfterConnect, 5), (Outcome::NeverAccepted, 3)]);
     seen.check_overflows(5);
     assert_eq!(seen.counted("EmbryonicRsts"), 5);
