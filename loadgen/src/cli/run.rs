@@ -1,7 +1,7 @@
 //! `loadgen run`.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use ipnet::IpNet;
@@ -9,10 +9,11 @@ use uring_echo::values::{CpuList, cpu_list};
 
 use super::target::TargetArgs;
 use super::values::{
-    parse_count, parse_count_u32, parse_duration, parse_duration_or_zero, parse_label,
-    parse_messages, parse_rate, parse_size, parse_source,
+    parse_count, parse_count_u32, parse_duration, parse_duration_or_zero, parse_instant,
+    parse_label, parse_messages, parse_rate, parse_shard, parse_size, parse_source,
 };
 use crate::model::load::{Arrivals, Close, Observe, TransportChoice};
+use crate::model::result::Shard;
 
 /// Arguments of `loadgen run`, as typed.
 #[derive(Debug, Clone, Args)]
@@ -127,6 +128,17 @@ pub struct RunArgs {
     #[arg(help_heading = "Generator")]
     pub seed: u64,
 
+    /// Do part I (from 0) of N of the one plan that these arguments describe; the others are other
+    /// processes' or hosts', started alike. `loadgen merge` adds their results
+    #[arg(long, value_name = "I/N", value_parser = parse_shard, help_heading = "Generator")]
+    pub shard: Option<Shard>,
+
+    /// Begin at this instant, such as 2030-01-01T12:00:00Z or +5s (from now); refused if it is over
+    /// before the generator is ready
+    #[arg(long, value_name = "RFC3339|+D", value_parser = parse_instant)]
+    #[arg(help_heading = "Generator")]
+    pub start_at: Option<SystemTime>,
+
     /// Objective of the run (repeatable), such as accept_delay.p99<5ms, completed>99.9% or
     /// never_accepted==0; exit status 3 if one is missed
     #[arg(long, value_name = "EXPR", help_heading = "Objectives")]
@@ -171,6 +183,7 @@ Examples:
   loadgen run --rate 5k --connections 50k --out results
   loadgen run 127.0.0.1:8000 --observe diag         a server you did not write
   loadgen run --burst 2k --every 1s --duration 30s  2000 at one instant, each second
+  loadgen run host:7777 --rate 9k --shard 0/3 --start-at +5s --out shard-0   one of three
   loadgen run --rate 2k -- --stall 100ms/2s         a server that stops accepting now and then
   loadgen run --slo 'accept_delay.p99<5ms' --slo 'completed>99.9%' --abort-on 'refused>100'
 
@@ -223,6 +236,11 @@ mod tests {
             "--cpus 3-1",
             "--cpus a",
             "--source 127.0.0.0/33",
+            "--shard 3/3",
+            "--shard 1",
+            "--shard 0/0",
+            "--start-at yesterday",
+            "--start-at 2001-01-01T00:00:00Z",
             "--label novalue",
         ] {
             let error = run(args).expect_err(args);

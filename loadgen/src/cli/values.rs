@@ -1,12 +1,13 @@
 //! The values of options, by the rules of [`uring_echo::values`] and with the limits of each.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 use uring_echo::values::{ValueError, Zero, count, duration, rate, size};
 
 use super::sweep::{Over, Rates};
 use crate::model::outcome::Phase;
+use crate::model::result::Shard;
 
 /// Connections per second.
 pub(super) fn parse_rate(text: &str) -> Result<f64, ValueError> {
@@ -98,6 +99,34 @@ pub(super) fn parse_phase(text: &str) -> Result<Phase, String> {
         let names = Phase::ALL.map(Phase::name).join(", ");
         format!("{text:?}: expected one of {names}")
     })
+}
+
+/// Part `I` of `N`, from 0.
+pub(super) fn parse_shard(text: &str) -> Result<Shard, String> {
+    let wrong = || format!("{text:?}: expected I/N with I from 0 to N-1, such as 0/3");
+    let (index, count) = text.split_once('/').ok_or_else(wrong)?;
+    let (index, count) = (index.parse().ok(), count.parse::<u16>().ok().map(u32::from));
+    let (index, count) = index.zip(count).ok_or_else(wrong)?;
+    if index < count { Ok(Shard { index, count }) } else { Err(wrong()) }
+}
+
+/// An instant that is still to come: a date, or how far ahead it lies.
+pub(super) fn parse_instant(text: &str) -> Result<SystemTime, String> {
+    let now = SystemTime::now();
+    if let Some(ahead) = text.strip_prefix('+') {
+        let ahead = parse_duration(ahead).map_err(|error| error.to_string())?;
+        return now.checked_add(ahead).ok_or_else(|| format!("{text:?}: that is too far ahead"));
+    }
+    let instant = humantime::parse_rfc3339(text).map_err(|_| {
+        format!("{text:?}: expected an instant such as 2030-01-01T12:00:00Z, or +5s from now")
+    })?;
+    match now.duration_since(instant) {
+        Ok(over) => {
+            let over = humantime::format_duration(Duration::from_secs(over.as_secs()));
+            Err(format!("{text:?} was {over} ago"))
+        }
+        Err(_) => Ok(instant),
+    }
 }
 
 /// A network, or a single address.

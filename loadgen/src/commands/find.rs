@@ -151,7 +151,7 @@ impl Hunt {
         if args.min > args.max {
             return Err(FindError::EmptyRange { min: args.min, max: args.max });
         }
-        options::resolve(run)?;
+        options::of_many_runs(run)?;
         let mut slo = run.slo.clone();
         let about_outcomes = options::about_outcomes(run)?.ok_or(FindError::NoObjective)?;
         ServeArgs::try_parse_from(

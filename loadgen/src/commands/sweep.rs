@@ -111,6 +111,7 @@ struct Matrix {
 impl Matrix {
     /// Every cell is parsed as it will be by its run: what is wrong is known now.
     fn of(args: &SweepArgs) -> Result<Self, SweepError> {
+        options::of_many_runs(&args.run)?;
         let own = [&SWEEP_FLAGS[..], &["--seed"]].concat();
         let mut common = inherited(&typed(), &own);
         common.retain(|argument| argument != "--quiet");

@@ -20,6 +20,7 @@ mod transport;
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use uring_echo::ring::RingError;
 use uring_echo::stamp::ClockDomain;
@@ -55,7 +56,7 @@ impl GeneratorPlan {
     /// Generator threads: not more than there may be connections.
     #[must_use]
     pub fn threads(&self) -> u16 {
-        let open = match self.config.shape {
+        let open = match self.config.own_shape() {
             Shape::Closed { concurrency } => concurrency.get().min(self.config.max_in_flight),
             Shape::Rate { .. } | Shape::Burst { .. } => self.config.max_in_flight,
         };
@@ -94,6 +95,16 @@ pub enum GenerateError {
         thread: u16,
         /// What the system said.
         source: io::Error,
+    },
+    /// The instant of `--start-at` came before the generator was ready.
+    #[error(
+        "--start-at: the generator was ready {} too late; name a later instant, the same for all \
+         shards",
+        humantime::format_duration(Duration::from_millis(*late_ms))
+    )]
+    LateStart {
+        /// By how much, milliseconds, rounded up.
+        late_ms: u64,
     },
     /// A thread panicked: a defect in this program.
     #[error("generator thread {thread} panicked")]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::thread::{CpuSet, sched_setaffinity, set_current_timer_slack};
 use uring_echo::clock::monotonic_ns;
@@ -18,7 +18,8 @@ use super::recorder::Recording;
 use super::transport::{EpollTransport, RingTransport, Transport, TransportKind};
 use super::{GenerateError, GeneratorPlan};
 use crate::model::load::TransportChoice;
-use crate::plan::schedule::ThreadShare;
+use crate::plan::schedule::PlanShare;
+use crate::sys::time::nanos;
 
 /// Running generator threads.
 #[derive(Debug)]
@@ -95,8 +96,8 @@ impl GeneratorThreads {
             let (exchange, spare) = exchange(index, filled_in.clone());
             let (plan, begun) = (Arc::clone(plan), Arc::clone(&begin));
             let (stop, ready) = (Arc::clone(stop), ready_in.clone());
-            let part =
-                Part { share: ThreadShare { index, of }, exchange, shared: shared.clone(), stop };
+            let share = PlanShare { index: index.into(), of: of.into() };
+            let part = Part { share, exchange, shared: shared.clone(), stop };
             let body = move || match transport {
                 TransportKind::Uring => generate::<RingTransport>(&plan, part, ready, &begun),
                 TransportKind::Epoll => generate::<EpollTransport>(&plan, part, ready, &begun),
@@ -114,9 +115,9 @@ impl GeneratorThreads {
         drop((filled_in, ready_in));
         let lacking: Vec<Vec<String>> = ready.iter().take(of.into()).collect();
         let all_ready = lacking.len() == usize::from(of);
-        let start_ns = all_ready.then(|| monotonic_ns() + HEAD_START_NS);
-        begin.set(start_ns).expect("only this thread sets it");
-        let start_ns = start_ns.unwrap_or_default();
+        let start_ns = all_ready.then(|| start_ns(plan.config.start_at)).transpose();
+        begin.set(start_ns.as_ref().ok().copied().flatten()).expect("only this thread sets it");
+        let start_ns = start_ns?.unwrap_or_default();
         // The threads run on one kernel: what one lacks, all lack.
         let degraded = lacking.into_iter().next().unwrap_or_default();
         let threads = Self { start_ns, transport, degraded, filled, spares, threads };
@@ -203,7 +204,7 @@ fn generate<T: Transport>(
     ready: mpsc::Sender<Vec<String>>,
     begin: &OnceLock<Option<u64>>,
 ) -> Result<(), GenerateError> {
-    let (thread, stop) = (part.share.index, Arc::clone(&part.stop));
+    let (thread, stop) = (part.exchange.thread, Arc::clone(&part.stop));
     let failed = |source| GenerateError::Thread { thread, source };
     pin(plan, thread).map_err(failed)?;
     // A sleep that ends before an arrival ends then, and not up to 50 µs later.
@@ -214,6 +215,19 @@ fn generate<T: Transport>(
     drop(ready);
     let Some(start_ns) = *begin.wait() else { return Ok(()) };
     event_loop.run(start_ns).inspect_err(|_| stop.store(true, Ordering::Relaxed))
+}
+
+/// When the run starts: at the instant asked for, or soon.
+fn start_ns(start_at: Option<SystemTime>) -> Result<u64, GenerateError> {
+    let soonest = monotonic_ns() + HEAD_START_NS;
+    let Some(start_at) = start_at else { return Ok(soonest) };
+    let left = start_at.duration_since(SystemTime::now()).map_err(|late| late.duration());
+    let start = monotonic_ns() + left.map_or(0, nanos);
+    if start >= soonest {
+        return Ok(start);
+    }
+    let late_ns = left.map_or_else(nanos, |_| 0) + soonest - start;
+    Err(GenerateError::LateStart { late_ms: late_ns.div_ceil(1_000_000) })
 }
 
 fn pin(plan: &GeneratorPlan, index: u16) -> io::Result<()> {

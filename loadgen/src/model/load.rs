@@ -41,6 +41,9 @@ pub struct Load {
     pub timeout_ns: u64,
     /// Seed of the random numbers.
     pub seed: u64,
+    /// When the first arrival was wanted, nanoseconds since 1970, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<u64>,
 }
 
 /// Spacing of open-loop arrivals.

@@ -38,6 +38,9 @@ pub struct RunResult {
     pub run_id: String,
     /// The part of a divided run; absent for a whole one.
     pub shard: Option<Shard>,
+    /// Merged from shards: from the first one's begin to the last one's, by their hosts' clocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_skew_ns: Option<u64>,
     /// The runs of which it is the sum; absent for one that was measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub merged: Vec<String>,
@@ -229,6 +232,7 @@ impl Default for RunResult {
             kind: Kind::Run,
             run_id: String::new(),
             shard: None,
+            start_skew_ns: None,
             merged: Vec::new(),
             tool: Tool { name: "loadgen".into(), version: String::new(), commit: None },
             started_at: String::new(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::plan::config::{RunConfig, Shape, Stop};
-use crate::plan::schedule::{Schedule, ThreadShare, Untaken};
+use crate::plan::schedule::{PlanShare, Schedule, Untaken};
 use crate::sys::time::nanos;
 
 /// The arrivals of one thread, as instants of the monotonic clock.
@@ -67,7 +67,7 @@ impl ArrivalsLeft {
     /// Of a run.
     pub(crate) fn of(config: &RunConfig) -> Self {
         let left = match config.stop {
-            Stop::Connections(connections) => connections,
+            Stop::Connections(connections) => config.shard.of_total(connections),
             Stop::After(_) => u64::MAX,
         };
         Self(Arc::new(AtomicU64::new(left)))
@@ -86,8 +86,8 @@ impl ArrivalsLeft {
 
 impl ThreadArrivals {
     /// The arrivals of a thread. [`Self::begin`] must be called before any other method.
-    pub(crate) fn new(config: &RunConfig, thread: ThreadShare, left: ArrivalsLeft) -> Self {
-        let mode = match (Schedule::for_thread(config, thread), config.shape) {
+    pub(crate) fn new(config: &RunConfig, thread: PlanShare, left: ArrivalsLeft) -> Self {
+        let mode = match (Schedule::for_thread(config, thread), config.own_shape()) {
             (Some(schedule), shape) => Mode::OpenLoop(OpenLoop {
                 schedule,
                 next: None,

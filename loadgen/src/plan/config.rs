@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 
 use crate::model::live::RunLength;
 use crate::model::load::{Arrivals, Close, Load, Observe, TransportChoice};
-use crate::sys::time::nanos;
+use crate::plan::schedule::PlanShare;
+use crate::sys::time::{nanos, unix_ns};
 
 /// The configuration of a run, complete before it starts.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +20,10 @@ pub struct RunConfig {
     pub shape: Shape,
     /// When the measurement ends.
     pub stop: Stop,
+    /// This process's share of the plan that shape and stop describe.
+    pub shard: PlanShare,
+    /// When the first arrival is due; `None`: as soon as everything is ready.
+    pub start_at: Option<SystemTime>,
     /// Length of the load before the measurement; attempts intended earlier are counted but not
     /// measured.
     pub warmup: Duration,
@@ -90,17 +95,41 @@ impl RunConfig {
         self.messages.unwrap_or_else(|| known_to_echo.into())
     }
 
+    /// What this process does of the shape. Of a burst, the most that its share can have.
+    pub fn own_shape(&self) -> Shape {
+        let own = |count: NonZeroU32, total: u64| {
+            let own = u32::try_from(self.shard.of_total(total)).ok().and_then(NonZeroU32::new);
+            own.unwrap_or(count)
+        };
+        match self.shape {
+            Shape::Rate { per_second, arrivals } => {
+                Shape::Rate { per_second: per_second / f64::from(self.shard.of), arrivals }
+            }
+            Shape::Burst { count, every: None } => {
+                Shape::Burst { count: own(count, count.get().into()), every: None }
+            }
+            Shape::Burst { count, every } => {
+                let most = count.get().div_ceil(self.shard.of);
+                Shape::Burst { count: NonZeroU32::new(most).unwrap_or(count), every }
+            }
+            Shape::Closed { concurrency } => {
+                Shape::Closed { concurrency: own(concurrency, concurrency.get().into()) }
+            }
+        }
+    }
+
     /// The length of the whole run, in the unit that ends it.
     pub fn length(&self) -> RunLength {
         match self.stop {
             Stop::After(duration) => {
                 RunLength::Milliseconds(nanos(self.warmup + duration) / 1_000_000)
             }
-            Stop::Connections(n) => RunLength::Connections(n),
+            Stop::Connections(n) => RunLength::Connections(self.shard.of_total(n)),
         }
     }
 
-    /// The load for the result file; `messages` is the value of [`Self::messages_for`].
+    /// The load for the result file, a shard's own part of it; `messages` is the value of
+    /// [`Self::messages_for`].
     pub fn load(&self, messages: u32) -> Load {
         let mut load = Load {
             shape: self.shape.name().into(),
@@ -120,19 +149,22 @@ impl RunConfig {
             max_in_flight: self.max_in_flight,
             timeout_ns: nanos(self.timeout),
             seed: self.seed,
+            start_at: self.start_at.map(unix_ns),
         };
-        match self.shape {
+        match self.own_shape() {
             Shape::Rate { per_second, arrivals } => {
                 (load.rate, load.arrivals) = (Some(per_second), Some(arrivals));
             }
-            Shape::Burst { count, every } => {
-                (load.burst, load.every_ns) = (Some(count.get()), every.map(nanos));
+            Shape::Burst { every, .. } => {
+                let own = self.shard.of_total(self.shape.at_once().into());
+                load.burst = Some(u32::try_from(own).unwrap_or(u32::MAX));
+                load.every_ns = every.map(nanos);
             }
             Shape::Closed { concurrency } => load.concurrency = Some(concurrency.get()),
         }
         match self.stop {
             Stop::After(duration) => load.duration_ns = Some(nanos(duration)),
-            Stop::Connections(n) => load.connections = Some(n),
+            Stop::Connections(n) => load.connections = Some(self.shard.of_total(n)),
         }
         load
     }

@@ -159,7 +159,7 @@ impl Resources {
         let range = ports::local_range().ok_or_else(|| {
             io::Error::other("/proc/sys/net/ipv4/ip_local_port_range cannot be read")
         })?;
-        let sources = Sources::expand(&config.sources).len().max(1);
+        let sources = Sources::of(config).len().max(1);
         Ok(Self {
             ports: ports::usable(range),
             sources: u64::try_from(sources).map_err(io::Error::other)?,
@@ -198,7 +198,7 @@ impl Budget {
     /// # Errors
     /// [`PreflightError`] names the first resource that does not suffice.
     pub fn check(resources: &Resources, config: &RunConfig) -> Result<Self, PreflightError> {
-        let at_once = u64::from(config.shape.at_once());
+        let at_once = u64::from(config.own_shape().at_once());
         let cap = u64::from(config.max_in_flight);
         if at_once > cap {
             return Err(PreflightError::OverMaxInFlight { wanted: at_once, cap });
@@ -338,9 +338,9 @@ fn check_conntrack(
 /// if the server answers at once. The rate of a closed loop is not known before the run; only the
 /// connections it keeps open are counted.
 fn most_at_once(config: &RunConfig, kept_for: Duration) -> u64 {
-    let at_once = u64::from(config.shape.at_once());
+    let at_once = u64::from(config.own_shape().at_once());
     let within = kept_for.min(run_length(config));
-    let kept = match config.shape {
+    let kept = match config.own_shape() {
         Shape::Rate { per_second, .. } => connections_within(per_second, within),
         Shape::Burst { count, every: Some(every) } => {
             let rate = f64::from(count.get()) / every.as_secs_f64();

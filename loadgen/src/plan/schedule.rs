@@ -1,7 +1,8 @@
 //! The schedule: the instants at which connections are intended.
 //!
-//! An offset counts nanoseconds from the start of the run and depends only on the configuration,
-//! the seed and the thread. After a stall of one second in the generator or the server, one second
+//! There is one plan, which depends on the configuration and the seed alone, and every thread of
+//! every shard takes its share of it: none twice, and together all. An offset counts nanoseconds
+//! from the start of the run. After a stall of one second in the generator or the server, one second
 //! of arrivals is therefore overdue, and their lateness is measured; a schedule that waited for
 //! the stall would hide it (coordinated omission).
 //!
@@ -12,43 +13,45 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
 use crate::model::load::Arrivals;
+use crate::model::result::Shard;
 use crate::plan::config::{RunConfig, Shape, Stop};
 use crate::sys::time::nanos;
 
-/// One thread's arrivals: an iterator over nanoseconds from the start of the run, ascending.
+/// One share of the arrivals: an iterator over nanoseconds from the start of the run, ascending.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     instants: Instants,
 }
 
-/// The position of a generator thread among all, which determines its share of the load.
+/// A share of the plan: of its arrivals, counted from 0, number `index` and every `of`-th after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ThreadShare {
-    /// Number of this thread, from 0.
-    pub index: u16,
-    /// The number of generator threads, at least 1.
-    pub of: u16,
+pub struct PlanShare {
+    /// Number of the share, from 0.
+    pub index: u32,
+    /// The number of shares, at least 1.
+    pub of: u32,
 }
 
 impl Schedule {
-    /// The arrivals of one thread; `None` for a closed loop, where the end of one connection is the
-    /// arrival of the next.
-    pub fn for_thread(config: &RunConfig, thread: ThreadShare) -> Option<Self> {
+    /// The arrivals of one thread of this process; `None` for a closed loop, where the end of one
+    /// connection is the arrival of the next.
+    pub fn for_thread(config: &RunConfig, thread: PlanShare) -> Option<Self> {
         assert!(thread.index < thread.of, "thread {} of {}", thread.index, thread.of);
+        let share = config.shard.divided(thread);
         let warmup_ns = nanos(config.warmup);
         let instants = match config.shape {
             Shape::Closed { .. } => return None,
             Shape::Rate { per_second, arrivals: Arrivals::Poisson } => {
-                Instants::Poisson(Poisson::new(per_second, config, thread, warmup_ns))
+                Instants::Poisson(Poisson::new(per_second, config, share, warmup_ns))
             }
             Shape::Rate { per_second, arrivals: Arrivals::Constant } => {
                 let formula = Formula::Constant { rate_micro: rate_micro(per_second) };
-                Instants::Formula(EveryNth::new(formula, config.stop, warmup_ns, thread))
+                Instants::Formula(EveryNth::new(formula, config.stop, warmup_ns, share))
             }
             Shape::Burst { count, every } => {
                 let (count, every_ns) = (count.get().into(), every.map(nanos));
                 let formula = Formula::Burst { count, every_ns };
-                Instants::Formula(EveryNth::new(formula, config.stop, warmup_ns, thread))
+                Instants::Formula(EveryNth::new(formula, config.stop, warmup_ns, share))
             }
         };
         Some(Self { instants })
@@ -94,8 +97,22 @@ impl Iterator for Schedule {
     }
 }
 
-impl ThreadShare {
-    /// This thread's share of `total`; the shares of all threads add up to it exactly.
+impl PlanShare {
+    /// All of it.
+    pub const WHOLE: Self = Self { index: 0, of: 1 };
+
+    /// As the result file has it; `None` for all of the plan.
+    pub fn as_shard(self) -> Option<Shard> {
+        (self.of > 1).then_some(Shard { index: self.index, count: self.of })
+    }
+
+    /// Share `inner` of this share.
+    #[must_use]
+    pub fn divided(self, inner: Self) -> Self {
+        Self { index: self.index + self.of * inner.index, of: self.of * inner.of }
+    }
+
+    /// This share of `total`; all shares add up to it exactly.
     pub fn of_total(self, total: u64) -> u64 {
         let (index, of) = (u64::from(self.index), u64::from(self.of));
         total / of + u64::from(index < total % of)
@@ -108,7 +125,7 @@ enum Instants {
     Poisson(Poisson),
 }
 
-/// The instant of arrival `k`, counted over all threads, as a function of `k`.
+/// The instant of arrival `k` of the plan as a function of `k`.
 #[derive(Debug, Clone, Copy)]
 enum Formula {
     /// Equal gaps. The rate is in millionths of a connection per second: integers do not drift.
@@ -146,7 +163,7 @@ impl Formula {
     }
 }
 
-/// The share of one of `n` threads: every `n`-th arrival of a formula.
+/// One of `n` shares: every `n`-th arrival of a formula.
 #[derive(Debug, Clone)]
 struct EveryNth {
     formula: Formula,
@@ -157,14 +174,14 @@ struct EveryNth {
 }
 
 impl EveryNth {
-    fn new(formula: Formula, stop: Stop, warmup_ns: u64, thread: ThreadShare) -> Self {
+    fn new(formula: Formula, stop: Stop, warmup_ns: u64, share: PlanShare) -> Self {
         let measured_from = formula.first_at_or_after(warmup_ns);
         let end = match (stop, formula) {
             (Stop::Connections(n), _) => measured_from.saturating_add(n),
             (Stop::After(_), Formula::Burst { count, every_ns: None }) => count,
             (Stop::After(d), _) => formula.first_at_or_after(warmup_ns.saturating_add(nanos(d))),
         };
-        Self { formula, next: thread.index.into(), stride: thread.of.into(), end }
+        Self { formula, next: share.index.into(), stride: share.of.into(), end }
     }
 
     fn count(&self, warmup_ns: u64) -> Untaken {
@@ -183,8 +200,8 @@ impl EveryNth {
     }
 }
 
-/// Exponential gaps. The independent streams of n threads, each of rate/n, add up to a stream of
-/// the whole rate.
+/// Exponential gaps. Everybody draws the whole plan, some 10 ns an arrival, and keeps every `n`-th:
+/// independent streams would be another plan for every number of threads and of shards.
 #[derive(Debug, Clone)]
 struct Poisson {
     random: Pcg64,
@@ -192,43 +209,49 @@ struct Poisson {
     now_ns: f64,
     warmup_ns: u64,
     end: PoissonEnd,
+    /// Arrivals of others before the next of this share.
+    others: u32,
+    of: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum PoissonEnd {
     At(u64),
-    /// Measured arrivals still to come; those of the warm-up are not included.
+    /// Measured arrivals still to come, over all shares; those of the warm-up are not included.
     Left(u64),
 }
 
 impl Poisson {
-    fn new(rate: f64, config: &RunConfig, thread: ThreadShare, warmup_ns: u64) -> Self {
+    fn new(rate: f64, config: &RunConfig, share: PlanShare, warmup_ns: u64) -> Self {
         let end = match config.stop {
             Stop::After(d) => PoissonEnd::At(warmup_ns.saturating_add(nanos(d))),
-            Stop::Connections(n) => PoissonEnd::Left(thread.of_total(n)),
+            Stop::Connections(n) => PoissonEnd::Left(n),
         };
-        // Consecutive multiples of the golden ratio's fraction lie far apart in 64 bits.
-        let stream = (u64::from(thread.index) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         Self {
-            random: Pcg64::seed_from_u64(config.seed.wrapping_add(stream)),
-            gap_mean_ns: 1e9 * f64::from(thread.of) / rate,
+            random: Pcg64::seed_from_u64(config.seed),
+            gap_mean_ns: 1e9 / rate,
             now_ns: 0.0,
             warmup_ns,
             end,
+            others: share.index,
+            of: share.of,
         }
     }
 
     fn count(mut self) -> Untaken {
         let mut untaken = Untaken::default();
-        for _ in 0..COUNTED_MAX {
+        for _ in 0..COUNTED_MAX / self.of {
             let Some(at) = self.next() else { return untaken };
             untaken = untaken.and(at, self.warmup_ns);
         }
         match self.end {
-            PoissonEnd::Left(left) => untaken.measured += left,
+            PoissonEnd::Left(left) => {
+                let (others, of) = (u64::from(self.others), u64::from(self.of));
+                untaken.measured += left.saturating_sub(others).div_ceil(of);
+            }
             PoissonEnd::At(end_ns) => {
                 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-                let left = (end_ns as f64 - self.now_ns) / self.gap_mean_ns;
+                let left = (end_ns as f64 - self.now_ns) / self.gap_mean_ns / f64::from(self.of);
                 #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
                 #[expect(clippy::cast_sign_loss, reason = "the stream has not ended")]
                 let left = left.round() as u64;
@@ -239,6 +262,15 @@ impl Poisson {
     }
 
     fn next(&mut self) -> Option<u64> {
+        for _ in 0..self.others {
+            self.draw()?;
+        }
+        self.others = self.of - 1;
+        self.draw()
+    }
+
+    /// The next arrival of the plan.
+    fn draw(&mut self) -> Option<u64> {
         if matches!(self.end, PoissonEnd::Left(0)) {
             return None;
         }
@@ -275,13 +307,13 @@ mod tests {
     use super::*;
     use crate::testing::config;
 
-    fn by_thread(args: &str, of: u16) -> Vec<Vec<u64>> {
+    fn by_thread(args: &str, of: u32) -> Vec<Vec<u64>> {
         let config = config(args);
-        let schedule = |index| Schedule::for_thread(&config, ThreadShare { index, of }).unwrap();
+        let schedule = |index| Schedule::for_thread(&config, PlanShare { index, of }).unwrap();
         (0..of).map(|index| schedule(index).collect()).collect()
     }
 
-    fn merged(args: &str, of: u16) -> Vec<u64> {
+    fn merged(args: &str, of: u32) -> Vec<u64> {
         let mut all = by_thread(args, of).concat();
         all.sort_unstable();
         all
@@ -290,7 +322,7 @@ mod tests {
     #[test]
     fn constant_arrivals_do_not_drift_over_ten_hours() {
         let config = config("--rate 3000 --duration 11h");
-        let mut schedule = Schedule::for_thread(&config, ThreadShare { index: 0, of: 1 }).unwrap();
+        let mut schedule = Schedule::for_thread(&config, PlanShare::WHOLE).unwrap();
         let ten_hours = 10 * 3600;
         let at = schedule.instants.skip_to(3000 * ten_hours);
         assert_eq!(at, Some(ten_hours * 1_000_000_000));
@@ -324,7 +356,7 @@ mod tests {
     #[test]
     fn a_closed_loop_has_no_schedule() {
         let config = config("--concurrency 3");
-        assert!(Schedule::for_thread(&config, ThreadShare { index: 0, of: 1 }).is_none());
+        assert!(Schedule::for_thread(&config, PlanShare::WHOLE).is_none());
     }
 
     #[test]
@@ -359,7 +391,7 @@ mod tests {
             ],
             connections in 1u64..500,
             warmup_us in 0u64..5_000,
-            of in 1u16..9,
+            of in 1u32..9,
         ) {
             prop_assume!(!shape.starts_with("--rate 0.000"));
             let args = format!("{shape} --connections {connections} --warmup {warmup_us}us");
@@ -372,6 +404,30 @@ mod tests {
         }
 
         #[test]
+        fn shards_of_any_number_of_threads_are_together_exactly_the_plan_of_one(
+            shape in prop_oneof![
+                (1u32..20_000).prop_map(|r| format!("--rate {r}")),
+                (1u32..20_000).prop_map(|r| format!("--rate {r} --arrivals poisson")),
+                (10u32..50, 1u32..1000).prop_map(|(n, ms)| format!("--burst {n} --every {ms}ms")),
+            ],
+            stop in prop_oneof![
+                (1u32..200).prop_map(|ms| format!("--duration {ms}ms")),
+                (10u32..2000).prop_map(|n| format!("--connections {n}")),
+            ],
+            warmup_ms in 0u64..20,
+            threads in prop::collection::vec(1u32..4, 1..9),
+        ) {
+            let args = format!("{shape} {stop} --warmup {warmup_ms}ms --seed 9");
+            let shards = threads.len();
+            let each = threads.iter().enumerate().flat_map(|(shard, &threads)| {
+                by_thread(&format!("{args} --shard {shard}/{shards} 127.0.0.1:1"), threads)
+            });
+            let mut all: Vec<u64> = each.flatten().collect();
+            all.sort_unstable();
+            prop_assert_eq!(all, merged(&args, 1));
+        }
+
+        #[test]
         fn what_is_left_is_counted_as_it_would_be_taken(
             shape in prop_oneof![
                 (1u32..20_000).prop_map(|r| format!("--rate {r}")),
@@ -380,10 +436,10 @@ mod tests {
             ],
             taken in 0usize..300,
             warmup_ms in 0u64..50,
-            index in 0u16..3,
+            index in 0u32..3,
         ) {
             let config = config(&format!("{shape} --duration 100ms --warmup {warmup_ms}ms"));
-            let mut schedule = Schedule::for_thread(&config, ThreadShare { index, of: 3 }).unwrap();
+            let mut schedule = Schedule::for_thread(&config, PlanShare { index, of: 3 }).unwrap();
             schedule.by_ref().take(taken).for_each(drop);
             let warmup_ns = warmup_ms * 1_000_000;
             let each = schedule.clone();
@@ -396,7 +452,7 @@ mod tests {
             rate in 1u64..20_000,
             ms in 1u64..2_000,
             warmup_ms in 0u64..100,
-            of in 1u16..9,
+            of in 1u32..9,
         ) {
             let args = format!("--rate {rate} --duration {ms}ms --warmup {warmup_ms}ms");
             let all = merged(&args, of);

@@ -6,6 +6,8 @@ use std::net::{IpAddr, UdpSocket};
 use ipnet::IpNet;
 use rustix::io::Errno;
 
+use crate::plan::config::RunConfig;
+
 /// The most addresses used, over all networks; more would only cost memory.
 pub const SOURCES_MAX: usize = 65_536;
 
@@ -37,6 +39,17 @@ impl Sources {
         let share = SOURCES_MAX / networks.len().max(1);
         let addrs = networks.iter().flat_map(|net| net.hosts().take(share.max(1))).collect();
         Self { addrs, next: 0 }
+    }
+
+    /// The addresses of a process. Each shard has its own, as long as there are enough: every
+    /// `count`-th of them; else all use all.
+    pub fn of(config: &RunConfig) -> Self {
+        let Self { addrs, next } = Self::expand(&config.sources);
+        let (index, of) = (config.shard.index as usize, config.shard.of as usize);
+        if addrs.len() < of {
+            return Self { addrs, next }.starting_at(index);
+        }
+        Self { addrs: addrs.into_iter().skip(index).step_by(of).collect(), next }
     }
 
     /// Binds a socket to every address once, which takes about 20 µs each.
@@ -101,6 +114,19 @@ mod tests {
         let used: Vec<String> =
             (0..4).filter_map(|_| rotation.next_source()).map(|a| a.to_string()).collect();
         assert_eq!(used, ["127.1.0.1", "127.1.0.2", "127.2.0.9", "127.1.0.1"]);
+    }
+
+    #[test]
+    fn shards_have_addresses_of_their_own_if_there_are_enough() {
+        let of = |shard: &str, net: &str| {
+            let args = format!("127.0.0.1:1 --shard {shard} --source {net}");
+            let mut all = Sources::of(&crate::testing::config(&args));
+            let used = (0..all.len()).filter_map(|_| all.next_source());
+            used.map(|addr| addr.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(of("0/2", "127.1.0.0/30"), ["127.1.0.1"]);
+        assert_eq!(of("1/2", "127.1.0.0/30"), ["127.1.0.2"]);
+        assert_eq!(of("1/3", "127.1.0.0/30"), ["127.1.0.2", "127.1.0.1"]);
     }
 
     #[test]

@@ -61,6 +61,16 @@ pub fn note(note: &Note) -> Finding {
             "parts",
             json!(parts),
         ),
+        Note::StartsApart { skew_ns } => (
+            "starts_apart",
+            format!(
+                "the shards began within {} of each other: give all of them the same --start-at, \
+                 and their hosts the same time",
+                units::duration(*skew_ns)
+            ),
+            "skew_ns",
+            json!(skew_ns),
+        ),
         Note::PartsDiffer { fields } => (
             "parts_differ",
             format!("the parts differ in {}: left out", fields.join(", ")),

@@ -19,7 +19,7 @@ use loadgen::generate::{Delivery, GenerateError, GeneratorPlan, GeneratorThreads
 use loadgen::model::histogram::new_histogram;
 use loadgen::model::load::TransportChoice;
 use loadgen::model::outcome::{Outcome, Phase};
-use loadgen::plan::schedule::{Schedule, ThreadShare};
+use loadgen::plan::schedule::{PlanShare, Schedule};
 use uring_echo::stamp::ClockDomain;
 
 use crate::server::{Accept, Greeting, Pause, Server};
@@ -60,7 +60,7 @@ fn measure(
     let greeting = if method == Method::Stamp { Greeting::Stamp } else { Greeting::Silence };
     let server = Server::start(CONNECTIONS, pause, greeting);
     let plan = Arc::new(plan(&server, method, transport, args));
-    let offsets = Schedule::for_thread(&plan.config, ThreadShare { index: 0, of: 1 }).unwrap();
+    let offsets = Schedule::for_thread(&plan.config, PlanShare::WHOLE).unwrap();
     let threads = match GeneratorThreads::start(&plan, &Arc::new(AtomicBool::new(false))) {
         Err(GenerateError::Ring { error }) if std::env::var_os("REQUIRE_URING").is_none() => {
             eprintln!("SKIPPED, io_uring is not available: {error}");

@@ -43,6 +43,7 @@ impl Measured {
     pub(super) fn into_result(self, typed: &[(String, String)]) -> (RunResult, TargetServer) {
         let mut result = envelope(Kind::Run, self.load_began);
         result.labels = labels(typed);
+        result.shard = self.plan.config.shard.as_shard();
         result.target = self.observing.target(self.plan.target);
         result.server = self.observing.describe(self.server.description());
         result.load = Some(self.plan.config.load(self.plan.messages));

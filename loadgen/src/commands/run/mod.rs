@@ -173,7 +173,7 @@ fn report(
 
 /// Refuses an impossible run, and takes beforehand what would stall a possible one.
 fn preflight(config: &RunConfig) -> Result<Budget, RunError> {
-    Sources::expand(&config.sources).check().map_err(PreflightError::from)?;
+    Sources::of(config).check().map_err(PreflightError::from)?;
     let prepared = u32::from(config.threads).saturating_mul(PREPARED_MAX);
     let resources = Resources::gather(config, prepared).map_err(refused("reading the limits"))?;
     let budget = Budget::check(&resources, config)?;
@@ -208,7 +208,7 @@ fn head(config: &RunConfig, server: &TargetServer, observing: &Observing) -> Liv
         Method::None => Phase::Connect,
         Method::Stamp | Method::Diag => Phase::AcceptDelay,
     };
-    let planned_rate = match config.shape {
+    let planned_rate = match config.own_shape() {
         Shape::Rate { per_second, .. } => Some(per_second),
         Shape::Burst { .. } | Shape::Closed { .. } => None,
     };

@@ -9,7 +9,9 @@ use crate::analyse::slo::{AbortCondition, AbortError, Objective, SloError};
 use crate::cli::run::RunArgs;
 use crate::commands::target::{self, TargetError};
 use crate::model::load::Arrivals;
+use crate::model::result::Shard;
 use crate::plan::config::{RunConfig, Shape, Stop};
+use crate::plan::schedule::PlanShare;
 
 /// What was typed does not make a run. Usage errors: exit status 2.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,22 @@ pub enum ConfigError {
     /// The address names no server.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// One instant, or one share, for many runs.
+    #[error("--shard and --start-at are for a single run, and this command starts many")]
+    ManyRuns,
+    /// A share of an embedded server, of which every process would have its own.
+    #[error("--shard needs a server that all shards load: give its address")]
+    ShardOfEmbedded,
+    /// Less to do than there are shards.
+    #[error("{flag} {total} leaves nothing to do for some of {shards} shards")]
+    TooManyShards {
+        /// What is divided.
+        flag: &'static str,
+        /// As typed.
+        total: u64,
+        /// Shards of the run.
+        shards: u32,
+    },
     /// More connections than one burst, and no interval to start the next.
     #[error("--connections {connections} with --burst {count} needs --every, the bursts' distance")]
     BurstWithoutEvery {
@@ -82,6 +100,17 @@ pub(in crate::commands) fn about_outcomes(args: &RunArgs) -> Result<Option<bool>
     Ok((!slo.is_empty()).then_some(about))
 }
 
+/// Resolves what many runs have in common.
+///
+/// # Errors
+/// As [`resolve`]; and what makes sense for one run only is refused.
+pub fn of_many_runs(args: &RunArgs) -> Result<RunConfig, ConfigError> {
+    if args.shard.is_some() || args.start_at.is_some() {
+        return Err(ConfigError::ManyRuns);
+    }
+    resolve(args)
+}
+
 /// Resolves what was typed. Looks host names up; of a name with several addresses it tries which
 /// one answers.
 ///
@@ -93,9 +122,13 @@ pub fn resolve(args: &RunArgs) -> Result<RunConfig, ConfigError> {
     }
     let find = |addr: &String| target::find(addr, &args.source, args.target);
     let shape = shape(args);
+    let stop = stop(args, shape)?;
+    let shard = shard(args, shape)?;
     Ok(RunConfig {
         target: args.addr.as_ref().map(find).transpose()?,
-        stop: stop(args, shape)?,
+        stop,
+        shard,
+        start_at: args.start_at,
         warmup: warmup(args, shape)?,
         max_in_flight: args.max_in_flight.unwrap_or_else(|| in_flight_default(shape)),
         shape,
@@ -126,6 +159,24 @@ fn shape(args: &RunArgs) -> Shape {
         per_second: args.rate.unwrap_or(RATE_DEFAULT),
         arrivals: args.arrivals.unwrap_or(Arrivals::Constant),
     }
+}
+
+fn shard(args: &RunArgs, shape: Shape) -> Result<PlanShare, ConfigError> {
+    let Some(Shard { index, count }) = args.shard else { return Ok(PlanShare::WHOLE) };
+    if args.addr.is_none() {
+        return Err(ConfigError::ShardOfEmbedded);
+    }
+    let divided = match shape {
+        Shape::Rate { .. } => None,
+        Shape::Burst { count, .. } => Some(("--burst", count.get().into())),
+        Shape::Closed { concurrency } => Some(("--concurrency", concurrency.get().into())),
+    };
+    let connections = args.connections.map(|total| ("--connections", total));
+    let too_few = |&(_, total): &(_, u64)| total < count.into();
+    if let Some((flag, total)) = divided.into_iter().chain(connections).find(too_few) {
+        return Err(ConfigError::TooManyShards { flag, total, shards: count });
+    }
+    Ok(PlanShare { index, of: count })
 }
 
 fn stop(args: &RunArgs, shape: Shape) -> Result<Stop, ConfigError> {
@@ -176,6 +227,20 @@ mod tests {
         assert_eq!(config.stop, Stop::After(Duration::from_secs(10)));
         assert_eq!(config.timeout, Duration::from_secs(10));
         assert_eq!(config.messages_for(false), 1);
+    }
+
+    #[test]
+    fn a_shard_has_its_part_of_everything_that_is_counted() {
+        let load = |args: &str| resolve(&format!("127.0.0.1:80 {args}")).unwrap().load(0);
+        let rate = load("--rate 3k --connections 100 --shard 2/3");
+        assert_eq!((rate.rate, rate.connections), (Some(1000.0), Some(33)));
+        assert_eq!(load("--burst 100 --every 1s --shard 0/3").burst, Some(34));
+        assert_eq!(load("--concurrency 100 --shard 1/3").concurrency, Some(33));
+        for args in ["--concurrency 2 --shard 0/3", "--burst 9 --shard 0/10"] {
+            let error = resolve(&format!("127.0.0.1:80 {args}")).unwrap_err();
+            assert!(matches!(error, ConfigError::TooManyShards { .. }), "{args}: {error}");
+        }
+        assert!(matches!(resolve("--shard 0/3"), Err(ConfigError::ShardOfEmbedded)));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::observe::{DiagWatch, Patience};
 use crate::plan::arrivals::{ArrivalsLeft, ThreadArrivals};
 use crate::plan::config::{RunConfig, Shape};
 use crate::plan::payload::Payload;
-use crate::plan::schedule::ThreadShare;
+use crate::plan::schedule::PlanShare;
 use crate::plan::sources::Sources;
 use crate::sys::time::nanos;
 
@@ -33,7 +33,8 @@ impl<T: Transport> EventLoop<T> {
         let Part { share, exchange, shared: Shared { open, left }, stop } = part;
         let config = &plan.config;
         let slots = slots(plan, share);
-        let payload = Payload::new(config.size, config.seed);
+        let payload =
+            Payload::new(config.size, config.seed.wrapping_add(config.shard.index.into()));
         let transport = T::new(&TransportSpec {
             target: plan.target,
             slots,
@@ -52,7 +53,7 @@ impl<T: Transport> EventLoop<T> {
             close: config.close,
             talks: plan.messages > 0 || config.send_first,
             nonblocking: T::NONBLOCKING,
-            sources: Sources::expand(&config.sources).starting_at(share.index.into()),
+            sources: Sources::of(config).starting_at(share.index as usize),
         };
         let mut sockets = Sockets::new(spec, slots, stock(plan, share));
         while sockets.prepare_one(0) {}
@@ -97,7 +98,7 @@ pub(in crate::generate) struct Shared {
 /// What one thread is given besides the plan.
 #[derive(Debug)]
 pub(in crate::generate) struct Part {
-    pub(in crate::generate) share: ThreadShare,
+    pub(in crate::generate) share: PlanShare,
     pub(in crate::generate) exchange: Exchange,
     pub(in crate::generate) shared: Shared,
     /// Set: no more arrivals, and what is open is unfinished.
@@ -114,15 +115,15 @@ impl Shared {
 
 /// Connections that the thread may have open at once: all, since others may have none. Where that
 /// would be much memory per thread, twice its share.
-fn slots(plan: &GeneratorPlan, share: ThreadShare) -> u32 {
+fn slots(plan: &GeneratorPlan, share: PlanShare) -> u32 {
     let all = plan.config.max_in_flight;
     let twice = share.of_total(all.into()).saturating_mul(2).max(SLOTS_FOR_ALL.into());
     u32::try_from(twice).unwrap_or(u32::MAX).min(all).max(1)
 }
 
 /// Sockets to have ready: a whole burst, else enough for a busy moment.
-fn stock(plan: &GeneratorPlan, share: ThreadShare) -> u32 {
-    let burst = share.of_total(plan.config.shape.at_once().into());
+fn stock(plan: &GeneratorPlan, share: PlanShare) -> u32 {
+    let burst = share.of_total(plan.config.own_shape().at_once().into());
     u32::try_from(burst).unwrap_or(u32::MAX).max(PREPARED_MAX)
 }
 

@@ -97,6 +97,11 @@ pub enum Note {
         /// How many.
         parts: u64,
     },
+    /// Shards that did not begin together.
+    StartsApart {
+        /// From the first to the last, by the clocks of their hosts.
+        skew_ns: u64,
+    },
     /// Fields in which the parts differ, and which the result therefore lacks.
     PartsDiffer {
         /// Their paths, such as `server.engine`.
@@ -140,6 +145,8 @@ pub struct Merge {
     timeline: Timeline,
     evidence: EvidenceSum,
     rates: Rates,
+    /// When the first and the last part began.
+    began: Option<(u64, u64)>,
     reasons: Vec<PartReason>,
     differing: Vec<String>,
 }
@@ -167,6 +174,8 @@ impl Merge {
         }
         self.evidence.add(&result, span);
         self.rates.add(&result, span);
+        let (first, last) = self.began.unwrap_or((span.begin, span.begin));
+        self.began = Some((first.min(span.begin), last.max(span.begin)));
         self.reasons_of(part, &result);
         self.describe(part, result);
         Ok(())
@@ -230,7 +239,8 @@ impl Merge {
         sum.environment = common("environment", &sum.environment, &result.environment, differing);
         sum.server = common("server", &sum.server, &result.server, differing);
         sum.target = sums::targets(&sum.target, &result.target, differing);
-        sum.load = sums::loads(sum.load.as_ref(), result.load.as_ref(), differing);
+        let loads = if sum.shard.is_some() { sums::divided_load } else { sums::loads };
+        sum.load = loads(sum.load.as_ref(), result.load.as_ref(), differing);
         sums::generators(&mut sum.generator, &result.generator, differing);
         self.sum = Some(sum);
     }
@@ -241,8 +251,12 @@ impl Merge {
     /// [`MergeError::Nothing`], [`MergeError::ShardMissing`].
     pub fn finish(self) -> Result<Merged, MergeError> {
         let mut result = self.sum.ok_or(MergeError::Nothing)?;
+        let mut notes = Vec::new();
         if let Some(Shard { count, .. }) = result.shard.take() {
             all_there(&self.shards, count)?;
+            let skew_ns = self.began.map_or(0, |(first, last)| last - first);
+            result.start_skew_ns = Some(skew_ns);
+            notes.extend((skew_ns > SKEW_MAX_NS).then_some(Note::StartsApart { skew_ns }));
         }
         let summaries = self.histograms.iter();
         result.histograms = summaries.map(|(name, sum)| (name.clone(), Summary::of(sum))).collect();
@@ -257,7 +271,6 @@ impl Merge {
         let (evidence, shared) = self.evidence.finish(begin);
         result.evidence = evidence;
         result.merged = self.runs.into_keys().collect();
-        let mut notes = Vec::new();
         notes.extend((shared > 0).then_some(Note::EvidenceShared { parts: shared }));
         let mut fields = self.differing;
         fields.sort();
@@ -266,6 +279,9 @@ impl Merge {
         Ok(Merged { result, reasons: self.reasons, notes })
     }
 }
+
+/// Starts this far apart are worth a word: the load of the first moments was not the planned one.
+const SKEW_MAX_NS: u64 = 10_000_000;
 
 fn shard_words(shard: Option<Shard>) -> String {
     match shard {

@@ -215,14 +215,48 @@ pub(super) fn loads(
     differing: &mut Vec<String>,
 ) -> Option<Load> {
     let (one, other) = (one?, other?);
-    let connections = one.connections.zip(other.connections);
-    let connections = connections.map(|(one, other)| one.saturating_add(other));
     let alike = Load { connections: other.connections, seed: other.seed, ..one.clone() };
     if alike != *other {
         differing.push("load".into());
         return None;
     }
+    let connections = added(one.connections, other.connections);
     Some(Load { connections, ..one.clone() })
+}
+
+/// The load that was divided into shards.
+pub(super) fn divided_load(
+    one: Option<&Load>,
+    other: Option<&Load>,
+    differing: &mut Vec<String>,
+) -> Option<Load> {
+    let (one, other) = (one?, other?);
+    let whole = Load {
+        rate: one.rate.zip(other.rate).map(|(one, other)| one + other),
+        burst: added(one.burst, other.burst),
+        concurrency: added(one.concurrency, other.concurrency),
+        connections: added(one.connections, other.connections),
+        start_at: one.start_at.min(other.start_at),
+        ..one.clone()
+    };
+    let alike = Load {
+        rate: other.rate,
+        burst: other.burst,
+        concurrency: other.concurrency,
+        connections: other.connections,
+        start_at: other.start_at,
+        ..one.clone()
+    };
+    // Other seeds draw other plans.
+    if alike != *other {
+        differing.push("load".into());
+        return None;
+    }
+    Some(whole)
+}
+
+fn added<T: std::ops::Add<Output = T>>(one: Option<T>, other: Option<T>) -> Option<T> {
+    one.zip(other).map(|(one, other)| one + other)
 }
 
 pub(super) fn generators(sum: &mut Generator, part: &Generator, differing: &mut Vec<String>) {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::config;
 
-const ONLY_THREAD: ThreadShare = ThreadShare { index: 0, of: 1 };
+const ONLY_THREAD: PlanShare = PlanShare::WHOLE;
 
 fn arrivals(args: &str) -> ThreadArrivals {
     let config = config(args);
@@ -52,7 +52,7 @@ fn a_thread_takes_what_another_has_left() {
     let config = config("--concurrency 2 --connections 10");
     let left = ArrivalsLeft::of(&config);
     let mut threads = [0, 1].map(|index| {
-        let mut arrivals = ThreadArrivals::new(&config, ThreadShare { index, of: 2 }, left.clone());
+        let mut arrivals = ThreadArrivals::new(&config, PlanShare { index, of: 2 }, left.clone());
         arrivals.begin(0);
         arrivals
     });

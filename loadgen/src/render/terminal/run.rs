@@ -6,7 +6,7 @@ use super::{Style, WIDTH, entry, floor, objectives, transport, verdict};
 use crate::model::evidence::{CpuUse, Evidence};
 use crate::model::load::{Arrivals, Close, Load, Observe};
 use crate::model::outcome::Phase;
-use crate::model::result::{Generator, RunResult};
+use crate::model::result::{Generator, RunResult, Shard};
 use crate::model::server::Process;
 use crate::render::{plot, units};
 
@@ -40,10 +40,19 @@ fn head(result: &RunResult, style: Style) -> Vec<String> {
     let mut lines = vec![style.bold(&title)];
     lines.extend(transport::transport_and_engine(result));
     lines.extend(result.load.as_ref().map(load));
+    lines.extend(shards(result));
     lines.push(seen);
     lines.extend(server(result));
     lines.extend(transport::degraded(result));
     lines
+}
+
+fn shards(result: &RunResult) -> Option<String> {
+    if let Some(Shard { index, count }) = result.shard {
+        return Some(format!("shard {index} of {count}, counted from 0: its part of one plan"));
+    }
+    let (parts, skew) = (result.merged.len() as u64, units::duration(result.start_skew_ns?));
+    Some(format!("merged from {}, begun within {skew}", units::plural(parts, "shard")))
 }
 
 fn load(load: &Load) -> String {
