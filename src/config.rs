@@ -58,6 +58,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// A Unix socket by which listening sockets go from one process to the next.
     pub takeover: Option<PathBuf>,
+    /// Where metrics and probes are answered over HTTP.
+    pub admin: Option<SocketAddr>,
     /// Give up what a serving process does not need. Only for a process of its own: the
     /// restrictions apply to every thread and cannot be lifted.
     pub sandbox: SandboxMode,
@@ -98,6 +100,7 @@ impl Default for Config {
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
             takeover: None,
+            admin: None,
             sandbox: SandboxMode::Off,
             log_peers: false,
         }

@@ -191,7 +191,11 @@ fn connection_tracking() -> Option<Finding> {
 
 fn sandbox(config: &Config) -> Finding {
     let mut sandbox = Sandbox::with_trial(SandboxMode::Auto);
-    let uses = Uses { engine: config.engine, takeover: config.takeover.is_some() };
+    let uses = Uses {
+        engine: config.engine,
+        takeover: config.takeover.is_some(),
+        admin: config.admin.map(|_| 0),
+    };
     let outcome =
         sandbox.restrict_before_workers().and_then(|()| sandbox.restrict_when_ready(uses));
     match outcome {

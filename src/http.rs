@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use hyper::StatusCode;
@@ -32,6 +33,8 @@ pub const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
 /// Connections at a time.
 pub const MOST_CONNECTIONS: usize = 16;
+/// How long requests that are being answered may take once the endpoint is to stop.
+const GRACE: Duration = Duration::from_secs(1);
 /// Before the next accept, where one failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -89,10 +92,22 @@ pub enum HttpError {
 }
 
 /// A running endpoint; it ends with the process, or with [`Self::stop`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Endpoint {
     addr: SocketAddr,
-    stop: Arc<Notify>,
+    stop: Stop,
+    thread: JoinHandle<()>,
+}
+
+/// Stops an endpoint from elsewhere.
+#[derive(Clone, Debug)]
+pub struct Stop(Arc<Notify>);
+
+impl Stop {
+    /// Closes the listener; requests that are being answered are finished.
+    pub fn stop(&self) {
+        self.0.notify_one();
+    }
 }
 
 impl Endpoint {
@@ -119,17 +134,23 @@ impl Endpoint {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(failed)?;
         let listener = in_runtime(&runtime, listener).map_err(failed)?;
-        let stop = Arc::new(Notify::new());
-        let stopped = Arc::clone(&stop);
-        threads::spawn(name, move || {
+        let stop = Stop(Arc::new(Notify::new()));
+        let Stop(stopped) = stop.clone();
+        let thread = threads::spawn(name, move || {
             runtime.block_on(async {
+                let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
                 tokio::select! {
-                    () = serve(listener, patience, Arc::new(answer)) => {}
+                    () = serve(listener, patience, Arc::new(answer), &places) => {}
                     () = stopped.notified() => {}
+                }
+                // All of them are free when nobody is being answered.
+                let all = u32::try_from(MOST_CONNECTIONS).expect("a few");
+                if timeout(GRACE, places.acquire_many(all)).await.is_err() {
+                    debug!("an HTTP request was cut off");
                 }
             });
         })?;
-        Ok(Self { addr, stop })
+        Ok(Self { addr, stop, thread })
     }
 
     /// Where it listens.
@@ -138,9 +159,23 @@ impl Endpoint {
         self.addr
     }
 
-    /// Closes the listener and every connection.
+    /// Closes the listener; requests that are being answered are finished.
     pub fn stop(&self) {
-        self.stop.notify_one();
+        self.stop.stop();
+    }
+
+    /// For stopping it from elsewhere.
+    #[must_use]
+    pub fn stopper(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Stops it, and waits until what is being asked is answered, for at most a second.
+    pub fn end(self) {
+        self.stop.stop();
+        if self.thread.join().is_err() {
+            warn!("the thread of an HTTP endpoint has panicked");
+        }
     }
 }
 
@@ -151,13 +186,16 @@ fn in_runtime(runtime: &Runtime, listener: TcpListener) -> io::Result<tokio::net
 }
 
 /// Accepts, one connection per free place.
-async fn serve<F>(listener: tokio::net::TcpListener, patience: Patience, answer: Arc<F>)
-where
+async fn serve<F>(
+    listener: tokio::net::TcpListener,
+    patience: Patience,
+    answer: Arc<F>,
+    places: &Arc<Semaphore>,
+) where
     F: Fn(&str) -> Answer + Send + Sync + 'static,
 {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let connection = exchange(stream, patience.header, Arc::clone(&answer));
@@ -271,8 +309,11 @@ mod tests {
     }
 
     #[test]
-    fn a_stopped_endpoint_is_gone() {
+    fn a_stopped_endpoint_answers_what_it_was_asked_and_is_gone() {
         let endpoint = endpoint();
+        let mut asking = connect(&endpoint);
+        ask(&connect(&endpoint), "GET /known");
+        write!(asking, "GET /known HTTP/1.1\r\n").expect("the one before it is accepted too");
         endpoint.stop();
         let refused = || TcpStream::connect(endpoint.addr()).is_err();
         let until = std::time::Instant::now() + LIMIT;
@@ -280,5 +321,10 @@ mod tests {
             assert!(std::time::Instant::now() < until, "it still listens");
             std::thread::sleep(Duration::from_millis(2));
         }
+        write!(asking, "Host: x\r\n\r\n").expect("still open");
+        let mut text = String::new();
+        asking.read_to_string(&mut text).expect("answered");
+        assert!(text.ends_with("known\n"), "{text}");
+        endpoint.end();
     }
 }

@@ -6,12 +6,14 @@
 //! [`slots`], [`sys`] and [`values`] are leaves; the last three are shared with the load generator.
 //! Start at [`Server::start`].
 
+pub(crate) mod admin;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod doctor;
 pub mod echo;
 pub mod engine;
+pub(crate) mod health;
 pub mod http;
 pub mod listen;
 pub mod log;
@@ -27,6 +29,7 @@ pub mod stamp;
 pub mod sys;
 pub mod takeover;
 pub mod values;
+pub mod version;
 
 pub use config::Config;
 pub use server::{Server, ServerError};

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
+pub(crate) use self::inherited::admin_listener;
 pub use self::inherited::{AdoptError, adopt};
 use crate::ring::{Ring, RingError, Setup};
 use crate::sys::procfs;

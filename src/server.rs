@@ -1,84 +1,37 @@
 //! A running server: listeners first, then a worker per thread, then ready.
 
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::sync::{Arc, Weak, mpsc};
+mod error;
+mod info;
+mod opened;
+
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use tracing::{debug, info, warn};
 
+pub use self::error::ServerError;
+pub(crate) use self::info::READY_LOG;
+pub use self::info::ServerInfo;
+use self::opened::{Opened, each_once, named, share_out};
+use crate::admin::{self, Observed};
+use crate::clock::realtime_ns;
 use crate::config::{BusyPoll, Config};
+use crate::engine::busy_poll::BusyPollStats;
 use crate::engine::busy_poll::observer::{QuotaObserver, QuotaReader, SharedLimit};
-use crate::engine::busy_poll::{BusyPollStats, LimitedBy};
-use crate::engine::limits::{LimitError, WorkerLimits, grow_descriptor_table, memory_warning};
-use crate::engine::{self, EngineError, Stats, Unsupported, WorkerContext};
-use crate::listen::{
-    AddressListeners, AdoptError, ListenError, ListenerBuilder, adopt, effective_backlog,
-};
+use crate::engine::limits::{WorkerLimits, memory_warning};
+use crate::engine::{self, EngineError, Stats, Unsupported, WorkerContext, WorkerCounters};
+use crate::health::{self, Health, Watched};
+use crate::http::{Endpoint, Stop};
 use crate::metrics::Published;
-use crate::sandbox::{Sandbox, SandboxError, Uses};
+use crate::sandbox::{Sandbox, Uses};
 use crate::shutdown::{Control, Phase};
-use crate::stamp::{AcceptMode, Engine};
+use crate::stamp::Engine;
 use crate::sys::cgroup::{Groups, MEMORY_MAX};
 use crate::sys::descriptors;
 use crate::sys::threads::{self, ThreadError};
-use crate::takeover::{Inheritance, Origin, Predecessor, TakeoverError, inherit};
-
-/// The log target of the line that says where the server listens: at every log level, since
-/// whoever starts a server waits for it.
-pub(crate) const READY_LOG: &str = "uring_echo::ready";
-
-/// Why a server did not start or did not end well.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// The numbers of the configuration contradict each other or exceed what the system allows.
-    #[error(transparent)]
-    Limits(#[from] LimitError),
-    /// io_uring is not available.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// A restriction that was required is not available.
-    #[error(transparent)]
-    Sandbox(#[from] SandboxError),
-    /// An address could not be listened on.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// Listening sockets that were inherited are not those asked for.
-    #[error(transparent)]
-    Adopt(#[from] AdoptError),
-    /// Whoever serves could not be taken over from.
-    #[error(transparent)]
-    Takeover(#[from] TakeoverError),
-    /// The system refused a thread.
-    #[error(transparent)]
-    Thread(#[from] ThreadError),
-    /// The system refused an eventfd.
-    #[error("{step}: {source}")]
-    Os {
-        /// What was tried.
-        step: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The engine does not support a setting.
-    #[error(transparent)]
-    Unsupported(#[from] Unsupported),
-    /// A worker could not start or had to give up.
-    #[error("worker {index}: {source}")]
-    Worker {
-        /// Which one.
-        index: usize,
-        /// Why.
-        source: EngineError,
-    },
-    /// A worker panicked: a defect in this program.
-    #[error("worker {index} panicked")]
-    Panicked {
-        /// Which one.
-        index: usize,
-    },
-}
+use crate::takeover::{Door, Origin, Predecessor};
 
 /// A server that accepts connections until it is told to stop.
 #[derive(Debug)]
@@ -87,39 +40,12 @@ pub struct Server {
     uses: Uses,
     predecessor: Option<Predecessor>,
     control: Arc<Control>,
-    published: Vec<Arc<Published<Stats>>>,
-    busy_poll: BusyPollReader,
+    health: Arc<Health>,
+    admin: Option<Endpoint>,
     spin_limit: Arc<SharedLimit>,
     /// Ends with the server.
     quota: Option<QuotaObserver>,
     workers: Vec<JoinHandle<Result<Stats, EngineError>>>,
-}
-
-/// The properties of a running server, for logs and results.
-#[derive(Clone, Debug)]
-pub struct ServerInfo {
-    /// Bound addresses.
-    pub addrs: Vec<SocketAddr>,
-    /// `uring`, `epoll` or `tokio-uring`.
-    pub engine: &'static str,
-    /// `reuseport` or `shared`.
-    pub accept: &'static str,
-    /// Worker threads.
-    pub workers: usize,
-    /// The backlog asked for.
-    pub backlog: i32,
-    /// The backlog in force; `None` if somaxconn is not readable.
-    pub backlog_effective: Option<u32>,
-    /// `auto`, `off`, `always` or microseconds.
-    pub busy_poll: String,
-    /// Where the listening sockets came from, if not from this process.
-    pub inherited: Option<Origin>,
-    /// What limited spinning when the server started.
-    pub busy_poll_limited_by: LimitedBy,
-    /// Features that this kernel lacks, and the consequence of each.
-    pub degraded: Vec<String>,
-    /// The restrictions of the process.
-    pub sandbox: Sandbox,
 }
 
 /// Reads the busy-poll counters of all workers.
@@ -127,10 +53,6 @@ pub struct ServerInfo {
 pub struct BusyPollReader(Vec<Arc<Published<BusyPollStats>>>);
 
 impl BusyPollReader {
-    fn new(workers: usize) -> Self {
-        Self(std::iter::repeat_with(Arc::default).take(workers).collect())
-    }
-
     /// Counters of all workers, as of a moment ago, and what limits spinning now.
     #[must_use]
     pub fn stats(&self) -> BusyPollStats {
@@ -145,7 +67,7 @@ impl Server {
     /// [`ServerError`]; nothing is left running.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
         let mut server = Self::start_unsealed(config, Sandbox::new(config.sandbox))?.seal()?;
-        server.release_predecessor();
+        server.announce_ready();
         Ok(server)
     }
 
@@ -155,71 +77,40 @@ impl Server {
     /// As [`Self::start`].
     pub(crate) fn start_unsealed(config: &Config, sandbox: Sandbox) -> Result<Self, ServerError> {
         let nofile = raise_descriptor_limit();
-        let (config, mut without) = engine::adapt(config, nofile)?;
+        let (config, degraded) = adapt_to_machine(config, nofile)?;
         let config = &config;
-        let memory = Groups::read().tightest(MEMORY_MAX);
-        if let Some(warning) = memory_warning(config, nofile, memory.as_ref()) {
-            warn!("{warning}");
-            without.push(warning);
-        }
-        let inheritance = inherit(config.takeover.as_deref())?;
-        grow_descriptor_table(config);
         let limits = |index| WorkerLimits::resolve(config, nofile, index);
         info!(limits = %limits(0)?, "sizes of one worker");
-        let mut builder = match config.engine {
-            Engine::Uring | Engine::TokioUring => {
-                ListenerBuilder::by_completion().map_err(EngineError::from)?
-            }
-            Engine::Epoll => ListenerBuilder::plain(),
-        };
-        let Inheritance { sockets, origin, predecessor, door, kept_open } = inheritance;
-        engine::check_inherited(config, origin.is_some())?;
-        let listening = match origin {
-            Some(_) => adopt(sockets, &config.listen, config.backlog)?,
-            None => open_listeners(config, &mut builder)?,
-        };
-        let os = |step| move |source| ServerError::Os { step, source };
+        let mut opened = Opened::open(config)?;
         let workers = config.workers.get();
-        let (addrs, shares) = share_out(listening, workers);
-        let control =
-            Control::new(workers, each_once(&shares), kept_open).map_err(os("eventfd"))?;
-        let mut server = Self {
-            info: info(config, addrs, builder.degraded.into_iter().chain(without), sandbox),
-            uses: Uses { engine: config.engine, takeover: door.is_some() },
-            predecessor,
-            control: Arc::new(control),
-            published: Vec::new(),
-            busy_poll: BusyPollReader::new(workers),
-            spin_limit: Arc::new(SharedLimit::unlimited()),
-            quota: None,
-            workers: Vec::new(),
-        };
-        server.info.inherited = origin;
-        let observed = (config.busy_poll == BusyPoll::Auto)
+        let (addrs, shares) = share_out(std::mem::take(&mut opened.listening), workers);
+        let limits = (0..workers).map(limits).collect::<Result<Vec<_>, _>>()?;
+        let degraded = opened.degraded.take().into_iter().chain(degraded);
+        let info = ServerInfo::new(config, &opened, addrs, degraded, sandbox);
+        let mut server = Self::new(config, &mut opened, &shares, &limits, info)?;
+        let observed = opened.admin.take().map(|listener| {
+            server.uses.admin = Some(listener.as_raw_fd());
+            (listener, server.observed(config, &shares))
+        });
+        let quota = (config.busy_poll == BusyPoll::Auto)
             .then(|| QuotaReader::new(workers, Arc::clone(&server.spin_limit)));
         server.info.sandbox.restrict_before_workers()?;
-        if let Some(reader) = observed {
+        if let Some(reader) = quota {
             server.observe_quota(reader)?;
         }
-        let (ready, readiness) = mpsc::channel();
-        for (index, listeners) in shares.into_iter().enumerate() {
-            let limits = limits(index)?.with_listeners(listeners.len())?;
-            let context = server.context(index, listeners, config, limits);
-            let ready = ready.clone();
-            let worker = move || engine::run(context, &ready);
-            server.workers.push(threads::spawn(&format!("echo-{index}"), worker)?);
-        }
-        drop(ready);
-        let server = server.await_readiness(&readiness)?;
-        if let Some(door) = door {
-            let control = server.control();
-            threads::spawn("door", move || door.keep(&control))?;
+        let mut server = server.start_workers(config, &limits, shares)?;
+        let admin = observed.map(|(listener, observed)| server.start_admin(listener, observed));
+        let admin = admin.transpose()?;
+        if let Some(door) = opened.door {
+            server.keep(door, admin)?;
         }
         Ok(server)
     }
 
-    /// Tells the process that served before, if there is one, that this one does now.
-    pub(crate) fn release_predecessor(&mut self) {
+    /// This server is ready: tells the process that served before, if there is one, and whoever
+    /// probes.
+    pub(crate) fn announce_ready(&mut self) {
+        self.control.announce_ready();
         if let Some(predecessor) = self.predecessor.take() {
             predecessor.ready();
         }
@@ -236,33 +127,105 @@ impl Server {
         Ok(self)
     }
 
-    fn context(
-        &mut self,
-        index: usize,
-        listeners: Vec<Arc<OwnedFd>>,
+    /// With nothing running yet.
+    fn new(
         config: &Config,
-        limits: WorkerLimits,
-    ) -> WorkerContext {
-        let published = Arc::new(Published::default());
-        self.published.push(Arc::clone(&published));
-        let control = Arc::clone(&self.control);
-        let busy_poll = Arc::clone(&self.busy_poll.0[index]);
-        let spin_limit = Arc::clone(&self.spin_limit);
-        let config = config.clone();
-        WorkerContext {
-            index,
-            listeners,
-            config,
-            limits,
+        opened: &mut Opened,
+        shares: &[Vec<Arc<OwnedFd>>],
+        limits: &[WorkerLimits],
+        info: ServerInfo,
+    ) -> Result<Self, ServerError> {
+        let control = Control::new(limits.len(), each_once(shares), opened.kept_open);
+        let control =
+            Arc::new(control.map_err(|source| ServerError::Os { step: "eventfd", source })?);
+        let watched = |limits: &WorkerLimits| Watched {
+            counters: WorkerCounters::default(),
+            max_connections: limits.shard.max_connections,
+        };
+        let watched = limits.iter().map(watched).collect();
+        let health = Health::new(Arc::clone(&control), watched, config.accept);
+        Ok(Self {
+            info,
+            uses: Uses { engine: config.engine, takeover: opened.door.is_some(), admin: None },
+            predecessor: opened.predecessor.take(),
             control,
-            published,
-            busy_poll,
-            spin_limit,
+            health: Arc::new(health),
+            admin: None,
+            spin_limit: Arc::new(SharedLimit::unlimited()),
+            quota: None,
+            workers: Vec::new(),
+        })
+    }
+
+    fn start_workers(
+        mut self,
+        config: &Config,
+        limits: &[WorkerLimits],
+        shares: Vec<Vec<Arc<OwnedFd>>>,
+    ) -> Result<Self, ServerError> {
+        let (ready, readiness) = mpsc::channel();
+        for (index, listeners) in shares.into_iter().enumerate() {
+            let context = WorkerContext {
+                index,
+                limits: limits[index].with_listeners(listeners.len())?,
+                listeners,
+                config: config.clone(),
+                control: Arc::clone(&self.control),
+                counters: self.health.workers()[index].counters.clone(),
+                spin_limit: Arc::clone(&self.spin_limit),
+            };
+            let ready = ready.clone();
+            let worker = move || engine::run(context, &ready);
+            self.workers.push(threads::spawn(&format!("echo-{index}"), worker)?);
+        }
+        drop(ready);
+        self.await_readiness(&readiness)
+    }
+
+    /// What the admin endpoint tells.
+    fn observed(&self, config: &Config, shares: &[Vec<Arc<OwnedFd>>]) -> Observed {
+        let text = |value: &str| value.to_owned();
+        Observed {
+            server: vec![
+                ("engine", text(self.info.engine)),
+                ("accept", text(self.info.accept)),
+                ("busy_poll", self.info.busy_poll.clone()),
+                ("inherited", text(self.info.inherited.map_or("no", Origin::name))),
+            ],
+            health: Arc::clone(&self.health),
+            listeners: named(shares),
+            has_loop: config.engine != Engine::TokioUring,
+            groups: admin::open_groups(),
+            started_ns: realtime_ns(),
         }
     }
 
+    /// Answers at `listener`, which is returned for a successor.
+    fn start_admin(
+        &mut self,
+        listener: TcpListener,
+        observed: Observed,
+    ) -> Result<OwnedFd, ServerError> {
+        let step = "duplicating the listener of --admin";
+        let handed_on = listener.try_clone().map_err(|source| ServerError::Os { step, source })?;
+        self.health.observe(health::INTERVAL, |_| {})?;
+        self.admin = Some(admin::start(listener, observed)?);
+        Ok(handed_on.into())
+    }
+
+    /// Waits for a successor, with which the admin endpoint goes.
+    fn keep(&self, door: Door, admin: Option<OwnedFd>) -> Result<(), ThreadError> {
+        let (control, endpoint) = (self.control(), self.admin.as_ref().map(Endpoint::stopper));
+        threads::spawn("door", move || {
+            if door.keep(&control, admin.as_ref()) {
+                endpoint.iter().for_each(Stop::stop);
+            }
+        })?;
+        Ok(())
+    }
+
     fn observe_quota(&mut self, reader: QuotaReader) -> Result<(), ThreadError> {
-        let observer = QuotaObserver::start(reader, self.busy_poll.0.clone())?;
+        let observer = QuotaObserver::start(reader, self.busy_poll().0)?;
         self.info.busy_poll_limited_by = observer.limited_by;
         self.quota = Some(observer);
         Ok(())
@@ -310,39 +273,15 @@ impl Server {
 
     /// As [`Self::stats`], for whoever outlives the server.
     pub(crate) fn counters(&self) -> impl Fn() -> Stats + Send + use<> {
-        let published = self.published.clone();
-        move || published.iter().map(|worker| worker.read()).sum()
+        let health = Arc::clone(&self.health);
+        move || health.workers().iter().map(|worker| worker.counters.echo.read()).sum()
     }
 
     /// For reading what busy poll does, also after the server has ended.
     #[must_use]
     pub fn busy_poll(&self) -> BusyPollReader {
-        self.busy_poll.clone()
-    }
-
-    /// Says where the server listens: one line for each address. `argv` is what it was started
-    /// with, so that whoever keeps the line knows all there is to know.
-    pub fn log_ready(&self, argv: &[String]) {
-        let info = &self.info;
-        for addr in &info.addrs {
-            info!(
-                target: READY_LOG,
-                %addr,
-                families = families(*addr),
-                engine = info.engine,
-                accept = info.accept,
-                workers = info.workers,
-                backlog = info.backlog,
-                backlog_effective = info.backlog_effective,
-                busy_poll = info.busy_poll,
-                inherited = info.inherited.map(Origin::name),
-                busy_poll_limited_by = info.busy_poll_limited_by.name(),
-                degraded = info.degraded.join("; "),
-                sandbox = info.sandbox.active.join(" "),
-                argv = %serde_json::Value::from(argv),
-                "listening"
-            );
-        }
+        let workers = self.health.workers().iter();
+        BusyPollReader(workers.map(|worker| Arc::clone(&worker.counters.busy_poll)).collect())
     }
 
     /// Waits until the server has ended and returns its final counters.
@@ -376,12 +315,8 @@ impl Drop for Server {
         if let Err(error) = self.join() {
             warn!(%error, "while stopping");
         }
+        self.admin.take().into_iter().for_each(Endpoint::end);
     }
-}
-
-/// Who reaches a listener: it takes no IPv4 by an IPv6 socket, not even on `[::]`.
-const fn families(addr: SocketAddr) -> &'static str {
-    if addr.is_ipv4() { "IPv4" } else { "IPv6 only" }
 }
 
 /// Raises the limit of descriptors as far as the kernel allows; returns the limit in force.
@@ -393,65 +328,13 @@ fn raise_descriptor_limit() -> u32 {
     raised.enforced()
 }
 
-fn open_listeners(
-    config: &Config,
-    builder: &mut ListenerBuilder,
-) -> Result<Vec<AddressListeners>, ListenError> {
-    let queues = match config.accept {
-        AcceptMode::Reuseport => config.workers.get(),
-        AcceptMode::Shared => 1,
-    };
-    config.listen.iter().map(|addr| builder.open(*addr, config.backlog, queues)).collect()
-}
-
-/// The addresses, and each worker's listeners: of every address its own queue, several where there
-/// are more queues than workers, or one that it shares where there are fewer. No queue is left out.
-fn share_out(
-    listening: Vec<AddressListeners>,
-    workers: usize,
-) -> (Vec<SocketAddr>, Vec<Vec<Arc<OwnedFd>>>) {
-    let mut addrs = Vec::new();
-    let mut shares = vec![Vec::new(); workers];
-    for address in listening {
-        addrs.push(address.addr);
-        let queues: Vec<_> = address.sockets.into_iter().map(Arc::new).collect();
-        for (worker, share) in shares.iter_mut().enumerate() {
-            let own = queues.iter().skip(worker).step_by(workers);
-            let shared = queues.get(worker % queues.len()).filter(|_| worker >= queues.len());
-            share.extend(own.chain(shared).cloned());
-        }
+/// What this machine allows of a configuration, and a line for the log about what it lacks.
+fn adapt_to_machine(config: &Config, nofile: u32) -> Result<(Config, Vec<String>), Unsupported> {
+    let (config, mut degraded) = engine::adapt(config, nofile)?;
+    let memory = Groups::read().tightest(MEMORY_MAX);
+    if let Some(warning) = memory_warning(&config, nofile, memory.as_ref()) {
+        warn!("{warning}");
+        degraded.push(warning);
     }
-    (addrs, shares)
-}
-
-/// Every listener once, however many workers share it.
-fn each_once(shares: &[Vec<Arc<OwnedFd>>]) -> Vec<Weak<OwnedFd>> {
-    let mut all: Vec<Weak<OwnedFd>> = Vec::new();
-    for listener in shares.iter().flatten().map(Arc::downgrade) {
-        if !all.iter().any(|known| known.ptr_eq(&listener)) {
-            all.push(listener);
-        }
-    }
-    all
-}
-
-fn info(
-    config: &Config,
-    addrs: Vec<SocketAddr>,
-    degraded: impl Iterator<Item = String>,
-    sandbox: Sandbox,
-) -> ServerInfo {
-    ServerInfo {
-        addrs,
-        engine: config.engine.name(),
-        accept: config.accept.name(),
-        workers: config.workers.get(),
-        backlog: config.backlog,
-        backlog_effective: effective_backlog(config.backlog),
-        inherited: None,
-        busy_poll: config.busy_poll.to_string(),
-        busy_poll_limited_by: LimitedBy::None,
-        degraded: degraded.collect(),
-        sandbox,
-    }
+    Ok((config, degraded))
 }

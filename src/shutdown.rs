@@ -38,6 +38,10 @@ pub struct Control {
     inflow: Mutex<Inflow>,
     /// The queues are not this process's to empty.
     keeps_queues: AtomicBool,
+    /// It listens, and whoever started it knows.
+    ready: AtomicBool,
+    /// It was told to stop, and may go on serving for a while.
+    stopping: AtomicBool,
 }
 
 /// What becomes of new connections.
@@ -70,6 +74,8 @@ impl Control {
             listeners,
             inflow: Mutex::new(if kept_open { Inflow::Kept } else { Inflow::Open }),
             keeps_queues: AtomicBool::new(kept_open),
+            ready: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
         })
     }
 
@@ -117,6 +123,31 @@ impl Control {
     /// Becomes readable when the server is about to stop.
     pub(crate) fn door_wake_fd(&self) -> &Arc<OwnedFd> {
         &self.wake_fds[self.wake_fds.len() - 1]
+    }
+
+    /// From now on new connections may be sent here.
+    pub(crate) fn announce_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on new connections should go elsewhere, although they are still served.
+    pub(crate) fn announce_stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Self::announce_ready`] was called.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server stops, or is about to.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed) || self.phase() != Phase::Serving
+    }
+
+    /// Wakes every worker for one turn of its loop.
+    pub(crate) fn wake_workers(&self) {
+        self.wake_fds.iter().rev().skip(1).for_each(|wake_fd| wake(wake_fd));
     }
 
     /// Moves on to `phase`, unless it is there or further, and wakes every worker.
@@ -212,6 +243,7 @@ impl Signals {
 /// The steps of a stop; each is cut off by the second signal.
 fn stop_on(signals: &mpsc::Receiver<i32>, control: &Control, delay: Duration) {
     let Ok(signal) = signals.recv() else { return };
+    control.announce_stop();
     info!(signal, ?delay, "draining; signal again to exit now");
     let wait = |time| match signals.recv_timeout(time) {
         Err(RecvTimeoutError::Timeout) => {}

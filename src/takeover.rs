@@ -4,8 +4,9 @@
 //! listening socket and the door itself (SCM_RIGHTS, unix(7)), starts, and says that it is ready;
 //! only then does the predecessor stop accepting. A successor that ends before leaves it serving.
 //!
-//! One packet each: hello (magic, version) → header (magic, version, origin, number of sockets) and
-//! the descriptors, at most [`PER_PACKET`] each → ready.
+//! One packet each: hello (magic, version) → header (magic, version, flags, number of descriptors)
+//! and the descriptors, at most [`PER_PACKET`] each → ready. The descriptors are the listening
+//! sockets, that of the admin endpoint if there is one, and the door.
 
 mod door;
 
@@ -26,10 +27,13 @@ use self::door::Found;
 
 const MAGIC: [u8; 8] = *b"UECHOTKO";
 /// Of the exchange, not of the program: other versions are refused by name.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// The kernel takes 253 at most (SCM_MAX_FD).
 const PER_PACKET: usize = 64;
 const HEADER_LEN: usize = 12;
+/// Flags of the header: somebody else keeps the sockets open too; an admin endpoint's is there.
+const KEPT_OPEN: u8 = 1;
+const WITH_ADMIN: u8 = 2;
 
 /// Where listening sockets came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +101,8 @@ pub(crate) struct Predecessor {
     link: OwnedFd,
     sockets: Vec<OwnedFd>,
     door: Option<Door>,
+    /// The listener of its admin endpoint.
+    admin: Option<OwnedFd>,
     /// Somebody else keeps them open too.
     kept_open: bool,
 }
@@ -127,7 +133,14 @@ impl Predecessor {
         let Some(door) = sockets.pop() else {
             return Err(TakeoverError::Refused(path.to_owned()));
         };
-        Ok(Self { link, sockets, door: Some(Door::inherited(door)), kept_open: header[9] != 0 })
+        let has = |flag| header[9] & flag != 0;
+        Ok(Self {
+            link,
+            admin: if has(WITH_ADMIN) { sockets.pop() } else { None },
+            sockets,
+            door: Some(Door::inherited(door)),
+            kept_open: has(KEPT_OPEN),
+        })
     }
 
     /// Tells it that this process serves; it stops accepting. One that has ended in the meantime
@@ -147,6 +160,7 @@ pub(crate) struct Inheritance {
     pub(crate) predecessor: Option<Predecessor>,
     /// Where successors ask, if they may.
     pub(crate) door: Option<Door>,
+    pub(crate) admin: Option<OwnedFd>,
     pub(crate) kept_open: bool,
 }
 
@@ -160,6 +174,7 @@ pub(crate) fn inherit(path: Option<&Path>) -> Result<Inheritance, TakeoverError>
                 origin: Some(Origin::Takeover),
                 kept_open: predecessor.kept_open,
                 door: predecessor.door.take(),
+                admin: predecessor.admin.take(),
                 predecessor: Some(predecessor),
             });
         }
@@ -168,7 +183,8 @@ pub(crate) fn inherit(path: Option<&Path>) -> Result<Inheritance, TakeoverError>
     };
     let sockets = activated()?;
     let origin = (!sockets.is_empty()).then_some(Origin::Activation);
-    Ok(Inheritance { sockets, kept_open: origin.is_some(), origin, predecessor: None, door })
+    let kept_open = origin.is_some();
+    Ok(Inheritance { sockets, kept_open, origin, predecessor: None, door, admin: None })
 }
 
 /// The sockets that a service manager passed (sd_listen_fds(3)).
@@ -186,26 +202,34 @@ fn activated() -> Result<Vec<OwnedFd>, TakeoverError> {
     Ok(sockets)
 }
 
-/// Gives `sockets` and `door` to the successor at the other end of `link`; true once it is ready.
+/// What is handed over.
+struct Handover<'a> {
+    sockets: Vec<BorrowedFd<'a>>,
+    admin: Option<BorrowedFd<'a>>,
+    door: BorrowedFd<'a>,
+    kept_open: bool,
+}
+
+/// Gives it to the successor at the other end of `link`; true once that is ready.
 fn hand_over(
     link: &OwnedFd,
-    sockets: &[BorrowedFd<'_>],
-    door: BorrowedFd<'_>,
-    kept_open: bool,
+    Handover { sockets, admin, door, kept_open }: Handover<'_>,
 ) -> Result<bool, Errno> {
     let mut hello = [0; 16];
     let (len, _) = receive(link, &mut hello)?;
     let same_version = len == 9 && hello[..8] == MAGIC && hello[8] == VERSION;
-    let count = u16::try_from(sockets.len() + 1).map_err(|_| Errno::TOOBIG)?;
+    let flag = |set, flag| if set { flag } else { 0 };
+    let flags = flag(kept_open, KEPT_OPEN) | flag(admin.is_some(), WITH_ADMIN);
+    let all: Vec<_> = sockets.into_iter().chain(admin).chain([door]).collect();
+    let count = u16::try_from(all.len()).map_err(|_| Errno::TOOBIG)?;
     let mut header = [0; HEADER_LEN];
     header[..8].copy_from_slice(&MAGIC);
-    (header[8], header[9]) = (VERSION, u8::from(kept_open));
+    (header[8], header[9]) = (VERSION, flags);
     header[10..].copy_from_slice(&count.to_le_bytes());
     send(link, &header, SendFlags::NOSIGNAL)?;
     if !same_version {
         return Err(Errno::PROTO);
     }
-    let all: Vec<_> = sockets.iter().copied().chain([door]).collect();
     for packet in all.chunks(PER_PACKET) {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PER_PACKET))];
         let mut rights = SendAncillaryBuffer::new(&mut space);

@@ -18,10 +18,11 @@ use self::log::LogFormat;
 pub use self::serve::ServeArgs;
 use crate::log::FLUSH_TIMEOUT;
 use crate::sandbox;
+use crate::version::VERSION;
 
 /// A TCP echo server (RFC 862) on Linux io_uring.
 #[derive(Debug, Parser)]
-#[command(name = "uring-echo", version, about)]
+#[command(name = "uring-echo", version = VERSION, about)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

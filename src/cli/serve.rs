@@ -101,6 +101,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SIZE", env = "URING_ECHO_CREDIT", default_value = "256k")]
     #[arg(value_parser = bytes)]
     credit: NonZeroU32,
+    /// Answer metrics and probes over HTTP here: /metrics, /livez, /readyz. Port 0 lets the kernel
+    /// choose.
+    #[arg(long, value_name = "ADDR", env = "URING_ECHO_ADMIN")]
+    admin: Option<String>,
     /// Give up what a serving process does not need: as far as possible, not at all, or wholly.
     #[arg(long, value_enum, env = "URING_ECHO_SANDBOX", default_value = "auto")]
     sandbox: SandboxArg,
@@ -159,6 +163,7 @@ fn log_start(config: &Config) {
     let addrs: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
     info!(
         listen = addrs.join(" "),
+        admin = config.admin.map(tracing::field::display),
         workers = config.workers,
         cpus = text(config.cpus.as_ref().map(|cpus| format!("{cpus:?}"))),
         engine = config.engine.name(),
@@ -210,9 +215,9 @@ pub(super) fn run(args: &ServeArgs, argv: &[String]) -> Result<()> {
     };
     signals.start_handler(server.control(), config.drain_delay, on_request)?;
     let mut server = server.seal()?;
-    server.log_ready(argv);
+    server.info().log_ready(argv);
     let busy_poll = server.busy_poll();
-    server.release_predecessor();
+    server.announce_ready();
     let summary = server.wait()?;
     log_busy_poll(&busy_poll.stats());
     log_counters("stopped", &summary);
@@ -257,8 +262,10 @@ impl ServeArgs {
         for addr in &self.listen {
             listen.extend(values::socket_addrs(addr)?);
         }
+        let admin = self.admin.as_deref().map(values::socket_addrs).transpose()?;
         let config = Config {
             listen,
+            admin: admin.and_then(|addrs| addrs.first().copied()),
             cpus: self.cpus.as_ref().map(|list| list.0.clone()),
             engine: self.engine.engine(),
             fall_back_to_epoll: self.engine.falls_back(),

@@ -68,6 +68,10 @@ impl Parked {
         self.list.contains(slots, index)
     }
 
+    pub(super) fn len(&self) -> u32 {
+        self.list.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

@@ -149,6 +149,16 @@ impl Shard {
         &self.stats
     }
 
+    /// Buffers that hold bytes, or that the kernel may be filling: not free.
+    pub fn buffers_in_use(&self) -> u16 {
+        self.limits.buffers - self.buffers.free()
+    }
+
+    /// Connections that wait for a buffer.
+    pub fn parked(&self) -> u32 {
+        self.parked.len()
+    }
+
     /// Whether every buffer and every slot is free and no list has an entry.
     pub fn is_quiescent(&self) -> bool {
         let timers = self.idle.is_empty() && self.write.is_empty();
@@ -440,7 +450,9 @@ impl Shard {
     }
 
     fn close_if_done(&mut self, id: ConnId, emit: &mut impl FnMut(Action<'_>)) {
+        let in_order = self.slots.get(id).is_some_and(Connection::is_alive);
         if self.slots.get_mut(id).is_some_and(|conn| conn.close_if_done(id, emit)) {
+            self.stats.finished += u64::from(in_order);
             self.unlink(id);
         }
     }

@@ -10,6 +10,8 @@ pub struct Stats {
     pub accepted: u64,
     /// Connections whose socket is closed; `accepted - closed` are open.
     pub closed: u64,
+    /// Connections that ended in order: the peer ended its stream and got everything owed.
+    pub finished: u64,
     /// Connections the peer broke off.
     pub reset: u64,
     /// Connections closed on arrival because their peer had as many as it may.
@@ -56,6 +58,7 @@ impl Add for Stats {
         Self {
             accepted: self.accepted + other.accepted,
             closed: self.closed + other.closed,
+            finished: self.finished + other.finished,
             reset: self.reset + other.reset,
             refused_by_ip: self.refused_by_ip + other.refused_by_ip,
             idle_timeouts: self.idle_timeouts + other.idle_timeouts,

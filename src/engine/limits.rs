@@ -20,6 +20,9 @@ const BUFFER_SIZES: std::ops::RangeInclusive<u32> = 4 << 10..=64 << 10;
 const BUFFERS: std::ops::RangeInclusive<u32> = 4..=32 << 10;
 /// What a process has open whatever it serves: standard streams, signals, the log, a step's spare.
 const DESCRIPTORS_PER_PROCESS: u32 = 16;
+/// What an admin endpoint has open: its listener, its runtime's epoll and eventfd, the files of
+/// control groups, and its connections.
+const DESCRIPTORS_OF_ADMIN: u32 = 48;
 /// How long an accept waits after the system was short of something.
 const ACCEPT_BACKOFF_NS: u64 = 10_000_000;
 
@@ -278,7 +281,15 @@ fn share_of_descriptors(config: &Config, nofile: u32) -> u32 {
     let workers = u32::try_from(config.workers.get()).unwrap_or(u32::MAX);
     let addrs = u32::try_from(config.listen.len()).unwrap_or(u32::MAX);
     let own = own_descriptors(config.engine, addrs).saturating_mul(workers);
-    (nofile.saturating_sub(own.saturating_add(DESCRIPTORS_PER_PROCESS)) / workers).max(1)
+    (nofile.saturating_sub(own.saturating_add(process_descriptors(config))) / workers).max(1)
+}
+
+/// What the process has open whatever its workers have.
+const fn process_descriptors(config: &Config) -> u32 {
+    match config.admin {
+        Some(_) => DESCRIPTORS_PER_PROCESS + DESCRIPTORS_OF_ADMIN,
+        None => DESCRIPTORS_PER_PROCESS,
+    }
 }
 
 /// What a worker has open beside its connections.
@@ -299,7 +310,7 @@ pub fn grow_descriptor_table(config: &Config) {
     let workers = u32::try_from(config.workers.get()).unwrap_or(u32::MAX);
     let most = CONNECTIONS_PER_WORKER.saturating_mul(workers);
     let most = config.max_connections.map_or(most, NonZeroU32::get);
-    let most = most.saturating_add(DESCRIPTORS_PER_PROCESS);
+    let most = most.saturating_add(process_descriptors(config));
     if let Err(error) = descriptors::grow_table(most.saturating_sub(1)) {
         tracing::warn!(%error, "the descriptor table grows as connections come");
     }

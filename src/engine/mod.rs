@@ -10,6 +10,7 @@ mod epoll;
 mod error;
 mod fullness;
 pub mod limits;
+mod loop_stats;
 mod stamper;
 #[cfg(feature = "tokio-uring")]
 mod tokio_uring;
@@ -23,8 +24,9 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use tracing::warn;
 
 pub(crate) use self::accepted::PEER_LOG;
-pub(crate) use self::context::WorkerContext;
+pub(crate) use self::context::{WorkerContext, WorkerCounters};
 pub use self::error::{EngineError, Unsupported};
+pub use self::loop_stats::LoopStats;
 pub use self::trial::{Trial, try_rings};
 use crate::config::Config;
 pub use crate::echo::Stats;

@@ -13,6 +13,7 @@ use super::context::WorkerContext;
 use super::cut_off::CutOffLog;
 use super::error::EngineError;
 use super::fullness::Fullness;
+use super::loop_stats::LoopStats;
 use crate::clock::{monotonic_ns, thread_cpu_ns};
 use crate::config::Stall;
 use crate::echo::{Action, Event, ListenerId, Nanos, Shard, Stats};
@@ -93,6 +94,7 @@ struct Worker<K> {
     published: u64,
     next_stall: Option<u64>,
     fullness: Fullness,
+    turns: LoopStats,
 }
 
 impl<K: Kernel> Worker<K> {
@@ -111,6 +113,7 @@ impl<K: Kernel> Worker<K> {
             phase: Phase::Serving,
             now,
             published: now,
+            turns: LoopStats { buffers: u32::from(limits.buffers), ..LoopStats::default() },
             fullness: Fullness::new(context.index, context.limits.shard.max_connections),
             next_stall: context.config.stall.map(|stall| now + nanos(stall.every) / 2),
             context,
@@ -123,7 +126,7 @@ impl<K: Kernel> Worker<K> {
         while !self.is_finished() {
             self.stall();
             self.wait()?;
-            let mut left = EVENTS_PER_ROUND;
+            let (mut left, mut handled) = (EVENTS_PER_ROUND, 0);
             while left > 0 {
                 self.kernel.reap(&mut events);
                 // The clock is read for each batch, because handling one takes time and a
@@ -134,8 +137,10 @@ impl<K: Kernel> Worker<K> {
                     break;
                 }
                 left = left.saturating_sub(events.len());
+                handled += events.len() as u64;
                 events.drain(..).for_each(|event| self.handle(event));
             }
+            self.turns.record(handled);
             self.housekeeping()?;
         }
         self.publish();
@@ -186,8 +191,12 @@ impl<K: Kernel> Worker<K> {
     fn publish(&mut self) {
         self.published = self.now;
         self.cut_off.update(self.now, self.shard.stats());
-        self.context.published.publish(self.shard.stats());
-        self.context.busy_poll.publish(self.busy_poll.stats());
+        self.turns.buffers_in_use = self.shard.buffers_in_use().into();
+        self.turns.parked = self.shard.parked();
+        let counters = &self.context.counters;
+        counters.echo.publish(self.shard.stats());
+        counters.busy_poll.publish(self.busy_poll.stats());
+        counters.turns.publish(&self.turns);
     }
 
     /// Submits and waits for completions: spins first where the policy says so, then sleeps.

@@ -1,11 +1,11 @@
 //! Listening sockets that others opened: matched to the addresses asked for.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 use socket2::SockRef;
 
-use super::{AddressListeners, ListenError, UNSENT_MAX, at};
+use super::{AddressListeners, ListenError, ListenerBuilder, UNSENT_MAX, at};
 
 /// Why inherited sockets are not taken.
 #[derive(Debug, thiserror::Error)]
@@ -53,10 +53,8 @@ pub fn adopt(
     let inherited: Vec<_> = groups.iter().map(|group| group.addr).collect();
     let mut adopted = Vec::new();
     for asked in wanted {
-        let named = |group: &AddressListeners| {
-            group.addr == *asked || (asked.port() == 0 && group.addr.ip() == asked.ip())
-        };
-        if let Some(at) = groups.iter().position(named) {
+        let named = groups.iter().position(|group| is_named(group.addr, *asked));
+        if let Some(at) = named {
             adopted.push(groups.remove(at));
         }
     }
@@ -64,6 +62,31 @@ pub fn adopt(
         return Err(AdoptError::Addresses { wanted: wanted.to_vec(), inherited });
     }
     Ok(adopted)
+}
+
+/// Whether `asked` means the address of an inherited socket.
+fn is_named(inherited: SocketAddr, asked: SocketAddr) -> bool {
+    inherited == asked || (asked.port() == 0 && inherited.ip() == asked.ip())
+}
+
+/// Connections that may wait at an admin endpoint.
+const ADMIN_BACKLOG: i32 = 64;
+
+/// The listener of the admin endpoint: the inherited one if it is at `addr`, so that nobody who
+/// asks is turned away, or a new one.
+pub(crate) fn admin_listener(
+    addr: SocketAddr,
+    inherited: Option<OwnedFd>,
+) -> Result<TcpListener, ListenError> {
+    let there = |socket: &OwnedFd| {
+        let bound = SockRef::from(socket).local_addr().ok().and_then(|bound| bound.as_socket());
+        bound.is_some_and(|bound| is_named(bound, addr))
+    };
+    if let Some(socket) = inherited.filter(there) {
+        return Ok(socket.into());
+    }
+    let mut opened = ListenerBuilder::plain().open(addr, ADMIN_BACKLOG, 1)?;
+    Ok(opened.sockets.remove(0).into())
 }
 
 /// Gives it the options of our own listeners, and the backlog asked for; returns its address.

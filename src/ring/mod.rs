@@ -10,6 +10,7 @@
 //!
 //! A ring belongs to the thread that made it (SINGLE_ISSUER), which the type system enforces.
 
+mod accept_queue;
 mod accepted;
 mod arguments;
 mod calls;
@@ -38,6 +39,7 @@ use io_uring::squeue::Entry;
 use io_uring::types::{CancelBuilder, Timespec};
 use rustix::io::Errno;
 
+pub use self::accept_queue::{AcceptQueue, accept_queue};
 pub use self::arguments::MAX_PIECES;
 pub use self::diagnosis::{Diagnosis, Environment};
 pub use self::direct::Direct;

@@ -12,6 +12,8 @@ pub struct Uses {
     pub engine: Engine,
     /// It waits for a successor.
     pub takeover: bool,
+    /// The listener of its admin endpoint, by number.
+    pub admin: Option<i32>,
 }
 
 /// A system call, and the arguments with which it is allowed.
@@ -27,6 +29,8 @@ pub(super) enum When {
     Always,
     /// The argument is one of these.
     OneOf(u8, &'static [i32]),
+    /// The argument is this.
+    Is(u8, i32),
     /// The argument has none of these bits.
     Without(u8, i32),
     /// A send to the connected peer: no address, no flag that connects.
@@ -43,10 +47,14 @@ pub(super) fn allowed(uses: Uses) -> impl Iterator<Item = Call> {
         Engine::TokioUring => TOKIO_URING,
     };
     let of_the_door = if uses.takeover { TAKEOVER } else { &[] };
+    let of_the_admin = if uses.admin.is_some() { ADMIN } else { &[] };
+    let accept = uses.admin.map(|listener| call(libc::SYS_accept4, When::Is(0, listener)));
     [MEMORY, THREADS, TIME, LOG_AND_SIGNALS, END, STOP, OLD_CALLS, of_the_engine, of_the_door]
         .into_iter()
+        .chain([of_the_admin])
         .flatten()
         .copied()
+        .chain(accept)
 }
 
 const MEMORY: &[Call] = &[
@@ -106,6 +114,17 @@ const TAKEOVER: &[Call] = &[
     call(libc::SYS_getsockopt, When::OneOf(2, &[libc::SO_PEERCRED])),
     always(libc::SYS_recvmsg),
     call(libc::SYS_sendmsg, When::Without(2, libc::MSG_FASTOPEN)),
+];
+
+/// The thread that answers at the admin endpoint: its runtime sleeps in epoll, seeds a random
+/// number, and asks for the state of the accept queues. A filter is one for all threads, and these
+/// are harmless to all: accept4 (see [`allowed`]) takes connections of that one listener.
+const ADMIN: &[Call] = &[
+    always(libc::SYS_epoll_ctl),
+    always(libc::SYS_epoll_pwait),
+    always(libc::SYS_getrandom),
+    call(libc::SYS_getsockopt, When::OneOf(2, &[libc::TCP_INFO, libc::SO_MEMINFO])),
+    always(libc::SYS_shutdown),
 ];
 
 /// What keeps new connections away before the queues are emptied.

@@ -56,6 +56,7 @@ fn alternatives(when: When) -> Result<Vec<SeccompRule>, BackendError> {
         When::OneOf(argument, values) => {
             values.iter().map(|&value| rule(vec![is(argument, value)?])).collect()
         }
+        When::Is(argument, value) => Ok(vec![rule(vec![is(argument, value)?])?]),
         When::Without(argument, bits) => Ok(vec![rule(vec![has_none_of(argument, bits)?])?]),
         When::Connected => {
             let (flags, address) = (3, 4);

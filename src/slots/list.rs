@@ -38,19 +38,26 @@ pub struct List<T: Linked> {
     which: T::List,
     head: u32,
     tail: u32,
+    len: u32,
 }
 
 impl<T: Linked> List<T> {
     /// An empty list that uses the links for `which`: one list of a table for each.
     #[must_use]
     pub const fn new(which: T::List) -> Self {
-        Self { which, head: NONE, tail: NONE }
+        Self { which, head: NONE, tail: NONE, len: 0 }
     }
 
     /// Whether no entry is in it.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.head == NONE
+    }
+
+    /// How many entries are in it.
+    #[must_use]
+    pub const fn len(&self) -> u32 {
+        self.len
     }
 
     /// The slot of the entry that has been in the list for longest.
@@ -77,6 +84,7 @@ impl<T: Linked> List<T> {
             tail => slots.at_mut(tail).link_mut(self.which).next = index,
         }
         self.tail = index;
+        self.len += 1;
     }
 
     /// Removes the entry of slot `index`, if it is in the list.
@@ -85,6 +93,7 @@ impl<T: Linked> List<T> {
         if link.prev == UNLINKED {
             return;
         }
+        self.len -= 1;
         match link.prev {
             NONE => self.head = link.next,
             prev => slots.at_mut(prev).link_mut(self.which).next = link.next,
@@ -123,6 +132,7 @@ mod tests {
         }
         list.remove(&mut slots, 2);
         list.remove(&mut slots, 2);
+        assert_eq!(list.len(), 3);
         assert!(!list.contains(&slots, 2) && list.contains(&slots, 3));
         for expected in [0, 1, 3] {
             assert_eq!(list.front(), Some(expected));

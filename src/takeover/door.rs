@@ -16,7 +16,7 @@ use rustix::net::{
 use rustix::process::{Uid, geteuid};
 use tracing::{info, warn};
 
-use super::{Predecessor, TakeoverError, hand_over, os_error};
+use super::{Handover, Predecessor, TakeoverError, hand_over, os_error};
 use crate::shutdown::Control;
 
 /// The door of this process.
@@ -68,16 +68,22 @@ impl Door {
         Ok(Found::Nobody(Self { socket, owner: geteuid() }))
     }
 
-    /// Waits for successors until one has taken over or the server stops otherwise.
-    pub(crate) fn keep(self, control: &Control) {
+    /// Waits for successors until one has taken over, or the server stops otherwise. `admin` is the
+    /// listener of the admin endpoint. True if a successor has everything now.
+    pub(crate) fn keep(self, control: &Control, admin: Option<&OwnedFd>) -> bool {
         while self.is_knocked(control) {
             let Ok(link) = accept_with(&self.socket, SocketFlags::CLOEXEC) else { continue };
             if !self.may_take_over(&link) {
                 continue;
             }
             let handed_on = control.hand_on(|sockets, kept_open| {
-                let sockets: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
-                match hand_over(&link, &sockets, self.socket.as_fd(), kept_open) {
+                let handover = Handover {
+                    sockets: sockets.iter().map(|socket| socket.as_fd()).collect(),
+                    admin: admin.map(AsFd::as_fd),
+                    door: self.socket.as_fd(),
+                    kept_open,
+                };
+                match hand_over(&link, handover) {
                     Ok(true) => true,
                     Ok(false) => {
                         warn!("a successor ended before it was ready: going on");
@@ -91,9 +97,10 @@ impl Door {
             });
             if handed_on {
                 info!("a successor has taken over: draining");
-                return;
+                return true;
             }
         }
+        false
     }
 
     /// True if there is a successor, false once the server stops.

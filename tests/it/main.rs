@@ -15,6 +15,7 @@
 //! - `walls`: which module may use which; `paths` reads the sources for it
 //! - `tidy`: house rules about lines and functions
 
+mod admin;
 mod cli;
 mod denied;
 mod echo;

@@ -90,7 +90,9 @@ fn parent() -> rustix::process::Pid {
 fn breaks_out() {
     let Ok(name) = env::var("BREAKOUT") else { return };
     let mut sandbox = Sandbox::new(SandboxMode::Require);
-    sandbox.restrict_when_ready(Uses { engine: Engine::Uring, takeover: false }).expect("a filter");
+    sandbox
+        .restrict_when_ready(Uses { engine: Engine::Uring, takeover: false, admin: None })
+        .expect("a filter");
     let (_, breakout) = BREAKOUTS.iter().find(|(known, _)| *known == name).expect("a name");
     println!("survived: {}", breakout());
 }
@@ -114,7 +116,9 @@ fn panics_when_sealed() {
         return;
     }
     let mut sandbox = Sandbox::new(SandboxMode::Require);
-    sandbox.restrict_when_ready(Uses { engine: Engine::Uring, takeover: false }).expect("a filter");
+    sandbox
+        .restrict_when_ready(Uses { engine: Engine::Uring, takeover: false, admin: None })
+        .expect("a filter");
     let denied = fs::read("/proc/self/status").expect_err("nothing is read any more").kind();
     println!("{denied:?} {}", std::backtrace::Backtrace::force_capture());
     std::process::abort();
@@ -138,7 +142,9 @@ fn sends_and_connects() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let socket = socket.expect("a socket");
     let mut sandbox = Sandbox::new(SandboxMode::Require);
-    sandbox.restrict_when_ready(Uses { engine: Engine::Epoll, takeover: false }).expect("a filter");
+    sandbox
+        .restrict_when_ready(Uses { engine: Engine::Epoll, takeover: false, admin: None })
+        .expect("a filter");
     let connecting = SendFlags::from_bits_retain(libc::MSG_FASTOPEN.cast_unsigned());
     println!("survived: {:?}", rustix::net::sendto(&socket, b"out", connecting, &addr));
 }

@@ -16,17 +16,19 @@ const SERVER: Edges = &[
         "cli",
         &[
             "config", "doctor", "engine", "log", "ping", "sandbox", "server", "shutdown", "stamp",
-            "values",
+            "values", "version",
         ],
     ),
     ("doctor", &["config", "engine", "listen", "ring", "sandbox", "stamp", "sys"]),
     (
         "server",
         &[
-            "config", "engine", "listen", "metrics", "sandbox", "shutdown", "stamp", "sys",
-            "takeover",
+            "admin", "clock", "config", "engine", "health", "http", "listen", "metrics", "sandbox",
+            "shutdown", "stamp", "sys", "takeover",
         ],
     ),
+    ("admin", &["clock", "engine", "health", "http", "log", "ring", "sys", "version"]),
+    ("health", &["clock", "engine", "shutdown", "stamp", "sys"]),
     (
         "engine",
         &["clock", "config", "echo", "metrics", "ring", "shutdown", "slots", "stamp", "sys"],
@@ -47,6 +49,7 @@ const SERVER: Edges = &[
     ("slots", &[]),
     ("stamp", &[]),
     ("values", &[]),
+    ("version", &[]),
 ];
 
 /// The layers of loadgen, from the top down. Only commands read what was typed; `render` and

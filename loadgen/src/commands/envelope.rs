@@ -29,7 +29,7 @@ pub(super) fn tool() -> Tool {
     Tool {
         name: env!("CARGO_PKG_NAME").into(),
         version: env!("CARGO_PKG_VERSION").into(),
-        commit: option_env!("LOADGEN_COMMIT").map(str::to_owned),
+        commit: uring_echo::version::COMMIT.map(str::to_owned),
     }
 }
 

@@ -78,9 +78,13 @@ impl Connection {
         greeting: Option<[u8; FRAME_LEN]>,
     ) {
         let echoed = self.echo(options, counters, greeting).await;
-        if echoed.is_err() && !self.aborted.get() {
-            counters.update(|stats| stats.reset += 1);
+        if self.aborted.get() {
+            return;
         }
+        counters.update(|stats| match echoed {
+            Ok(()) => stats.finished += 1,
+            Err(_) => stats.reset += 1,
+        });
     }
 
     async fn echo(

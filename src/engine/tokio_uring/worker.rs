@@ -28,6 +28,7 @@ use crate::engine::accepted::{PeerTracking, accept_end};
 use crate::engine::context::WorkerContext;
 use crate::engine::error::EngineError;
 use crate::engine::fullness::Fullness;
+use crate::engine::loop_stats::LoopStats;
 use crate::engine::stamper::Stamper;
 use crate::shutdown::Phase;
 use crate::stamp::FRAME_LEN;
@@ -65,7 +66,7 @@ impl Worker {
         let peers = |limit| RefCell::new(Peers::new(limit, limits.max_connections));
         Ok(Self {
             options: ConnectionOptions::new(&context.config),
-            counters: Counters::new(Arc::clone(&context.published)),
+            counters: Counters::new(Arc::clone(&context.counters.echo)),
             listeners: listeners.map_err(system("duplicating a listener"))?,
             accepting: Cell::new(sockets.len()),
             permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
@@ -113,9 +114,13 @@ impl Worker {
         let wake_fd = self.wake_fd().map_err(system("watching the wake fd"))?;
         let worker = Rc::clone(self);
         tokio_uring::spawn(async move {
+            let mut turns = LoopStats::default();
             while wake_fd.readable().await.is_ok() {
                 if wake_fd.try_read(&mut [0; 8]).is_ok() {
                     worker.progress.notify_one();
+                    // The loop is the runtime's; what it did is not known, only that it goes on.
+                    turns.record(1);
+                    worker.context.counters.turns.publish(&turns);
                 }
             }
         });

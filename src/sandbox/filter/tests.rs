@@ -52,10 +52,16 @@ fn run(program: &BpfProgram, data: &[u32; 16]) -> u32 {
 
 /// The stricter answer of the two programs: a smaller one is stricter, but for KILL_PROCESS.
 fn answer(engine: Engine, number: i64, arguments: [u64; 6]) -> u32 {
+    answer_to(plain(engine), number, arguments)
+}
+
+fn plain(engine: Engine) -> Uses {
+    Uses { engine, takeover: false, admin: None }
+}
+
+fn answer_to(uses: Uses, number: i64, arguments: [u64; 6]) -> u32 {
     let data = data(number, arguments);
-    let answers = programs(Uses { engine, takeover: false })
-        .expect("programs")
-        .map(|program| run(&program, &data));
+    let answers = programs(uses).expect("programs").map(|program| run(&program, &data));
     answers.into_iter().min_by_key(|answer| (answer & 0xffff_0000).cast_signed()).expect("two")
 }
 
@@ -88,19 +94,44 @@ fn what_a_serving_process_has_no_use_for_ends_it() {
         ("the machine", vec![libc::SYS_reboot, libc::SYS_sethostname, libc::SYS_clock_settime]),
         ("other filters", vec![libc::SYS_seccomp, libc::SYS_landlock_create_ruleset]),
     ];
-    for engine in ENGINES {
+    for uses in each_use() {
         for (group, calls) in &forbidden {
             for call in calls {
-                assert_eq!(answer(engine, *call, [0; 6]), KILL, "{engine:?}: {group} ({call})");
+                assert_eq!(answer_to(uses, *call, [0; 6]), KILL, "{uses:?}: {group} ({call})");
             }
         }
     }
 }
 
+/// An admin endpoint gives no thread any of it.
+fn each_use() -> impl Iterator<Item = Uses> {
+    ENGINES
+        .into_iter()
+        .flat_map(|engine| [None, Some(5)].map(|admin| Uses { admin, ..plain(engine) }))
+}
+
+#[test]
+fn an_admin_endpoint_takes_its_own_connections_and_asks_for_its_own_options() {
+    let uses = Uses { admin: Some(5), ..plain(Engine::Uring) };
+    let is = |call, arguments, expected: u32| {
+        assert_eq!(answer_to(uses, call, arguments), expected, "{call}: {arguments:?}");
+    };
+    is(libc::SYS_accept4, [5, 0, 0, 0, 0, 0], ALLOW);
+    is(libc::SYS_accept4, [6, 0, 0, 0, 0, 0], KILL);
+    let option = |name: i32| [7, 6, u64::from(name.cast_unsigned()), 0, 0, 0];
+    is(libc::SYS_getsockopt, option(libc::TCP_INFO), ALLOW);
+    is(libc::SYS_getsockopt, option(libc::SO_MEMINFO), ALLOW);
+    is(libc::SYS_getsockopt, option(libc::SO_PEERCRED), KILL);
+    is(libc::SYS_getsockopt, option(libc::TCP_ULP), KILL);
+    assert_eq!(answer(Engine::Uring, libc::SYS_getsockopt, option(libc::TCP_INFO)), KILL);
+    assert_eq!(answer(Engine::Uring, libc::SYS_accept4, [5, 0, 0, 0, 0, 0]), KILL);
+}
+
 #[test]
 fn everything_that_is_not_listed_ends_the_process() {
     for engine in ENGINES {
-        let calls = allowed(Uses { engine, takeover: false }).chain(ANSWERED.iter().copied());
+        let calls =
+            allowed(Uses { engine, takeover: false, admin: None }).chain(ANSWERED.iter().copied());
         let listed: Vec<i64> = calls.map(|call| call.number).collect();
         for number in (0..700).filter(|number| !listed.contains(number)) {
             assert_eq!(answer(engine, number, [0; 6]), KILL, "{engine:?}: {number}");
