@@ -23,3 +23,4 @@ pub mod terminal;
 pub mod units;
 pub mod watch_findings;
 pub mod watch_metrics;
+pub mod watch_progress;

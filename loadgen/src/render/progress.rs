@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::live::{Screen, State};
+use super::live::{Screen, State, draw_run};
 use super::{output, units};
 use crate::model::live::{Live, LiveHead, RunLength};
 
@@ -139,12 +139,15 @@ impl LiveDisplay {
         if self.screen.is_none() {
             self.screen = Some(Screen::open(output::wants_color())?);
         }
-        self.screen.iter_mut().try_for_each(|screen| screen.draw(&self.state))
+        let Self { screen, state } = self;
+        screen
+            .iter_mut()
+            .try_for_each(|screen| screen.draw(|frame, color| draw_run(frame, state, color)))
     }
 }
 
 /// Whether stderr is a terminal that moves its cursor. `TERM=dumb` says that it does not.
-fn redraws() -> bool {
+pub(super) fn redraws() -> bool {
     let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
     io::stderr().is_terminal() && !dumb
 }

@@ -38,9 +38,9 @@ pub fn line(second: &WatchSecond<'_>) -> String {
 }
 
 /// More late samples than this bend the numbers.
-const LATE_MAX: f64 = 0.02;
+pub(super) const LATE_MAX: f64 = 0.02;
 /// A queue this full is close to dropping.
-const FULL: f64 = 0.8;
+pub(super) const FULL: f64 = 0.8;
 
 /// What was noticed, and the remedy.
 #[must_use]

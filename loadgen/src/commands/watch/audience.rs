@@ -2,27 +2,27 @@
 
 use super::exporter::Exporter;
 use crate::model::watch_live::WatchSecond;
-use crate::render::progress::say;
-use crate::render::watch_findings::line;
+use crate::render::watch_progress::WatchProgress;
 use crate::sys::processes::{Owners, socket_owners};
 
 /// Everybody who is told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Audience {
+    progress: WatchProgress,
     exporter: Option<Exporter>,
     /// Of the listeners seen last.
     owners: Owners,
 }
 
 impl Audience {
-    pub(super) fn new(exporter: Option<Exporter>) -> Self {
-        Self { exporter, ..Self::default() }
+    pub(super) fn new(target: String, exporter: Option<Exporter>) -> Self {
+        Self { progress: WatchProgress::new(target), exporter, owners: Owners::new() }
     }
 
     /// A second is over.
     pub(super) fn second(&mut self, second: &WatchSecond<'_>) {
         self.look_for_owners(second);
-        say(&line(second));
+        self.progress.second(second, &self.owners);
         if let Some(exporter) = &self.exporter {
             exporter.second(second, &self.owners);
         }

@@ -115,7 +115,7 @@ pub fn execute(args: &WatchArgs) -> Result<ExitStatus, WatchError> {
     result.target.addr = server.to_string();
     result.target.observe = Observe::Diag;
     let exporter = scraped.map(|listener| Exporter::start(listener, server)).transpose()?;
-    watch(args, server, &stop, &mut Audience::new(exporter), &mut result)?;
+    watch(args, server, &stop, &mut Audience::new(server.to_string(), exporter), &mut result)?;
     let printed = destination.print_report(&result);
     let finished = destination.finish(&mut result);
     printed.and(finished)?;

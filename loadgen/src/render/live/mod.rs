@@ -1,20 +1,24 @@
-//! The run while it goes on, on the whole terminal.
+//! A run or a watch while it goes on, on the whole terminal.
 //!
-//! [`State`] is what is shown, `view` draws it, `screen` has the terminal for as long as it lasts
-//! and gives it back whatever happens.
+//! [`State`] and [`WatchState`] are what is shown, `view` and `watch_view` draw it, `screen` has the
+//! terminal for as long as it lasts and gives it back whatever happens.
 
+mod parts;
 mod screen;
 mod view;
+mod watch_state;
+mod watch_view;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use parts::{push, whole};
 pub(super) use screen::Screen;
+pub(super) use view::draw as draw_run;
+pub(super) use watch_state::WatchState;
+pub(super) use watch_view::draw as draw_watch;
 
 use crate::model::live::{Live, LiveHead};
-
-/// Seconds of the past that are drawn at most: more than a terminal has columns.
-const SECONDS_MAX: usize = 400;
 
 /// What is shown.
 #[derive(Debug, Clone, Default)]
@@ -37,18 +41,8 @@ impl State {
     pub(super) fn advance(&mut self, elapsed: Duration, done: f64, rate: f64, live: &Live) {
         (self.elapsed, self.done, self.rate) = (elapsed, done, rate);
         self.live = live.clone();
-        #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
-        #[expect(clippy::cast_sign_loss, reason = "rates are not negative")]
-        let rate = rate.round() as u64;
-        push(&mut self.rates, rate);
+        push(&mut self.rates, whole(rate));
         push(&mut self.p99s_ns, live.last_second.p99_ns.unwrap_or(0));
         push(&mut self.depths, live.queue.map_or(0, |queue| queue.depth.into()));
     }
-}
-
-fn push(series: &mut VecDeque<u64>, value: u64) {
-    if series.len() == SECONDS_MAX {
-        series.pop_front();
-    }
-    series.push_back(value);
 }

@@ -4,13 +4,11 @@
 use std::io::{self, Stderr};
 use std::sync::Once;
 
-use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen};
-
-use super::{State, view};
+use ratatui::{Frame, Terminal};
 
 /// The least that all of the view fits into.
 const COLUMNS_MIN: u16 = 60;
@@ -47,13 +45,16 @@ impl Screen {
         terminal.map(|terminal| Self { terminal, color }).inspect_err(|_| restore())
     }
 
-    /// Draws the state, at the size that the terminal has now.
+    /// Draws a view, at the size that the terminal has now; it is told whether to use colour.
     ///
     /// # Errors
     /// What writing failed with.
-    pub(in crate::render) fn draw(&mut self, state: &State) -> io::Result<()> {
+    pub(in crate::render) fn draw(
+        &mut self,
+        view: impl FnOnce(&mut Frame<'_>, bool),
+    ) -> io::Result<()> {
         let color = self.color;
-        self.terminal.draw(|frame| view::draw(frame, state, color)).map(drop)
+        self.terminal.draw(|frame| view(frame, color)).map(drop)
     }
 }
 

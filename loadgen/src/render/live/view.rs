@@ -1,24 +1,17 @@
-//! What the terminal shows, drawn anew each time.
-
-use std::collections::VecDeque;
+//! What the terminal shows of a run, drawn anew each time.
 
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Color, Modifier, Style};
-use ratatui::text::{Line, Span};
-use ratatui::widgets::{LineGauge, Paragraph, Sparkline};
+use ratatui::layout::{Constraint, Layout};
+use ratatui::style::{Color, Style};
+use ratatui::text::Line;
+use ratatui::widgets::{LineGauge, Paragraph};
 
 use super::State;
-use crate::model::live::Percentiles;
+use super::parts::{Paint, entry, percentiles, series, title};
 use crate::render::units;
 
-/// Columns of the names at the left.
-const NAMES: u16 = 14;
-/// Columns of a percentile.
-const NUMBER: usize = 10;
-
 /// Draws `state`; without colour where `color` is false.
-pub(super) fn draw(frame: &mut Frame<'_>, state: &State, color: bool) {
+pub(in crate::render) fn draw(frame: &mut Frame<'_>, state: &State, color: bool) {
     let paint = Paint { color };
     let rows = Layout::vertical([
         Constraint::Length(1), // what runs
@@ -35,45 +28,23 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, color: bool) {
         Constraint::Length(1),
     ])
     .split(frame.area());
-    frame.render_widget(title(state, paint), rows[0]);
+    let run = format!("loadgen run → {}", state.head.target);
+    frame.render_widget(title(run, state.elapsed.as_secs(), paint), rows[0]);
     frame.render_widget(gauge(state, paint), rows[1]);
     frame.render_widget(counts(state, paint), rows[3]);
-    frame.render_widget(percentiles(state, paint), rows[5]);
+    let live = &state.live;
+    let shown = [("last second", &live.last_second), ("so far", &live.so_far)];
+    frame.render_widget(percentiles(state.head.phase, shown, units::maybe, paint), rows[5]);
     let p99 = state.live.last_second.p99_ns;
-    series(frame, rows[7], "p99 a second", &units::maybe(p99), &state.p99s_ns, None, paint);
+    series(frame, rows[7], ("p99 a second", &units::maybe(p99)), &state.p99s_ns, None, paint);
     let limit = state.live.queue.map(|queue| u64::from(queue.limit) + 1);
-    series(frame, rows[8], "accept queue", &queue(state), &state.depths, limit, paint);
+    series(frame, rows[8], ("accept queue", &queue(state)), &state.depths, limit, paint);
     let rate = format!("{}/s", units::rate(state.rate.round()));
-    series(frame, rows[9], "rate", &rate, &state.rates, None, paint);
+    series(frame, rows[9], ("rate", &rate), &state.rates, None, paint);
     let notes = state.notes.iter().rev().take(2).rev().map(|note| Line::from(note.as_str()));
     frame.render_widget(Paragraph::new(notes.collect::<Vec<_>>()).style(paint.dim()), rows[10]);
     let keys = "Ctrl-C ends the run with a report of what was measured";
     frame.render_widget(Paragraph::new(keys).style(paint.dim()), rows[11]);
-}
-
-#[derive(Clone, Copy)]
-struct Paint {
-    color: bool,
-}
-
-impl Paint {
-    fn fore(self, color: Color) -> Style {
-        if self.color { Style::new().fg(color) } else { Style::new() }
-    }
-
-    fn dim(self) -> Style {
-        self.fore(Color::DarkGray)
-    }
-
-    fn bold(self) -> Style {
-        Style::new().add_modifier(Modifier::BOLD)
-    }
-}
-
-fn title(state: &State, paint: Paint) -> Paragraph<'_> {
-    let elapsed = format!("  {}s", state.elapsed.as_secs());
-    let run = Span::styled(format!("loadgen run → {}", state.head.target), paint.bold());
-    Paragraph::new(Line::from(vec![run, Span::styled(elapsed, paint.dim())]))
 }
 
 fn gauge(state: &State, paint: Paint) -> LineGauge<'_> {
@@ -109,60 +80,9 @@ fn counts(state: &State, paint: Paint) -> Paragraph<'_> {
     ])
 }
 
-fn entry(name: &str, value: String, style: Style, paint: Paint) -> Line<'static> {
-    Line::from(vec![named(name, paint), Span::styled(value, style)])
-}
-
-fn named(name: &str, paint: Paint) -> Span<'static> {
-    Span::styled(format!("{name:<width$}", width = usize::from(NAMES)), paint.dim())
-}
-
-fn percentiles(state: &State, paint: Paint) -> Paragraph<'_> {
-    let heads = ["p50", "p90", "p99", "max"].map(|name| format!("{name:>NUMBER$}")).concat();
-    let row = |name, percentiles: &Percentiles| {
-        let Percentiles { p50_ns, p90_ns, p99_ns, max_ns } = *percentiles;
-        let numbers = [p50_ns, p90_ns, p99_ns, max_ns]
-            .map(|ns| format!("{:>NUMBER$}", units::maybe(ns)))
-            .concat();
-        entry(name, numbers, paint.bold(), paint)
-    };
-    Paragraph::new(vec![
-        entry(state.head.phase, heads, paint.dim(), paint),
-        row("last second", &state.live.last_second),
-        row("so far", &state.live.so_far),
-    ])
-}
-
 fn queue(state: &State) -> String {
     let Some(queue) = state.live.queue else { return "not visible".into() };
     format!("{} of {}", units::count(queue.depth.into()), units::count(u64::from(queue.limit) + 1))
-}
-
-/// A name, the value now, and the past: the newest second at the right.
-fn series(
-    frame: &mut Frame<'_>,
-    area: Rect,
-    name: &str,
-    now: &str,
-    past: &VecDeque<u64>,
-    max: Option<u64>,
-    paint: Paint,
-) {
-    let columns = Layout::horizontal([
-        Constraint::Length(NAMES),
-        Constraint::Length(NAMES),
-        Constraint::Fill(1),
-    ])
-    .split(area);
-    frame.render_widget(Paragraph::new(named(name, paint)), columns[0]);
-    frame.render_widget(Paragraph::new(now.to_owned()), columns[1]);
-    let fits = usize::from(columns[2].width);
-    let data: Vec<u64> = past.iter().skip(past.len().saturating_sub(fits)).copied().collect();
-    let mut line = Sparkline::default().data(data).style(paint.fore(Color::Cyan));
-    if let Some(max) = max {
-        line = line.max(max);
-    }
-    frame.render_widget(line, columns[2]);
 }
 
 #[cfg(test)]
@@ -173,7 +93,7 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
-    use crate::model::live::{Live, LiveHead, LiveQueue};
+    use crate::model::live::{Live, LiveHead, LiveQueue, Percentiles};
 
     fn state() -> State {
         let percentiles =
