@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// In place of a limit: `/proc/PID/net`, read where a namespace may not be entered, has none.
+pub const LIMIT_UNKNOWN: u32 = u32::MAX;
+
 /// The part of a result that only `loadgen watch` has.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
@@ -37,7 +40,7 @@ pub struct Watch {
     pub depth: u32,
     /// Longest queue of one listener in any sample, to be compared with `limit`.
     pub depth_max: u32,
-    /// Smallest effective backlog of the listeners.
+    /// Smallest effective backlog of the listeners, or [`LIMIT_UNKNOWN`].
     pub limit: u32,
     /// `net.core.somaxconn` of the namespace.
     pub somaxconn: Option<u32>,

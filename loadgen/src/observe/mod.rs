@@ -10,7 +10,8 @@
 //! For `loadgen watch`, which makes no connection: [`ListenerTable`] lists the listeners,
 //! [`ListenerLooks`] samples those of one address, [`PassiveOpens`] counts the connections that
 //! arrive, [`EstablishedTrace`] times them where that is permitted, [`QueuedDump`] lists those that
-//! wait, and [`DestroyedSockets`] tells on which ports connections end.
+//! wait, and [`DestroyedSockets`] tells on which ports connections end. [`ProcListeners`] is for
+//! namespaces that may not be entered.
 
 mod destroyed;
 mod diag;
@@ -23,6 +24,7 @@ mod netlink;
 mod observation;
 mod passive_opens;
 mod probe;
+mod proc_listeners;
 mod queued;
 mod stamp;
 mod watch;
@@ -36,6 +38,7 @@ pub use listener_table::{Listener, ListenerTable, covering, takes};
 pub use observation::{Bracket, Observation, ObservationKind, VANISHED_AFTER_NS};
 pub use passive_opens::PassiveOpens;
 pub use probe::{CONNECT_TIMEOUT, Observability, ProbeError, STAMP_TIMEOUT, probe};
+pub use proc_listeners::ProcListeners;
 pub use queued::{Queued, QueuedDump};
 pub use stamp::{StampReader, StampReading};
 pub use watch::{DiagWatch, Patience, SocketSampler};

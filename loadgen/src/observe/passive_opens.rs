@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// Reads the counter of one network namespace, again and again without allocation.
 #[derive(Debug)]
@@ -20,7 +21,15 @@ impl PassiveOpens {
     /// # Errors
     /// The error of open(2).
     pub fn open() -> io::Result<Self> {
-        Ok(Self { file: File::open("/proc/thread-self/net/snmp")?, text: vec![0; TEXT_MAX] })
+        Self::of(Path::new("/proc/thread-self/net"))
+    }
+
+    /// Opens the counters of the network namespace that `folder` shows, such as `/proc/4711/net`.
+    ///
+    /// # Errors
+    /// The error of open(2).
+    pub fn of(folder: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::open(folder.join("snmp"))?, text: vec![0; TEXT_MAX] })
     }
 
     /// Connections that listeners took since the namespace was made, counted when the handshake
@@ -31,17 +40,17 @@ impl PassiveOpens {
     pub fn read(&mut self) -> io::Result<u64> {
         let len = self.file.read_at(&mut self.text, 0)?;
         let malformed = || io::Error::new(io::ErrorKind::InvalidData, "snmp: no PassiveOpens");
-        parse(&self.text[..len]).ok_or_else(malformed)
+        counter(&self.text[..len], "Tcp:", "PassiveOpens").ok_or_else(malformed)
     }
 }
 
-/// A line of names, then one of values.
-fn parse(text: &[u8]) -> Option<u64> {
+/// Of the group `prefix`, which has a line of names, then one of values.
+pub(super) fn counter(text: &[u8], prefix: &str, name: &str) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp:"));
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(prefix));
     let (names, values) = (lines.next()?, lines.next()?);
     let mut columns = names.split_ascii_whitespace().zip(values.split_ascii_whitespace());
-    columns.find(|(name, _)| *name == "PassiveOpens")?.1.parse().ok()
+    columns.find(|(found, _)| *found == name)?.1.parse().ok()
 }
 
 #[cfg(test)]
@@ -53,9 +62,9 @@ mod tests {
     #[test]
     fn the_counter_is_found_by_its_name() {
         let text = b"Ip: A\nIp: 9\nTcp: RtoMin ActiveOpens PassiveOpens X\nTcp: -1 2 77 4\n";
-        assert_eq!(parse(text), Some(77));
-        assert_eq!(parse(b"Tcp: PassiveOpens\n"), None);
-        assert_eq!(parse(b"Tcp: A\nTcp: 1\n"), None);
+        assert_eq!(counter(text, "Tcp:", "PassiveOpens"), Some(77));
+        assert_eq!(counter(b"Tcp: PassiveOpens\n", "Tcp:", "PassiveOpens"), None);
+        assert_eq!(counter(b"Tcp: A\nTcp: 1\n", "Tcp:", "PassiveOpens"), None);
     }
 
     #[test]

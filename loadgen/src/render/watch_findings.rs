@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::units;
 use crate::model::verdict::Finding;
-use crate::model::watch::Watch;
+use crate::model::watch::{LIMIT_UNKNOWN, Watch};
 use crate::model::watch_live::WatchSecond;
 
 /// The line of a second.
@@ -31,10 +31,19 @@ pub fn line(second: &WatchSecond<'_>) -> String {
         count(second.waiting()),
         longest.unwrap_or_default(),
         count(second.depth_max),
-        count(second.limit()),
+        limit(second.limit()),
         units::rate(second.accept_rate()),
         units::count(second.drops)
     )
+}
+
+/// A limit, where it is known.
+#[must_use]
+pub fn limit(limit: u32) -> String {
+    match limit {
+        LIMIT_UNKNOWN => "an unknown limit".into(),
+        known => units::count(known.into()),
+    }
 }
 
 /// More late samples than this bend the numbers.
@@ -69,7 +78,11 @@ fn dropped(watch: &Watch) -> Option<Finding> {
 
 /// The effective limit is the smaller of backlog and somaxconn: which of the two to raise.
 fn which_binds(watch: &Watch) -> String {
-    let limit = units::count(watch.limit.into());
+    if watch.limit == LIMIT_UNKNOWN {
+        return "Look at its limit from inside of its network namespace (`loadgen watch --list`)"
+            .into();
+    }
+    let limit = limit(watch.limit);
     let whose = match watch.limit {
         511 => ", the default of Node.js, nginx and Redis",
         128 => ", the default of many runtimes and of old kernels",

@@ -17,6 +17,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::prometheus::bounds;
+use crate::model::watch::LIMIT_UNKNOWN;
 use crate::model::watch_live::{ListenerSecond, WatchSecond};
 use crate::sys::processes::Owners;
 
@@ -309,7 +310,9 @@ impl WatchMetrics {
         let help = "Longest queue in any sample since the watch began.";
         to.gauges(("accept_queue_depth_max", None, help), all, |one| Some(one.depth_max.into()))?;
         let help = "Effective backlog: the smaller of backlog and net.core.somaxconn.";
-        to.gauges(("accept_queue_limit", None, help), all, |one| Some(one.limit.into()))?;
+        to.gauges(("accept_queue_limit", None, help), all, |one| {
+            (one.limit != LIMIT_UNKNOWN).then(|| one.limit.into())
+        })?;
         let help = "How long the oldest of those that wait has waited.";
         let longest = |one: &ListenerMetrics| one.longest_wait_ns.map(seconds);
         to.gauges(("accept_queue_longest_wait", SECONDS, help), all, longest)?;

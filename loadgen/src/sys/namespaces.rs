@@ -21,6 +21,45 @@ pub struct NamespaceError {
     cause: io::Error,
 }
 
+impl NamespaceError {
+    /// Whether it is there, but for others.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::PermissionDenied
+    }
+}
+
+/// A network namespace by the path that named it.
+#[derive(Debug)]
+pub struct Network {
+    path: PathBuf,
+    device_and_inode: Option<(u64, u64)>,
+}
+
+impl Network {
+    /// The one that `path` names now.
+    #[must_use]
+    pub fn named(path: &Path) -> Self {
+        Self { path: path.to_owned(), device_and_inode: device_and_inode(path) }
+    }
+
+    /// Whether its path names it still: the process has not ended, nor was the file unmounted.
+    #[must_use]
+    pub fn is_still_named(&self) -> bool {
+        self.device_and_inode.is_none_or(|known| device_and_inode(&self.path) == Some(known))
+    }
+
+    /// The path that named it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn device_and_inode(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
 /// The file that names the network namespace of a process.
 pub fn network_of(pid: u32) -> PathBuf {
     format!("/proc/{pid}/ns/net").into()
@@ -59,6 +98,14 @@ mod tests {
     #[test]
     fn ones_own_namespace_needs_no_entering() {
         enter_network(&network_of(std::process::id())).unwrap();
+    }
+
+    #[test]
+    fn a_namespace_is_known_again_until_its_path_is_gone() {
+        let own = Network::named(&network_of(std::process::id()));
+        assert!(own.is_still_named());
+        let gone = Network { path: "/nowhere/net".into(), ..own };
+        assert!(!gone.is_still_named());
     }
 
     #[test]

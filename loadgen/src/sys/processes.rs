@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::{fs, io};
 
 use super::addresses::is_local;
@@ -144,7 +145,37 @@ pub fn open_connections(port: u16) -> io::Result<usize> {
 struct TableRow {
     local: IpAddr,
     state: u8,
+    receive_queue: u32,
+    uid: u32,
     inode: u64,
+}
+
+/// A listening socket of a socket table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListeningRow {
+    /// The address that it is bound to.
+    pub local: IpAddr,
+    /// Its socket.
+    pub inode: u32,
+    /// The user that it belongs to.
+    pub uid: u32,
+    /// Connections that wait to be accepted.
+    pub depth: u32,
+}
+
+/// The sockets that listen on `port`, of the network namespace that `folder` shows, such as
+/// `/proc/4711/net`.
+///
+/// # Errors
+/// The error of reading the socket table.
+pub fn listening_in(folder: &Path, port: u16) -> io::Result<Vec<ListeningRow>> {
+    let rows = sockets_in(folder, port)?;
+    let listening = rows.into_iter().filter(|row| row.state == LISTEN);
+    let row = |row: TableRow| {
+        let (local, uid, depth) = (row.local, row.uid, row.receive_queue);
+        Some(ListeningRow { local, inode: u32::try_from(row.inode).ok()?, uid, depth })
+    };
+    Ok(listening.filter_map(row).collect())
 }
 
 impl TableRow {
@@ -173,8 +204,8 @@ pub fn listening_elsewhere(port: u16) -> Option<u32> {
             continue;
         }
         known.push(network);
-        let rows = sockets_in(&format!("/proc/{pid}/net"), port).unwrap_or_default();
-        if rows.iter().any(|row| row.state == LISTEN) {
+        let listening = listening_in(&entry.path().join("net"), port).unwrap_or_default();
+        if !listening.is_empty() {
             return Some(pid);
         }
     }
@@ -183,12 +214,12 @@ pub fn listening_elsewhere(port: u16) -> Option<u32> {
 
 /// The sockets with this local port, of both families.
 fn sockets(port: u16) -> io::Result<Vec<TableRow>> {
-    sockets_in("/proc/net", port)
+    sockets_in(Path::new("/proc/net"), port)
 }
 
-fn sockets_in(folder: &str, port: u16) -> io::Result<Vec<TableRow>> {
-    let mut rows = table(&format!("{folder}/tcp"), port)?;
-    match table(&format!("{folder}/tcp6"), port) {
+fn sockets_in(folder: &Path, port: u16) -> io::Result<Vec<TableRow>> {
+    let mut rows = table(&folder.join("tcp"), port)?;
+    match table(&folder.join("tcp6"), port) {
         Ok(more) => rows.extend(more),
         // The kernel has no IPv6.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -197,7 +228,7 @@ fn sockets_in(folder: &str, port: u16) -> io::Result<Vec<TableRow>> {
     Ok(rows)
 }
 
-fn table(path: &str, port: u16) -> io::Result<Vec<TableRow>> {
+fn table(path: &Path, port: u16) -> io::Result<Vec<TableRow>> {
     let text = fs::read_to_string(path)?;
     Ok(text.lines().skip(1).filter_map(|line| row(line, port)).collect())
 }
@@ -211,7 +242,10 @@ fn row(line: &str, port: u16) -> Option<TableRow> {
         return None;
     }
     let state = u8::from_str_radix(fields.nth(1)?, 16).ok()?;
-    Some(TableRow { local: address_of(address)?, state, inode: fields.nth(5)?.parse().ok()? })
+    let receive_queue = u32::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok()?;
+    let uid = fields.nth(2)?.parse().ok()?;
+    let inode = fields.nth(1)?.parse().ok()?;
+    Some(TableRow { local: address_of(address)?, state, receive_queue, uid, inode })
 }
 
 /// An address as the table has it: 32-bit words in hexadecimal, each in the machine's byte order.
@@ -243,7 +277,10 @@ mod tests {
         let line = "   0: 0100007F:1E61 00000000:0000 0A 00000000:00000000 00:00000000 00000000 \
                     0        0 4711 1 0000000000000000 100 0 0 10 0";
         let local = Ipv4Addr::LOCALHOST.into();
-        assert_eq!(row(line, 7777), Some(TableRow { local, state: LISTEN, inode: 4711 }));
+        assert_eq!(
+            row(line, 7777),
+            Some(TableRow { local, state: LISTEN, receive_queue: 0, uid: 0, inode: 4711 })
+        );
         let mapped = "0000000000000000FFFF00000100007F";
         assert_eq!(address_of(mapped).map(|addr| addr.to_canonical()), Some(local));
         assert_eq!(row(line, 7778), None);
@@ -263,7 +300,13 @@ mod tests {
 
     #[test]
     fn of_several_listeners_on_a_port_the_most_specific_serves_an_address() {
-        let row = |local: &str| TableRow { local: local.parse().unwrap(), state: LISTEN, inode: 1 };
+        let row = |local: &str| TableRow {
+            local: local.parse().unwrap(),
+            state: LISTEN,
+            receive_queue: 0,
+            uid: 0,
+            inode: 1,
+        };
         let here = IpAddr::from([127, 0, 0, 1]);
         let serves =
             ["127.0.0.1", "0.0.0.0", "::", "127.0.0.2", "::1"].map(|l| row(l).serves(here));

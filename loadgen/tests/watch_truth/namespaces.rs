@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 
 use loadgen::model::result::RunResult;
+use loadgen::model::watch::LIMIT_UNKNOWN;
 use tempfile::TempDir;
 
 use crate::inside::{As, Programs, is_root, unshared};
@@ -41,12 +42,18 @@ impl Server {
             return None;
         };
         let programs = Programs::copied();
-        let command = command.arg(&programs.this).env(SERVES, "1");
+        Self::of(command.arg(&programs.this).env(SERVES, "1"), programs)
+    }
+
+    fn of(command: &mut Command, programs: Programs) -> Option<Self> {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("unshare runs");
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let told = |line: String| line.split("listening ").nth(1)?.trim().parse().ok();
-        let port = lines.map_while(Result::ok).find_map(told).expect("it listens");
+        let Some(port) = lines.map_while(Result::ok).find_map(told) else {
+            eprintln!("SKIPPED: no network namespace can be made as that user");
+            return None;
+        };
         Some(Self { child, port, programs })
     }
 
@@ -123,4 +130,59 @@ fn another_users_namespace_is_refused_with_what_it_takes() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("it takes root") && said.contains("sidecar"), "{said}");
+}
+
+/// With a process to name, what `/proc` shows of its namespace is watched all the same.
+#[test]
+fn another_users_namespace_is_watched_from_outside() {
+    if !is_root() {
+        return eprintln!("SKIPPED: it takes root to have another user's namespace");
+    }
+    let Some(server) = Server::start(As::Root) else { return };
+    let output = server.watch("--pid PID", As::Nobody);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("watching what /proc"), "{said}");
+    let watch = RunResult::parse(&output.stdout).unwrap().watch.expect("the part of watch");
+    assert_eq!((watch.depth, watch.limit), (3, LIMIT_UNKNOWN), "{watch:?}");
+    assert_eq!((watch.mode.as_str(), watch.mean_wait_ns), ("depth", None), "{watch:?}");
+    assert!(watch.resolution_ns >= 200_000_000, "{watch:?}");
+    let refused = server.watch("--pid PID --mode sampled", As::Nobody);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && said.contains("it takes root"), "{said}");
+}
+
+/// As rootless containers have it: a user namespace of the same user around it.
+#[test]
+fn the_same_users_namespace_needs_no_root() {
+    let script = "ip link set lo up && exec \"$0\" --exact \"$1\" --nocapture";
+    let unshare = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", script];
+    let programs = Programs::copied();
+    let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"];
+    let words = nobody.iter().filter(|_| is_root()).chain(&unshare).copied();
+    let words: Vec<&str> = words.collect();
+    let mut command = Command::new(words[0]);
+    let command = command.args(&words[1..]).arg(&programs.this);
+    let command = command.arg("namespaces::a_server_of_the_tests_here").env(SERVES, "1");
+    let Some(server) = Server::of(command, programs) else { return };
+    check_seen(&server.watch("--pid PID", As::Nobody));
+}
+
+#[test]
+fn a_watch_ends_with_the_namespace() {
+    if !is_root() {
+        return eprintln!("SKIPPED: entering another namespace takes root");
+    }
+    let Some(server) = Server::start(As::Root) else { return };
+    let mut command = Command::new(&server.programs.loadgen);
+    let addr = format!("127.0.0.1:{}", server.port);
+    command.args(["watch", &addr, "--json", "-", "--pid", &server.child.id().to_string()]);
+    let mut watch = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stderr.take().unwrap());
+    lines.read_line(&mut String::new()).unwrap();
+    drop(server);
+    let output = watch.wait_with_output().unwrap();
+    let result = RunResult::parse(&output.stdout).unwrap();
+    let problem = result.problems.join(" ");
+    assert_eq!(output.status.code(), Some(1), "{problem}");
+    assert!(problem.contains("its processes have ended"), "{problem}");
 }

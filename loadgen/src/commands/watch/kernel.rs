@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use uring_echo::clock::monotonic_ns;
 
 use super::WatchError;
-use crate::observe::{Listener, ListenerLooks, Looks, PassiveOpens};
+use crate::observe::{Listener, ListenerLooks, Looks, PassiveOpens, ProcListeners};
 
 /// The listeners of one address and the count of connections of their namespace.
 pub(super) trait Kernel {
@@ -67,5 +67,33 @@ impl Kernel for Live {
 
     fn opened(&mut self) -> io::Result<u64> {
         self.opens.read()
+    }
+}
+
+/// By `/proc/PID/net`, where the kernel's sockets cannot be asked for.
+impl Kernel for ProcListeners {
+    fn now_ns(&self) -> u64 {
+        monotonic_ns()
+    }
+
+    fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        self.members().iter()
+    }
+
+    fn sample(&mut self) -> io::Result<Looks> {
+        Self::sample(self)
+    }
+
+    /// Each sample lists them.
+    fn unchanged(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn find(&mut self) -> io::Result<()> {
+        Self::find(self)
+    }
+
+    fn opened(&mut self) -> io::Result<u64> {
+        Self::opened(self)
     }
 }

@@ -17,7 +17,7 @@ mod traced;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use uring_echo::http::HttpError;
@@ -25,16 +25,18 @@ use uring_echo::values::{ValueError, target_addrs};
 
 use self::audience::Audience;
 use self::exporter::Exporter;
+use self::ticker::Place;
 use super::envelope::{Destination, envelope};
 use super::exit::ExitStatus;
-use crate::cli::watch::WatchArgs;
+use crate::cli::watch::{ModeChoice, WatchArgs};
 use crate::model::load::Observe;
 use crate::model::outcome::Phase;
 use crate::model::result::{Kind, RunResult, Times};
-use crate::observe::{ListenerTable, TraceError, covering};
+use crate::observe::{ListenerTable, ProcListeners, TraceError, covering};
 use crate::render::output::OutputError;
+use crate::render::progress::say;
 use crate::render::{findings, watch_findings};
-use crate::sys::namespaces::{NamespaceError, enter_network, network_of};
+use crate::sys::namespaces::{NamespaceError, Network, enter_network, network_of};
 use crate::sys::signals::StopFlag;
 use crate::sys::time::unix_ns;
 
@@ -59,6 +61,9 @@ pub enum WatchError {
     /// The kernel does not show its sockets.
     #[error("reading the kernel's socket table: {0}: it takes CONFIG_INET_DIAG and no sandbox")]
     SocketTable(io::Error),
+    /// Nor does /proc show them.
+    #[error("reading the socket table in /proc: {0}")]
+    Shown(io::Error),
     /// The kernel's counters cannot be read.
     #[error("reading /proc/net/snmp: {0}")]
     Counters(io::Error),
@@ -99,9 +104,8 @@ impl WatchError {
 /// # Errors
 /// [`WatchError`].
 pub fn execute(args: &WatchArgs) -> Result<ExitStatus, WatchError> {
-    let netns = args.netns.clone().or_else(|| args.pid.map(network_of));
     let Some(addr) = args.addr.as_deref().filter(|_| !args.list) else {
-        netns.as_deref().map(enter_network).transpose()?;
+        named_network(args).as_deref().map(enter_network).transpose()?;
         list::print(args.json.as_deref())?;
         return Ok(ExitStatus::Fine);
     };
@@ -110,35 +114,70 @@ pub fn execute(args: &WatchArgs) -> Result<ExitStatus, WatchError> {
     let scraped = args.export.map(exporter::bind).transpose()?;
     let stop = StopFlag::on_signals(ExitStatus::Interrupted as i32)?;
     let mut result = envelope(Kind::Watch, SystemTime::now());
-    netns.as_deref().map(enter_network).transpose()?;
-    let server = listening(addr, &candidates)?;
+    let place = place(args)?;
+    let server = listening(addr, &candidates, &place)?;
     result.target.addr = server.to_string();
     result.target.observe = Observe::Diag;
     let exporter = scraped.map(|listener| Exporter::start(listener, server)).transpose()?;
-    watch(args, server, &stop, &mut Audience::new(server.to_string(), exporter), &mut result)?;
+    let mut audience = Audience::new(server.to_string(), exporter);
+    watch(args, (server, place), &stop, &mut audience, &mut result)?;
     let printed = destination.print_report(&result);
     let finished = destination.finish(&mut result);
     printed.and(finished)?;
     Ok(ExitStatus::of(&result))
 }
 
+fn named_network(args: &WatchArgs) -> Option<PathBuf> {
+    args.netns.clone().or_else(|| args.pid.map(network_of))
+}
+
+/// Enters the network namespace that is meant. Where that is denied, or where the sockets cannot be
+/// asked for, `/proc` still shows queues, to the modes that can do with that.
+fn place(args: &WatchArgs) -> Result<Place, WatchError> {
+    let path = named_network(args);
+    let network = path.as_deref().map(Network::named);
+    let shown = !matches!(args.mode, ModeChoice::Trace | ModeChoice::Sampled);
+    match (path.as_deref().map(enter_network).transpose(), args.pid) {
+        (Err(denied), Some(pid)) if denied.is_denied() && shown => {
+            say(&format!("{denied}\nwatching what /proc/{pid}/net shows, ten times a second"));
+            return Ok(Place { network, shown_in: Some(format!("/proc/{pid}/net").into()) });
+        }
+        (entered, _) => entered?,
+    };
+    let denied = ListenerTable::open().err().filter(|_| shown);
+    let shown_in = denied.map(|error| {
+        say(&format!("sock_diag: {error}: watching what /proc/net shows, ten times a second"));
+        "/proc/thread-self/net".into()
+    });
+    Ok(Place { network, shown_in })
+}
+
 /// The first of the addresses that somebody listens at.
-fn listening(typed: &str, candidates: &[SocketAddr]) -> Result<SocketAddr, WatchError> {
+fn listening(
+    typed: &str,
+    candidates: &[SocketAddr],
+    place: &Place,
+) -> Result<SocketAddr, WatchError> {
+    let nobody = || WatchError::NobodyListens { addr: typed.to_owned() };
+    if let Some(folder) = &place.shown_in {
+        let there = |addr: &&SocketAddr| ProcListeners::open(folder, **addr).is_ok();
+        return candidates.iter().find(there).copied().ok_or_else(nobody);
+    }
     let mut table = ListenerTable::open().map_err(WatchError::SocketTable)?;
     let all = table.all().map_err(WatchError::SocketTable)?;
     let found = candidates.iter().find(|addr| !covering(&all, **addr).is_empty());
-    found.copied().ok_or_else(|| WatchError::NobodyListens { addr: typed.to_owned() })
+    found.copied().ok_or_else(nobody)
 }
 
 fn watch(
     args: &WatchArgs,
-    server: SocketAddr,
+    (server, place): (SocketAddr, Place),
     stop: &StopFlag,
     audience: &mut Audience,
     result: &mut RunResult,
 ) -> Result<(), WatchError> {
     let began = unix_ns(SystemTime::now());
-    let watched = ticker::watch(server, args, stop, audience)?;
+    let watched = ticker::watch(server, place, args, stop, audience)?;
     // By the monotonic clock: the time of day may have been set meanwhile.
     let ended = began + watched.length_ns;
     result.times = Some(Times {

@@ -71,7 +71,15 @@ impl Seen {
              apart"
                 .to_owned()
         };
-        self.recorder.grouped.then(grouped).or_else(|| self.neighbours.as_ref()?.busy())
+        let unseen = || {
+            Some(
+                "the queues are read from /proc, some times a second: the network namespace may \
+                 not be entered, or sock_diag is denied. Drops are those of the whole namespace"
+                    .to_owned(),
+            )
+        };
+        let others = || self.neighbours.as_ref().map_or_else(unseen, Neighbours::busy);
+        self.recorder.grouped.then(grouped).or_else(others)
     }
 
     /// Why the tracepoint does not tell, if it does not.

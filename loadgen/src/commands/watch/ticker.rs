@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ use super::traced::Traced;
 use crate::analyse::queue_waits::Wait;
 use crate::cli::watch::{ModeChoice, WatchArgs};
 use crate::model::watch_live::WatchSecond;
-use crate::observe::Looks;
+use crate::observe::{Looks, ProcListeners};
+use crate::sys::namespaces::Network;
 use crate::sys::signals::StopFlag;
 use crate::sys::time::nanos;
 
@@ -55,6 +57,7 @@ enum Presence {
 
 struct Ticker<K> {
     kernel: K,
+    network: Option<Network>,
     server: SocketAddr,
     mode: ModeChoice,
     cpu_before_ns: u64,
@@ -74,47 +77,39 @@ const SEARCH_EVERY_NS: u64 = 10_000_000;
 /// A sample that comes later than this after the one before tells nothing of the time between: the
 /// machine was suspended, or the watcher was stopped.
 const PAUSE_NS: u64 = 2 * SECOND_NS;
+/// A sample of `/proc/PID/net` takes milliseconds.
+const SHOWN_EVERY_NS: u64 = 100_000_000;
+
+/// Where the watched address is.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// The network namespace, where it was named.
+    pub(super) network: Option<Network>,
+    /// The folder that shows it, where it may not be entered or its sockets cannot be asked for.
+    pub(super) shown_in: Option<PathBuf>,
+}
 
 /// Watches until the duration asked for is over or a signal comes.
 pub(super) fn watch(
     server: SocketAddr,
+    place: Place,
     args: &WatchArgs,
     stop: &StopFlag,
     audience: &mut Audience,
 ) -> Result<Watched, WatchError> {
     let interval_ns = nanos(args.interval);
+    if let Some(folder) = &place.shown_in {
+        let listeners = ProcListeners::open(folder, server).map_err(WatchError::Shown)?;
+        let interval_ns = interval_ns.max(SHOWN_EVERY_NS);
+        let mut ticker = Ticker::open(listeners, server, interval_ns, args.mode)?;
+        ticker.network = place.network;
+        return Ok(ticker.run(args.duration, stop, audience));
+    }
     let mut ticker = Ticker::open(Live::open(server)?, server, interval_ns, args.mode)?;
+    ticker.network = place.network;
     ticker.seen.neighbours = Some(Neighbours::open(server).map_err(WatchError::SocketTable)?);
     ticker.open_trace()?;
-    let mut random = Pcg64::seed_from_u64(monotonic_ns());
-    let began = monotonic_ns();
-    let end = args.duration.map_or(u64::MAX, |length| began.saturating_add(nanos(length)));
-    let (mut wanted, mut second) = (began, began);
-    let mut problem = None;
-    while !stop.is_set() && wanted < end {
-        let tick = ticker.tick(wanted);
-        let now = monotonic_ns();
-        let mut seen = tick;
-        if now >= second + SECOND_NS {
-            seen = seen.and_then(|()| ticker.second(began, second, now, audience));
-            second = now;
-        }
-        if let Err(error) = seen {
-            problem = Some(format!("the watch ended early: {error}"));
-            break;
-        }
-        // Jittered, so that what a server does at even times is not always met in one phase.
-        wanted = wanted.max(now) + interval_ns * 3 / 4 + random.random_range(0..=interval_ns / 2);
-        sleep_until(wanted.min(end));
-    }
-    let now = monotonic_ns();
-    if problem.is_none() {
-        let last = ticker.tick(now).and_then(|()| ticker.second(began, second, now, audience));
-        problem = last.err().map(|error| format!("the last sample: {error}"));
-    }
-    ticker.seen.pace.cpu_ns = cpu_ns().saturating_sub(ticker.cpu_before_ns);
-    let stopped = stop.is_set();
-    Ok(Watched { seen: ticker.seen, length_ns: now - began, stopped, problem })
+    Ok(ticker.run(args.duration, stop, audience))
 }
 
 fn sleep_until(wanted_ns: u64) {
@@ -132,6 +127,44 @@ fn cpu_ns() -> u64 {
 }
 
 impl<K: Kernel> Ticker<K> {
+    fn run(
+        mut self,
+        duration: Option<Duration>,
+        stop: &StopFlag,
+        audience: &mut Audience,
+    ) -> Watched {
+        let interval_ns = self.seen.interval_ns;
+        let mut random = Pcg64::seed_from_u64(monotonic_ns());
+        let began = monotonic_ns();
+        let end = duration.map_or(u64::MAX, |length| began.saturating_add(nanos(length)));
+        let (mut wanted, mut second) = (began, began);
+        let mut problem = None;
+        while !stop.is_set() && wanted < end {
+            let mut seen = self.tick(wanted);
+            let now = monotonic_ns();
+            if now >= second + SECOND_NS {
+                seen = seen.and_then(|()| self.second(began, second, now, audience));
+                second = now;
+            }
+            if let Err(error) = seen {
+                problem = Some(format!("the watch ended early: {error}"));
+                break;
+            }
+            // Jittered, so that what a server does at even times is not always met in one phase.
+            let jittered = interval_ns * 3 / 4 + random.random_range(0..=interval_ns / 2);
+            wanted = wanted.max(now) + jittered;
+            sleep_until(wanted.min(end));
+        }
+        let now = monotonic_ns();
+        if problem.is_none() {
+            let last = self.tick(now).and_then(|()| self.second(began, second, now, audience));
+            problem = last.err().map(|error| format!("the last sample: {error}"));
+        }
+        self.seen.pace.cpu_ns = cpu_ns().saturating_sub(self.cpu_before_ns);
+        let stopped = stop.is_set();
+        Watched { seen: self.seen, length_ns: now - began, stopped, problem }
+    }
+
     fn open(
         mut kernel: K,
         server: SocketAddr,
@@ -153,6 +186,7 @@ impl<K: Kernel> Ticker<K> {
         };
         Ok(Self {
             kernel,
+            network: None,
             server,
             mode,
             cpu_before_ns: cpu_ns(),
@@ -309,12 +343,25 @@ impl<K: Kernel> Ticker<K> {
         if let Presence::AbsentSince(since) = self.presence {
             self.seen.pace.absent_ns += now.saturating_sub(since);
             self.presence = Presence::AbsentSince(now);
+            self.still_somewhere()?;
         }
         self.look_after_modes()?;
         self.seen.pace.cpu_ns = cpu_ns().saturating_sub(self.cpu_before_ns);
         self.tell(second - began, now - second, audience);
         self.seen.recorder.roll(second - began, now - second);
         Ok(())
+    }
+
+    /// Nobody listens. In a namespace that nothing names any more nobody will again.
+    fn still_somewhere(&self) -> io::Result<()> {
+        match &self.network {
+            Some(network) if !network.is_still_named() => Err(io::Error::other(format!(
+                "nobody listens any more, and {} does not name the network namespace any more: \
+                 its processes have ended",
+                network.path().display()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Dumps are taken once no better mode is true.
@@ -333,7 +380,8 @@ impl<K: Kernel> Ticker<K> {
             }
             ModeChoice::Fifo | ModeChoice::Depth => false,
         };
-        if wanted && self.presence == Presence::There {
+        // Without neighbours to know of, sockets cannot be asked for at all.
+        if wanted && self.presence == Presence::There && self.seen.neighbours.is_some() {
             let by_name = self.mode == ModeChoice::Sampled;
             let budget = if by_name { BUDGET_BY_NAME } else { BUDGET };
             self.seen.sampled = Some(Sampled::open(self.server, budget)?);

@@ -5,6 +5,7 @@ use crate::model::outcome::Phase;
 use crate::model::result::RunResult;
 use crate::model::watch::{ListedListener, Watch, WatchMember};
 use crate::render::units;
+use crate::render::watch_findings::limit;
 
 pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
     let Some(watch) = &result.watch else { return Vec::new() };
@@ -101,7 +102,7 @@ fn queue(watch: &Watch) -> Vec<String> {
         format!(
             "at most {} of {}; {} dropped",
             count(watch.depth_max),
-            count(watch.limit),
+            limit(watch.limit),
             units::count(watch.drops)
         ),
     ];
@@ -120,7 +121,7 @@ fn member(member: &WatchMember) -> String {
     let longest = member
         .longest_wait_ns
         .map_or_else(String::new, |ns| format!(", longest for {}", units::duration(ns)));
-    let (now, most, limit) = (member.depth, member.depth_max, member.limit);
+    let (now, most, limit) = (member.depth, member.depth_max, limit(member.limit));
     let dropped = units::count(member.drops);
     format!("{owner}: {now} waiting{longest}; at most {most} of {limit}; {dropped} dropped")
 }

@@ -1,3 +1,5 @@
+use std::net::{TcpListener, TcpStream};
+
 use super::*;
 use crate::observe::{Inode, Listener};
 
@@ -136,4 +138,47 @@ fn late_samples_are_counted() {
     ticker.kernel.now_ns += 9 * MS;
     ticker.tick(ticker.kernel.now_ns - 5 * MS).unwrap();
     assert_eq!((ticker.seen.pace.ticks, ticker.seen.pace.late), (2, 1));
+}
+
+/// On real sockets; connections come and go meanwhile.
+#[test]
+fn a_sample_allocates_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    let live = Live::open(server).unwrap();
+    let mut ticker = Ticker::open(live, server, 2 * MS, ModeChoice::Auto).unwrap();
+    ticker.seen.neighbours = Some(Neighbours::open(server).unwrap());
+    ticker.seen.sampled = Some(Sampled::open(server, BUDGET).unwrap());
+    ticker.open_trace().unwrap();
+    ticker.tick(monotonic_ns()).unwrap();
+    for _ in 0..50 {
+        let _waiting = [TcpStream::connect(server).unwrap(), TcpStream::connect(server).unwrap()];
+        let sampled = |ticker: &mut Ticker<Live>| {
+            let used = allocation_counter::measure(|| ticker.tick(monotonic_ns()).unwrap());
+            assert_eq!(used.count_total, 0);
+        };
+        sampled(&mut ticker);
+        drop(listener.accept().unwrap());
+        sampled(&mut ticker);
+        drop(listener.accept().unwrap());
+        sampled(&mut ticker);
+    }
+    assert!(ticker.seen.recorder.fifo.count() >= 100, "of other tests too");
+}
+
+#[test]
+fn a_watch_ends_when_its_namespace_is_gone() {
+    let mut ticker = ticker(listener(1), 0);
+    ticker.network = Some(Network::named(std::path::Path::new("/proc/self/ns/net")));
+    ticker.kernel.there.clear();
+    ticker.after(2, 0, 0);
+    ticker.still_somewhere().unwrap();
+    let mut child = std::process::Command::new("sleep").arg("9").spawn().unwrap();
+    let path = format!("/proc/{}/ns/net", child.id());
+    ticker.network = Some(Network::named(path.as_ref()));
+    ticker.still_somewhere().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let error = ticker.still_somewhere().unwrap_err().to_string();
+    assert!(error.contains(&path) && error.contains("nobody listens"), "{error}");
 }
