@@ -141,8 +141,9 @@ impl EchoClient {
             if len == 0 {
                 return self.error(format!("the stream ends, {} bytes early", rest.len()));
             }
-            if let Some(at) = (0..len).find(|&at| buffer[at] != rest[at]) {
-                self.received += at as u64;
+            if buffer[..len] != rest[..len] {
+                let same = buffer.iter().zip(rest).take_while(|(got, sent)| got == sent).count();
+                self.received += same as u64;
                 return self.error("the next byte is a wrong one".into());
             }
             self.received += len as u64;

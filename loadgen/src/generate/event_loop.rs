@@ -344,3 +344,6 @@ impl<T: Transport> EventLoop<T> {
 
 /// Completions handled between two looks at what is due, at most.
 const BATCH: usize = 32;
+
+#[cfg(test)]
+mod tests;

@@ -239,3 +239,24 @@ fn pin(plan: &GeneratorPlan, index: u16) -> io::Result<()> {
 
 /// From the last thread's readiness to the start of the run.
 const HEAD_START_NS: u64 = 20_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread that is given back more than it can use keeps no more than its spares, and one that
+    /// has ended keeps none.
+    #[test]
+    fn intervals_that_nobody_needs_are_freed() {
+        let (filled, _) = mpsc::sync_channel(1);
+        let (exchange, back) = exchange(0, filled);
+        let give_back = || {
+            let filled = Some(Filled { thread: 0, interval: Recording::new() });
+            drop(BorrowedRecording { filled, back: back.clone() });
+        };
+        (0..20).for_each(|_| give_back());
+        assert_eq!(exchange.spares.try_iter().count(), SPARES + 1);
+        drop(exchange);
+        give_back();
+    }
+}

@@ -94,3 +94,44 @@ fn a_dumb_terminal_gets_no_escapes() {
     let text = stdout(&output);
     assert!(text.contains("verdict") && !text.contains('\u{1b}'), "{text:?}");
 }
+
+/// Servers print the address they are bound to, and people paste it: whatever of these names the
+/// listener, its accepts are seen.
+#[test]
+fn every_way_to_name_a_listener_observes_its_accepts() {
+    let cases = [
+        ("0.0.0.0", &["0.0.0.0", "127.0.0.1", "127.0.0.9", "[::ffff:127.0.0.1]"] as &[_]),
+        ("[::]", &["[::]", "0.0.0.0", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"]),
+        ("127.0.0.7", &["127.0.0.7", "[::ffff:127.0.0.7]"]),
+        ("[::1]", &["[::1]"]),
+    ];
+    for (bound, targets) in cases {
+        let Ok(listener) = TcpListener::bind(format!("{bound}:0")) else {
+            eprintln!("SKIPPED, {bound} cannot be listened at");
+            continue;
+        };
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || listener.incoming().map_while(Result::ok).collect::<Vec<_>>());
+        for target in targets {
+            let args = "--rate 500 --connections 20 --observe diag --timeout 5s --quiet --json -";
+            let result = json(&loadgen(&format!("run {target}:{port} {args}")));
+            assert_eq!(result["outcomes"]["completed"], 20, "{target} at {bound}: {result:#}");
+            let seen = &result["histograms"]["accept_delay"]["count"];
+            assert_eq!(*seen, 20, "{target} at {bound}: {result:#}");
+        }
+    }
+}
+
+/// Of listeners at several addresses of one port only the one that takes the connection counts.
+#[test]
+fn of_many_listeners_at_a_port_the_one_that_was_connected_to_is_observed() {
+    let accepting = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = accepting.local_addr().unwrap().port();
+    let silent = |host| TcpListener::bind(format!("127.0.0.{host}:{port}")).unwrap();
+    let _silent: Vec<_> = (2..6).map(silent).collect();
+    thread::spawn(move || accepting.incoming().map_while(Result::ok).collect::<Vec<_>>());
+    let args = "--rate 500 --connections 20 --observe diag --quiet --json -";
+    let result = json(&loadgen(&format!("run 127.0.0.1:{port} {args}")));
+    assert_eq!(result["outcomes"]["completed"], 20, "{result:#}");
+    assert_eq!(result["evidence"]["accept_queue"]["listeners"], 1, "{result:#}");
+}

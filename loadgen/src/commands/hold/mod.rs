@@ -9,6 +9,7 @@ mod probe;
 
 use std::io;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 pub use holder::{HOLD, holder};
@@ -187,16 +188,16 @@ fn load(args: &HoldArgs) -> Load {
 /// connections there are, and hardly any of what it keeps per connection. A few connections that
 /// are held touch little of a pool, so that less is enough for them.
 fn warm_up(addr: SocketAddr, held: u32, stop: &StopFlag) -> Result<(), EchoError> {
-    let server = EchoServer::new(addr, Instant::now() + WARM_UP_WITHIN);
     let bytes = pattern(61, WARM_UP_BYTES);
     let connections = (held / HELD_PER_WARM_UP).clamp(WARM_UP_FEWEST, WARM_UP_MOST);
     for _ in (0..connections).take_while(|_| !stop.is_set()) {
+        let server = EchoServer::new(addr, Instant::now() + WARM_UP_EACH_WITHIN);
         let mut client = server.connect()?;
         client.stream_through(&bytes)?;
         client.expect_end()?;
     }
     // The server hears of the last end a moment later.
-    server.pause(Duration::from_millis(200));
+    thread::sleep(Duration::from_millis(200));
     Ok(())
 }
 
@@ -205,4 +206,5 @@ const WARM_UP_FEWEST: u32 = 8;
 const HELD_PER_WARM_UP: u32 = 100;
 /// In each: together a multiple of the pools of a server with several workers.
 const WARM_UP_BYTES: usize = 8 << 20;
-const WARM_UP_WITHIN: Duration = Duration::from_secs(60);
+/// Time for each: all of them together take long on a busy machine, and the server still answers.
+const WARM_UP_EACH_WITHIN: Duration = Duration::from_secs(30);
