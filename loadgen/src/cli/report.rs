@@ -12,7 +12,8 @@ pub struct ReportArgs {
     #[arg(required = true, value_name = "FILES")]
     pub files: Vec<PathBuf>,
 
-    /// Also write them as one page, with the curves of several overlaid
+    /// Also write them as one page; several are overlaid, and each is compared with the first.
+    /// Files a/1, a/2, … are rounds of a
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }
@@ -22,5 +23,6 @@ Examples:
   loadgen report results                            the report, as the run printed it
   loadgen report results --html report.html         as a page for a browser
   loadgen report before after --html both.html      both, their curves overlaid
+  loadgen report out/*/* --html sweep.html          a sweep: each cell against the first
 
 Exit status: 0 fine, 1 runtime error, 2 a file is no result.";
