@@ -18,7 +18,8 @@ pub struct Found {
 }
 
 /// The result at `path`, or each `result.json` in and below a folder, in the order in which they
-/// were measured. Symbolic links to folders are not followed.
+/// were measured. What is below a folder with a result are the parts that it was merged from.
+/// Symbolic links to folders are not followed.
 ///
 /// # Errors
 /// [`LoadError`] if there is none, or if one of them is no result.
@@ -43,12 +44,15 @@ pub fn load_all(path: &Path) -> Result<Vec<Found>, LoadError> {
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    let result = folder.join("result.json");
+    if result.try_exists()? {
+        files.push(result);
+        return Ok(());
+    }
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             collect(&entry.path(), files)?;
-        } else if entry.file_name() == "result.json" {
-            files.push(entry.path());
         }
     }
     Ok(())
@@ -76,6 +80,17 @@ mod tests {
         assert_eq!(places(folder.path()), ["a/2", "10", "1"]);
         assert_eq!(places(&folder.path().join("1")), [""]);
         assert_eq!(places(&folder.path().join("1/result.json")), [""]);
+    }
+
+    #[test]
+    fn a_sum_stands_for_its_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        for place in ["1", "1/shard-0", "1/shard-1", "2/shard-0"] {
+            put(folder.path(), place, place);
+        }
+        let found = load_all(folder.path()).unwrap();
+        let places: Vec<&str> = found.iter().map(|found| found.place.as_str()).collect();
+        assert_eq!(places, ["1", "2/shard-0"]);
     }
 
     #[test]
