@@ -3,7 +3,8 @@
 
 Every attempt has one outcome and all completed; the interval log, read by an implementation of
 HdrHistogram that is not ours, says the same as result.json, and so does metrics.prom, if it is
-there, read by Prometheus' own client. Nothing here looks at how long anything took.
+there, read by Prometheus' own client. Of a sum of shards each is checked, and their number of
+connections is its own. Nothing here looks at how long anything took.
 """
 
 import json
@@ -39,11 +40,15 @@ def main(folder):
     metrics = folder / "metrics.prom"
     if metrics.exists():
         checks += check_metrics(metrics.read_text(encoding="utf-8"), result)
+    parts = [main(part) for part in sorted(folder.glob("shard-*"))]
+    if parts:
+        checks.append(("connections of the shards", sum(parts), attempted))
     wrong = [check for check in checks if check[1] != check[2]]
     if wrong:
         lines = [f"  {name} is {got}, expected {expected}" for name, got, expected in wrong]
         sys.exit("\n".join([f"{folder}:", *lines]))
     print(f"{folder}: {attempted} attempted and completed, {len(checks)} checks hold")
+    return attempted
 
 
 def check_metrics(text, result):
