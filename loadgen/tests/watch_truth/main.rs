@@ -241,3 +241,20 @@ fn the_tracepoint_and_one_address_of_many() {
         });
     });
 }
+
+#[test]
+fn the_tracepoint_is_refused_to_nobody_with_what_it_takes() {
+    inside("the_tracepoint_is_refused_to_nobody_with_what_it_takes", As::Nobody, || {
+        let listener = listen("127.0.0.1:0", 128);
+        let addr = listener.local_addr().unwrap().to_string();
+        let output = std::process::Command::new(inside::loadgen())
+            .args(["watch", &addr, "--mode", "trace", "--duration", "1s"])
+            .output()
+            .expect("loadgen starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        for part in ["sock:inet_sock_set_state", "os error", "root", "--mode auto"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    });
+}

@@ -52,6 +52,7 @@ impl Server {
         let told = |line: String| line.split("listening ").nth(1)?.trim().parse().ok();
         let Some(port) = lines.map_while(Result::ok).find_map(told) else {
             eprintln!("SKIPPED: no network namespace can be made as that user");
+            child.wait().expect("it has ended");
             return None;
         };
         Some(Self { child, port, programs })
