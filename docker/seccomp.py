@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Writes docker/seccomp.json: seccomp.py [--check | --against DEFAULT_JSON]
+"""Writes docker/seccomp.json, and the ConfigMap that brings it to the nodes of a cluster:
+seccomp.py [--check | --against DEFAULT_JSON]
 
 What may be called is listed under what needs it; what engines allow by default and this profile
-does not, under the reason. With --check nothing is written: the file has to be what this writes.
+does not, under the reason. With --check nothing is written: the files have to be what this writes.
 With --against, the default profile of an engine (moby's seccomp/default.json) is read, and every
 departure from it has to be one of those listed here.
 """
@@ -12,7 +13,19 @@ import pathlib
 import sys
 import textwrap
 
-PROFILE = pathlib.Path(__file__).with_name("seccomp.json")
+FOLDER = pathlib.Path(__file__).parent
+PROFILE = FOLDER / "seccomp.json"
+CONFIG_MAP = FOLDER.parent / "deploy/kubernetes/seccomp/profile.yaml"
+CONFIG_MAP_HEAD = """\
+# Written by docker/seccomp.py.
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: uring-echo-seccomp
+  namespace: uring-echo-nodes
+data:
+  uring-echo.json: |
+"""
 EPERM, ENOSYS = 1, 38
 
 # Denied by default, allowed here.
@@ -116,15 +129,16 @@ MISSING = ("clone3", "flags behind a pointer cannot be looked at; libraries then
 
 def main(arguments):
     text = written(profile())
-    if arguments == ["--check"]:
-        if PROFILE.read_text(encoding="utf-8") != text:
-            sys.exit(f"{PROFILE.name} is not what {pathlib.Path(__file__).name} writes: run it")
-    elif len(arguments) == 2 and arguments[0] == "--against":
+    files = {PROFILE: text, CONFIG_MAP: CONFIG_MAP_HEAD + textwrap.indent(text, " " * 4)}
+    if len(arguments) == 2 and arguments[0] == "--against":
         compare(json.loads(pathlib.Path(arguments[1]).read_text(encoding="utf-8")))
-    elif arguments:
+    elif arguments not in ([], ["--check"]):
         sys.exit(__doc__)
-    else:
-        PROFILE.write_text(text, encoding="utf-8")
+    for path, content in files.items():
+        if not arguments:
+            path.write_text(content, encoding="utf-8")
+        elif path.read_text(encoding="utf-8") != content:
+            sys.exit(f"{path} is not what {pathlib.Path(__file__).name} writes: run it")
 
 
 def profile():
