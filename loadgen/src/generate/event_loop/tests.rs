@@ -18,7 +18,7 @@ use super::super::transport::TransportSpec;
 use super::*;
 use crate::generate::connection::Method;
 use crate::model::outcome::Phase;
-use crate::plan::schedule::ThreadShare;
+use crate::plan::schedule::PlanShare;
 use crate::testing::config;
 
 /// A kernel in which a connect takes [`CONNECT_NS`], what comes after it a while, and a send
@@ -39,7 +39,7 @@ impl SlowSends {
     fn completion(op: Op, id: SlotId, len: usize, buffer: Option<u16>) -> Completion {
         let token = Token::new(op, id.index(), id.generation());
         let result = Ok(u32::try_from(len).unwrap());
-        Completion { token, result, buffer, more: false }
+        Completion { token, result, buffer, more: false, continues: false }
     }
 
     /// Every message was sent: the echoes are there at once.
@@ -100,7 +100,13 @@ impl Transport for SlowSends {
     fn cancel(&mut self, id: SlotId) {
         let token = Token::new(Op::Recv, id.index(), id.generation());
         let result = Err(Errno::CANCELED);
-        self.completions.push_back(Completion { token, result, buffer: None, more: false });
+        self.completions.push_back(Completion {
+            token,
+            result,
+            buffer: None,
+            more: false,
+            continues: false,
+        });
     }
 
     fn close(&mut self, _: SlotId) {}
@@ -155,7 +161,7 @@ fn run() -> Recording {
     let (filled, recorded) = mpsc::sync_channel(8);
     let (_, spares) = mpsc::sync_channel(1);
     let part = Part {
-        share: ThreadShare { index: 0, of: 1 },
+        share: PlanShare::WHOLE,
         exchange: Exchange { thread: 0, filled, spares, next_ns: 0 },
         shared: Shared::of(&plan.config),
         stop: Arc::default(),
