@@ -155,8 +155,8 @@ fn reason_text(reason: &Reason, more_power: &str) -> String {
 fn why_nothing(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Refused => {
-            "nobody listens at the address: start the server first, or wait for it with \
-             --wait-for-server"
+            "nobody listens at the address, or a packet filter rejects it: start the server first, \
+             or wait for it with --wait-for-server"
         }
         Outcome::ConnectTimeout => {
             "no answer to the SYN: a packet filter, a full accept queue, or no such host"

@@ -31,20 +31,20 @@ pub enum UnusablePid {
     )]
     Ancestor(u32),
     /// It may not be signalled.
-    #[error("process {pid} may not be stopped ({source}): run loadgen as its user or as root")]
+    #[error("process {pid} may not be stopped ({cause}): run loadgen as its user or as root")]
     Denied {
         /// Its process id.
         pid: u32,
         /// What kill(2) said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The kernel cannot name it safely.
-    #[error("process {pid} cannot be referred to: {source}; it takes pidfd_open(2), Linux 5.3")]
+    #[error("process {pid} cannot be referred to: {cause}; it takes pidfd_open(2), Linux 5.3")]
     NoHandle {
         /// Its process id.
         pid: u32,
         /// What pidfd_open(2) said.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -72,10 +72,10 @@ impl GivenProcess {
         let handle = pidfd_open(number, PidfdFlags::empty()).map_err(|errno| match errno {
             Errno::SRCH => UnusablePid::Missing(pid),
             Errno::INVAL | Errno::NOENT => UnusablePid::Thread(pid),
-            _ => UnusablePid::NoHandle { pid, source: errno.into() },
+            _ => UnusablePid::NoHandle { pid, cause: errno.into() },
         })?;
         test_kill_process(number)
-            .map_err(|errno| UnusablePid::Denied { pid, source: errno.into() })?;
+            .map_err(|errno| UnusablePid::Denied { pid, cause: errno.into() })?;
         match stat(pid) {
             Some(('Z', _)) => Err(UnusablePid::Ended(pid)),
             _ => Ok(Self { pid, handle }),

@@ -46,12 +46,12 @@ pub enum TortureError {
     #[error(transparent)]
     Address(#[from] TargetError),
     /// `--pid` names no process that can be stopped.
-    #[error("--pid {pid}: {source}")]
+    #[error("--pid {pid}: {cause}")]
     Pid {
         /// As typed.
         pid: u32,
         /// What is wrong with it.
-        source: UnusablePid,
+        cause: UnusablePid,
     },
     /// Nobody is there.
     #[error("nobody answers at {addr}")]
@@ -110,7 +110,7 @@ pub fn execute(args: &TortureArgs) -> Result<ExitStatus, TortureError> {
 }
 
 fn given(pid: u32) -> Result<GivenProcess, TortureError> {
-    GivenProcess::open(pid).map_err(|source| TortureError::Pid { pid, source })
+    GivenProcess::open(pid).map_err(|cause| TortureError::Pid { pid, cause })
 }
 
 /// A case that was cut off may have stopped the server's process.

@@ -67,7 +67,9 @@ const CONNTRACK_NEARLY_FULL: &str = "\
     when it is full the kernel drops SYNs silently; lower the rate or raise \
     net.netfilter.nf_conntrack_max";
 const UNFINISHED: &str = "in accept_response they count as \"at least this long\"";
-const REFUSED: &str = "nothing listens at the address, or the server closed its listener";
+const REFUSED: &str = "\
+    nothing listens at the address, the server closed its listener, or a packet filter rejects the \
+    port";
 const LOCAL_PORT_EXHAUSTED: &str = "\
     add addresses with --source (127.1.0.0/24 works on loopback without set-up) or use --close \
     rst";
