@@ -24,9 +24,13 @@ struct Server {
 
 impl Server {
     fn start(args: &[&str]) -> Self {
+        Self::with_engine("auto", args)
+    }
+
+    fn with_engine(engine: &str, args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
         command.args([SERVE, "--listen", "127.0.0.1:0", "--log", "json", "--workers", "2"]);
-        command.args(["--engine", "auto"]);
+        command.args(["--engine", engine]);
         let mut child = command.args(args).stderr(Stdio::piped()).spawn().expect("started");
         let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let mut lines = lines.map_while(Result::ok);
@@ -102,6 +106,24 @@ fn the_server_passes_every_case() {
     thread::scope(|scope| {
         scope.spawn(|| check("reuseport"));
         check("shared");
+    });
+}
+
+/// The engines that the test above does not try; side by side, because the readers take their time.
+#[test]
+fn slow_readers_are_served_by_the_other_engines_too() {
+    let has_rings = uring_echo::ring::Ring::new(&uring_echo::ring::Setup::CALLS).is_ok();
+    let tokio_uring = (has_rings && cfg!(feature = "tokio-uring")).then_some("tokio-uring");
+    thread::scope(|scope| {
+        for engine in ["epoll"].into_iter().chain(tokio_uring) {
+            scope.spawn(move || {
+                let server = Server::with_engine(engine, &[]);
+                let output = torture(server.addr, &["--case", "trickle-readers"]).output();
+                let results = cases_of(&output.expect("started"));
+                assert_eq!(results.len(), 1, "{engine}");
+                assert_all_passed(&results);
+            });
+        }
     });
 }
 

@@ -221,14 +221,16 @@ impl Connection {
         false
     }
 
-    /// Stops the receive once the credit is used up. True if it did.
+    /// Stops the receive once the credit is used up, or its socket has no room: one that was armed
+    /// because a buffer was released is let go on until it brings something. True if it did.
     pub(super) fn throttle(
         &mut self,
         id: ConnId,
         credit: Credit,
         emit: &mut impl FnMut(Action<'_>),
     ) -> bool {
-        if self.recv != Recv::Armed || !self.is_alive() || self.owed.count() < credit.stop {
+        let is_due = self.owed.count() >= credit.stop || self.pace.is_watching();
+        if self.recv != Recv::Armed || !self.is_alive() || !is_due {
             return false;
         }
         self.recv = Recv::Cancelling;

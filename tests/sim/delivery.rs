@@ -79,6 +79,7 @@ impl Kernel {
 
     fn deliver_recv(&mut self, number: usize, event: Event, now: Nanos) {
         let view = &mut self.sockets[number].as_mut().expect("the socket is open").view;
+        view.woken = false;
         match event {
             Event::Received { buf, len, continues, .. } => {
                 self.amid_receive = continues.then_some(number);

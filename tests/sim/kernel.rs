@@ -164,6 +164,7 @@ impl Kernel {
         socket.view.receiving = true;
         socket.recv = Some(RecvOp { cancelled: false, fresh: true, left });
         let starved = std::mem::take(&mut socket.view.starved);
+        socket.view.woken = starved;
         self.liveness.armed_recv(starved);
     }
 

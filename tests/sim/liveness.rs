@@ -117,5 +117,7 @@ impl Kernel {
         let is_amid = self.amid_receive == Some(number);
         let asking = view.receiving && !view.cancelling && !view.aborted && !is_amid;
         assert!(!(full && asking), "{:?} holds {held} buffers", socket.conn);
+        let goes_on = asking && view.watching && !view.woken;
+        assert!(!goes_on, "{:?} receives while its socket has no room", socket.conn);
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct ShardView {
     /// From the arming until the end is delivered.
     pub(crate) receiving: bool,
     pub(crate) cancelling: bool,
+    /// The receive was armed because a buffer was released, and nothing of it was delivered since.
+    pub(crate) woken: bool,
     pub(crate) sending: Option<Payload>,
     pub(crate) watching: bool,
     pub(crate) asking: bool,
