@@ -145,46 +145,34 @@ impl QueueWaits {
         let passed = left - queued;
         self.arrived += arrived;
         self.left += left;
+        // No sample saw them: also of a late one, in which servers accept at once as a rule.
+        if passed > 0 {
+            ended(Wait::Below, passed);
+        }
         match new {
             NewArrivals::Timed(instants, _) => {
-                self.push_timed(before.at_ns, at_ns, instants, arrived, passed, &mut ended);
+                self.push_timed((before.at_ns, at_ns), instants, arrived, passed);
             }
-            _ => {
-                if passed > 0 {
-                    ended(Wait::Below, passed);
-                }
-                self.push(before.at_ns, at_ns, arrived - passed, false);
-            }
+            _ => self.push(before.at_ns, at_ns, arrived - passed, false),
         }
     }
 
     /// Queues the last of those that arrived; the first `passed` of them have left already.
     fn push_timed(
         &mut self,
-        after_ns: u64,
-        seen_ns: u64,
+        (after_ns, seen_ns): (u64, u64),
         instants: &[u64],
         arrived: u64,
         passed: u64,
-        ended: &mut impl FnMut(Wait, u64),
     ) {
         // Those that the length showed before they were told are queued already.
         let told = usize::try_from(arrived).map_or(instants.len(), |n| n.min(instants.len()));
         let instants = &instants[instants.len() - told..];
         let gone = usize::try_from(passed).map_or(told, |n| n.min(told));
-        for at_ns in &instants[..gone] {
-            // Of a late sample the bounds lie far apart: the middle, as for every other accept.
-            let middle_ns = seen_ns.saturating_sub(*at_ns) / 2;
-            let below = middle_ns < self.resolution_ns;
-            ended(if below { Wait::Below } else { Wait::Took(middle_ns) }, 1);
-        }
-        let untimed_gone = passed - gone as u64;
-        if untimed_gone > 0 {
-            ended(Wait::Below, untimed_gone);
-        }
         for at_ns in &instants[gone..] {
             self.push(*at_ns, *at_ns, 1, false);
         }
+        let untimed_gone = passed - gone as u64;
         self.push(after_ns, seen_ns, arrived - told as u64 - untimed_gone, false);
     }
 

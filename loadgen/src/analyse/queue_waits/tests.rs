@@ -264,3 +264,15 @@ fn inspections_at_random_instants_stand_for_all_waits() {
         assert!((0.95..1.05).contains(&ratio), "from {from}: {ratio}");
     }
 }
+
+#[test]
+fn who_came_and_went_before_a_late_sample_is_not_told_a_wait_that_nobody_saw() {
+    let mut waits = QueueWaits::timed(INTERVAL);
+    waits.sample(0, 0, NewArrivals::Timed(&[], 0), |_, _| panic!("nobody left"));
+    let instants = [INTERVAL, 2 * INTERVAL, 49 * INTERVAL];
+    let mut told = Vec::new();
+    let new = NewArrivals::Timed(&instants, 0);
+    waits.sample(50 * INTERVAL, 1, new, |wait, count| told.push((wait, count)));
+    assert_eq!(told, [(Wait::Below, 2)]);
+    assert_eq!(waits.longest_wait_ns(50 * INTERVAL), Some(INTERVAL));
+}
