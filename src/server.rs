@@ -71,6 +71,20 @@ impl Server {
         Ok(server)
     }
 
+    /// Whether a server could be started from this, as far as it can be told without opening
+    /// anything.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(config: &Config) -> Result<(), ServerError> {
+        let nofile = raise_descriptor_limit();
+        let (config, _) = engine::adapt(config, nofile)?;
+        for index in 0..config.workers.get() {
+            WorkerLimits::resolve(&config, nofile, index)?;
+        }
+        Ok(())
+    }
+
     /// As [`Self::start`], but the caller may start threads before it calls [`Self::seal`].
     ///
     /// # Errors

@@ -5,8 +5,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::{Error, Result};
-use clap::Parser;
-use loadgen::cli::{Cli, Command};
+use loadgen::cli::{self, Command};
 use loadgen::commands::compare::CompareFailure;
 use loadgen::commands::exit::ExitStatus;
 use loadgen::commands::export::ExportError;
@@ -37,7 +36,7 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
-    match Cli::parse().command {
+    match cli::parse().command {
         Command::Run(args) => {
             ended(run::execute(&args), |e| matches!(e, RunError::Config(error) if error.is_usage()))
         }

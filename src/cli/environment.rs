@@ -8,11 +8,38 @@ use clap::{Arg, Command, Error};
 
 use super::report::chain;
 
+/// An environment variable that is empty counts as one that is not set.
+#[must_use]
+pub fn without_empty(command: Command) -> Command {
+    let is_empty =
+        |arg: &Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    let unset = |arg: Arg| if is_empty(&arg) { arg.env(None::<&str>) } else { arg };
+    let names: Vec<String> =
+        command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    names.iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |subcommand| subcommand.mut_args(unset))
+    })
+}
+
+/// Adds to a usage error about a flag's value that it comes from the file, if it does.
+pub(super) fn blame_file(error: &mut Error, in_file: &[String]) {
+    let Some(ContextValue::String(about)) = error.get(ContextKind::InvalidArg) else { return };
+    let flag = about.split([' ', '=']).next().unwrap_or_default();
+    if in_file.iter().any(|name| flag.strip_prefix("--") == Some(name)) {
+        let tip = "the value is that of the file --config names".to_owned();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+}
+
 /// Adds to a usage error about a flag's value the variable that the value was taken from.
-pub(super) fn explained(mut error: Error, command: &Command, args: &[OsString]) -> Error {
+#[must_use]
+pub fn explained(mut error: Error, command: &Command, args: &[OsString]) -> Error {
     let Some(ContextValue::String(about)) = error.get(ContextKind::InvalidArg) else {
         return error;
     };
+    if error.get(ContextKind::Suggested).is_some() {
+        return error;
+    }
     let flag = about.split([' ', '=']).next().unwrap_or_default();
     let mut used = used(command, args).filter(|(arg, _)| long(arg).as_deref() == Some(flag));
     if let Some((_, variable)) = used.next() {

@@ -1,21 +1,23 @@
 //! The command line: what can be typed, a file per subcommand, and how each one ends.
 
 mod doctor;
-mod environment;
+pub mod environment;
 mod log;
 mod manual;
 mod ping;
 mod report;
 mod serve;
+mod settings;
 
-use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, Error, FromArgMatches, Parser, Subcommand};
 
 use self::log::LogFormat;
 pub use self::serve::ServeArgs;
+use self::serve::{Invalid, ServeCommand};
+use self::settings::{Parsed, Setting};
 use crate::log::FLUSH_TIMEOUT;
 use crate::sandbox;
 use crate::version::VERSION;
@@ -31,7 +33,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve until told to stop (SIGTERM or SIGINT; twice to stop at once).
-    Serve(Box<ServeArgs>),
+    Serve(Box<ServeCommand>),
     /// Send one message to an echo server and wait for its echo: exit 0 if it came back, 3 if the
     /// server listens and did not serve (full), 1 if nobody listens.
     Ping(ping::PingArgs),
@@ -46,6 +48,9 @@ enum Command {
 /// The exit status of a ping whose server listens and did not serve.
 const FULL: u8 = 3;
 
+/// The exit status of a wrong usage, and of a configuration that was checked and is wrong.
+const USAGE: u8 = 2;
+
 /// The whole program: parses `args` (the program's name first), runs, maps to an exit code.
 /// 0 is fine, 1 a runtime error, 2 a usage error, 3 a ping of a server that listens and is full.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -53,14 +58,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return tried;
     }
     let args: Vec<OsString> = args.into_iter().collect();
-    let parsed = parse(&args)
+    let (cli, settings) = parse(&args)
         .unwrap_or_else(|error| environment::explained(error, &Cli::command(), &args).exit());
-    let format = match &parsed.command {
-        Command::Serve(args) => args.log_format(),
+    let format = match &cli.command {
+        Command::Serve(command) => command.log_format(),
         _ => LogFormat::Text,
     };
-    let outcome = match parsed.command {
-        Command::Serve(serve_args) => serve::run(&serve_args, &after_the_command(&args)),
+    let outcome = match cli.command {
+        Command::Serve(command) => serve::run(&command, &settings, &after_the_command(&args)),
         Command::Ping(args) => ping::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => manual::completions(&args),
@@ -72,23 +77,24 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let full = error.is::<ping::Full>();
+            let code = exit_code(&error);
             report::fatal(&environment::traced(error, &Cli::command(), &args), format);
-            if full { ExitCode::from(FULL) } else { ExitCode::FAILURE }
+            code
         }
     }
 }
 
-/// An environment variable that is empty counts as one that is not set.
-fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
-    let is_empty = |arg: &Arg| arg.get_env().and_then(env::var_os).is_some_and(|v| v.is_empty());
-    let unset = |arg: Arg| if is_empty(&arg) { arg.env(None::<&str>) } else { arg };
-    let names: Vec<String> =
-        Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    let command = names.iter().fold(Cli::command(), |command, name| {
-        command.mut_subcommand(name, |subcommand| subcommand.mut_args(unset))
-    });
-    Cli::from_arg_matches(&command.try_get_matches_from(args)?)
+fn parse(args: &[OsString]) -> Result<(Cli, Vec<Setting>), Error> {
+    let Parsed { matches, settings } = settings::parse(&Cli::command(), args)?;
+    Ok((Cli::from_arg_matches(&matches)?, settings))
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match () {
+        () if error.is::<ping::Full>() => ExitCode::from(FULL),
+        () if error.is::<Invalid>() => ExitCode::from(USAGE),
+        () => ExitCode::FAILURE,
+    }
 }
 
 /// What was typed after the program's name and the command's.

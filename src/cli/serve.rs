@@ -10,6 +10,8 @@ use clap::{Parser, ValueEnum};
 use tracing::{Level, info};
 
 use super::log::{self, LogFormat};
+use super::report;
+use super::settings::{self, Setting};
 use crate::config::{BusyPoll, Config, SandboxMode, Stall};
 use crate::engine::busy_poll::BusyPollStats;
 use crate::engine::{PEER_LOG, Stats};
@@ -19,10 +21,25 @@ use crate::stamp::{AcceptMode, Engine};
 use crate::values::{CpuList, ValueError, Zero};
 use crate::{shutdown, values};
 
+#[derive(Debug, Parser)]
+#[command(args_override_self = true)]
+pub(super) struct ServeCommand {
+    #[command(flatten)]
+    args: ServeArgs,
+    /// Check the configuration and print it, with where each setting comes from, as a file for
+    /// --config: exit 0, or 2 where something is wrong.
+    #[arg(long)]
+    check_config: bool,
+}
+
 /// Flags of `uring-echo serve`; each has a twin in the environment.
 #[derive(Debug, Parser)]
 #[command(args_override_self = true)]
 pub struct ServeArgs {
+    /// Take what is neither typed nor in the environment from this file (TOML): settings are named
+    /// as the flags here.
+    #[arg(long, value_name = "FILE", env = "URING_ECHO_CONFIG")]
+    config: Option<PathBuf>,
     /// Listen here; may be given several times. Port 0 lets the kernel choose.
     #[arg(long, value_name = "ADDR", env = "URING_ECHO_LISTEN", value_delimiter = ',')]
     #[arg(default_value = "127.0.0.1:7777", action = clap::ArgAction::Append)]
@@ -157,7 +174,7 @@ enum SandboxArg {
 }
 
 /// What it starts with, as far as it was asked for; the ready line has what came of it.
-fn log_start(config: &Config) {
+fn log_start(config: &Config, settings: &[Setting]) {
     let text = |value: Option<String>| value.unwrap_or_else(|| "default".to_owned());
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let addrs: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
@@ -183,7 +200,10 @@ fn log_start(config: &Config) {
         drain_delay_ms = millis(config.drain_delay),
         drain_timeout_ms = millis(config.drain_timeout),
         sandbox = ?config.sandbox,
+        min_drain_bytes = config.min_drain,
+        takeover = text(config.takeover.as_ref().map(|path| path.display().to_string())),
         stall = text(config.stall.map(|stall| format!("{:?}/{:?}", stall.length, stall.every))),
+        settings = settings::chosen(settings),
         "starting"
     );
 }
@@ -198,14 +218,30 @@ impl SandboxArg {
     }
 }
 
-pub(super) fn run(args: &ServeArgs, argv: &[String]) -> Result<()> {
+/// A configuration that was checked and is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Invalid(String);
+
+/// Prints the configuration if it is right.
+fn check(args: &ServeArgs, settings: &[Setting]) -> Result<()> {
+    let config = args.resolve().map_err(|error| Invalid(report::chain(&error)))?;
+    Server::check(&config).map_err(|error| Invalid(report::chain(&error.into())))?;
+    report::print(&settings::as_file(settings))
+}
+
+pub(super) fn run(command: &ServeCommand, settings: &[Setting], argv: &[String]) -> Result<()> {
+    let args = &command.args;
+    if command.check_config {
+        return check(args, settings);
+    }
     let sandbox = Sandbox::with_trial(args.sandbox.mode());
     let of_the_log = sandbox.clone();
     log::start(args.log, move || of_the_log.restrict_thread())?;
     // Before anything is bound: a signal that comes early must not be lost.
     let signals = shutdown::Signals::install().context("installing the signal handlers")?;
     let config = args.resolve()?;
-    log_start(&config);
+    log_start(&config, settings);
     let server = Server::start_unsealed(&config, sandbox)?;
     let counters = server.counters();
     let busy_poll = server.busy_poll();
@@ -252,11 +288,13 @@ fn log_busy_poll(stats: &BusyPollStats) {
     );
 }
 
-impl ServeArgs {
+impl ServeCommand {
     pub(super) const fn log_format(&self) -> LogFormat {
-        self.log
+        self.args.log
     }
+}
 
+impl ServeArgs {
     pub(super) fn resolve(&self) -> Result<Config> {
         let mut listen = Vec::new();
         for addr in &self.listen {

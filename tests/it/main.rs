@@ -17,6 +17,7 @@
 
 mod admin;
 mod cli;
+mod config;
 mod denied;
 mod echo;
 mod limits;

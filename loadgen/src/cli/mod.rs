@@ -16,8 +16,13 @@ pub mod trace;
 pub mod values;
 pub mod watch;
 
+use std::ffi::OsString;
+
+use clap::builder::BoolishValueParser;
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Parser, Subcommand};
+use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use uring_echo::cli::environment;
+use uring_echo::version::VERSION;
 
 use calibrate::CalibrateArgs;
 use compare::CompareArgs;
@@ -37,7 +42,7 @@ use watch::WatchArgs;
 #[derive(Debug, Parser)]
 #[command(
     name = "loadgen",
-    version,
+    version = VERSION,
     about = "Measures how long TCP connections wait between connect() and the server's accept()",
     long_about = "Measures how long TCP connections wait between connect() and the server's \
 accept().\n\nconnect() returning does not mean that the server accepted: the kernel finishes the \
@@ -51,6 +56,40 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Reads the command line and the environment; exits where they are wrong.
+#[must_use]
+pub fn parse() -> Cli {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let command = environment::without_empty(command());
+    let parsed = command.clone().try_get_matches_from(&args);
+    let cli = parsed.and_then(|matches| Cli::from_arg_matches(&matches));
+    cli.unwrap_or_else(|error| environment::explained(error, &command, &args).exit())
+}
+
+/// The command line, each flag with its twin in the environment.
+#[must_use]
+pub fn command() -> clap::Command {
+    let command = Cli::command();
+    let names: Vec<String> =
+        command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    names.iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |subcommand| subcommand.mut_args(with_variable))
+    })
+}
+
+/// `--max-in-flight` is `LOADGEN_MAX_IN_FLIGHT`, the address to measure `LOADGEN_ADDR`. The help
+/// tells the rule once instead of each.
+fn with_variable(arg: Arg) -> Arg {
+    let is_addr = arg.get_id() == "addr" && arg.is_positional();
+    let Some(name) = arg.get_long().or_else(|| is_addr.then_some("addr")) else { return arg };
+    let variable = format!("LOADGEN_{}", name.replace('-', "_").to_uppercase());
+    let arg = arg.env(variable).hide_env(true);
+    match arg.get_action() {
+        ArgAction::SetTrue => arg.value_parser(BoolishValueParser::new()),
+        _ => arg,
+    }
 }
 
 /// The subcommands.
@@ -110,6 +149,10 @@ Questions and commands:
   What does an idle connection cost?                  loadgen hold --connections 100k
   Does it echo correctly under abuse?                 loadgen torture 127.0.0.1:7777
 
+A flag that is not typed has the value of its variable, where that is set: LOADGEN_RATE=3k for
+--rate 3k, LOADGEN_MAX_IN_FLIGHT for --max-in-flight, LOADGEN_ADDR for ADDR; 1 or true for a flag
+without a value.
+
 Reports go to stdout, progress and errors to stderr; --json - prints JSON alone.
 NO_COLOR and TERM=dumb are honoured.
 
@@ -128,12 +171,24 @@ const STYLES: Styles = Styles::styled()
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_definition_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_a_twin_in_the_environment() {
+        let mut count = 0;
+        for subcommand in command().get_subcommands() {
+            for arg in subcommand.get_arguments().filter(|arg| arg.get_long().is_some()) {
+                let variable = arg.get_env().and_then(|name| name.to_str()).unwrap_or_default();
+                let flag = variable.strip_prefix("LOADGEN_").unwrap_or_default();
+                assert_eq!(Some(flag.to_lowercase().replace('_', "-").as_str()), arg.get_long());
+                count += 1;
+            }
+        }
+        assert!(count > 40, "{count}");
     }
 }

@@ -96,6 +96,8 @@ impl ChildRun {
     fn start(&self, said: &File) -> io::Result<Child> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(self.argv()).process_group(0);
+        // These are the whole command's and not those of one run.
+        command.env_remove("LOADGEN_OUT").env_remove("LOADGEN_JSON");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone()?).spawn()
     }
 

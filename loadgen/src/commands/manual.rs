@@ -2,9 +2,7 @@
 
 use std::io;
 
-use clap::CommandFactory;
-
-use crate::cli::Cli;
+use crate::cli;
 use crate::cli::manual::{CompletionsArgs, ManArgs};
 use crate::render::output::{self, OutputError};
 
@@ -30,7 +28,7 @@ pub enum ManualError {
 /// What writing to stdout failed with.
 pub fn completions(args: &CompletionsArgs) -> io::Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "loadgen", &mut script);
+    clap_complete::generate(args.shell, &mut cli::command(), "loadgen", &mut script);
     output::print(&String::from_utf8_lossy(&script))
 }
 
@@ -40,7 +38,7 @@ pub fn completions(args: &CompletionsArgs) -> io::Result<()> {
 /// [`ManualError`].
 pub fn pages(args: &ManArgs) -> Result<(), ManualError> {
     output::make_folder(&args.folder)?;
-    clap_mangen::generate_to(Cli::command(), &args.folder).map_err(|source| {
+    clap_mangen::generate_to(cli::command(), &args.folder).map_err(|source| {
         let folder = args.folder.display().to_string();
         ManualError::Page { folder, source }
     })
