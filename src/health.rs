@@ -79,6 +79,16 @@ impl Health {
         &self.workers
     }
 
+    /// In words, for people.
+    pub(crate) fn status(&self) -> String {
+        let stats: Stats = self.workers.iter().map(|worker| worker.counters.echo.read()).sum();
+        let Stats { accepted, closed, .. } = stats;
+        match self.readiness() {
+            Ok(()) => format!("{} connections open, {accepted} accepted", accepted - closed),
+            Err(reason) => format!("{reason}; {} connections open", accepted - closed),
+        }
+    }
+
     /// Whether new connections are served at once.
     pub(crate) fn readiness(&self) -> Result<(), NotReady> {
         let is_full = if self.own_queues {

@@ -18,6 +18,7 @@ pub mod http;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub(crate) mod notify;
 pub mod ping;
 #[allow(unsafe_code, reason = "the one fence: see its module documentation")]
 pub mod ring;

@@ -25,6 +25,7 @@ use crate::engine::{self, EngineError, Stats, Unsupported, WorkerContext, Worker
 use crate::health::{self, Health, Watched};
 use crate::http::{Endpoint, Stop};
 use crate::metrics::Published;
+use crate::notify::Manager;
 use crate::sandbox::{Sandbox, Uses};
 use crate::shutdown::{Control, Phase};
 use crate::stamp::Engine;
@@ -66,7 +67,8 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; nothing is left running.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
-        let mut server = Self::start_unsealed(config, Sandbox::new(config.sandbox))?.seal()?;
+        let sandbox = Sandbox::new(config.sandbox);
+        let mut server = Self::start_unsealed(config, sandbox, None)?.seal()?;
         server.announce_ready();
         Ok(server)
     }
@@ -89,7 +91,11 @@ impl Server {
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub(crate) fn start_unsealed(config: &Config, sandbox: Sandbox) -> Result<Self, ServerError> {
+    pub(crate) fn start_unsealed(
+        config: &Config,
+        sandbox: Sandbox,
+        manager: Option<&Arc<Manager>>,
+    ) -> Result<Self, ServerError> {
         let nofile = raise_descriptor_limit();
         let (config, degraded) = adapt_to_machine(config, nofile)?;
         let config = &config;
@@ -113,6 +119,7 @@ impl Server {
             server.observe_quota(reader)?;
         }
         let mut server = server.start_workers(config, &limits, shares)?;
+        server.observe_health(manager, observed.is_some())?;
         let admin = observed.map(|(listener, observed)| server.start_admin(listener, observed));
         let admin = admin.transpose()?;
         if let Some(door) = opened.door {
@@ -214,6 +221,23 @@ impl Server {
         }
     }
 
+    /// If somebody wants to know whether workers are alive. A manager is told while they are.
+    fn observe_health(
+        &self,
+        manager: Option<&Arc<Manager>>,
+        has_admin: bool,
+    ) -> Result<(), ThreadError> {
+        let Some(manager) = manager.cloned() else {
+            return if has_admin { self.health.observe(health::INTERVAL, |_| {}) } else { Ok(()) };
+        };
+        let watchdog = manager.watchdog().map_or(health::INTERVAL, |limit| limit / 4);
+        self.health.observe(watchdog.min(health::INTERVAL), move |health| {
+            if health.stuck_worker().is_none() {
+                manager.alive(&health.status());
+            }
+        })
+    }
+
     /// Answers at `listener`, which is returned for a successor.
     fn start_admin(
         &mut self,
@@ -222,7 +246,6 @@ impl Server {
     ) -> Result<OwnedFd, ServerError> {
         let step = "duplicating the listener of --admin";
         let handed_on = listener.try_clone().map_err(|source| ServerError::Os { step, source })?;
-        self.health.observe(health::INTERVAL, |_| {})?;
         self.admin = Some(admin::start(listener, observed)?);
         Ok(handed_on.into())
     }
@@ -289,6 +312,12 @@ impl Server {
     pub(crate) fn counters(&self) -> impl Fn() -> Stats + Send + use<> {
         let health = Arc::clone(&self.health);
         move || health.workers().iter().map(|worker| worker.counters.echo.read()).sum()
+    }
+
+    /// The state of the server in words, for whoever outlives it.
+    pub(crate) fn status(&self) -> impl Fn() -> String + Send + use<> {
+        let health = Arc::clone(&self.health);
+        move || health.status()
     }
 
     /// For reading what busy poll does, also after the server has ended.

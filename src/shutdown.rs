@@ -195,6 +195,16 @@ const SUCCESSOR_STARTS: Duration = Duration::from_millis(10);
 /// The kernel numbers interfaces from 1 upwards.
 const NO_INTERFACE: Option<NonZeroU32> = NonZeroU32::new(i32::MAX.cast_unsigned());
 
+/// What is done on a signal beside what this module does.
+pub(crate) struct Reactions {
+    /// SIGUSR1.
+    pub(crate) log_counters: Box<dyn Fn() + Send>,
+    /// SIGHUP.
+    pub(crate) reload: Box<dyn Fn() + Send>,
+    /// The first SIGTERM or SIGINT.
+    pub(crate) stopping: Box<dyn Fn() + Send>,
+}
+
 /// Caught signals, from the moment of installation on.
 pub(crate) struct Signals {
     caught: signal_hook::iterator::Signals,
@@ -208,16 +218,16 @@ impl Signals {
     }
 
     /// Starts the threads that act on signals: the first SIGTERM or SIGINT drains after `delay`,
-    /// the second ends the process at once; `log_counters` answers SIGUSR1. They start here and not
-    /// earlier, because a Landlock sandbox applies only to the thread that makes it and to those it
-    /// starts afterwards.
+    /// the second ends the process at once. They start here and not earlier, because a Landlock
+    /// sandbox applies only to the thread that makes it and to those it starts afterwards.
     pub(crate) fn start_handler(
         mut self,
         control: Arc<Control>,
         delay: Duration,
-        log_counters: impl Fn() + Send + 'static,
+        reactions: Reactions,
     ) -> Result<(), ThreadError> {
         let (sender, stop_signals) = mpsc::channel();
+        let Reactions { log_counters, reload, stopping } = reactions;
         threads::spawn("signals", move || {
             self.caught.forever().all(|signal| match signal {
                 SIGUSR1 => {
@@ -225,7 +235,8 @@ impl Signals {
                     true
                 }
                 SIGHUP => {
-                    info!("SIGHUP: nothing is reloaded, settings are flags and environment");
+                    info!("SIGHUP: nothing is reloaded, settings are read at the start");
+                    reload();
                     true
                 }
                 SIGUSR2 => {
@@ -235,15 +246,16 @@ impl Signals {
                 stop => sender.send(stop).is_ok(),
             })
         })?;
-        threads::spawn("stop", move || stop_on(&stop_signals, &control, delay))?;
+        threads::spawn("stop", move || stop_on(&stop_signals, &control, delay, &stopping))?;
         Ok(())
     }
 }
 
 /// The steps of a stop; each is cut off by the second signal.
-fn stop_on(signals: &mpsc::Receiver<i32>, control: &Control, delay: Duration) {
+fn stop_on(signals: &mpsc::Receiver<i32>, control: &Control, delay: Duration, stopping: &dyn Fn()) {
     let Ok(signal) = signals.recv() else { return };
     control.announce_stop();
+    stopping();
     info!(signal, ?delay, "draining; signal again to exit now");
     let wait = |time| match signals.recv_timeout(time) {
         Err(RecvTimeoutError::Timeout) => {}

@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,8 +16,10 @@ use super::settings::{self, Setting};
 use crate::config::{BusyPoll, Config, SandboxMode, Stall};
 use crate::engine::busy_poll::BusyPollStats;
 use crate::engine::{PEER_LOG, Stats};
+use crate::notify::Manager;
 use crate::sandbox::Sandbox;
 use crate::server::Server;
+use crate::shutdown::Reactions;
 use crate::stamp::{AcceptMode, Engine};
 use crate::values::{CpuList, ValueError, Zero};
 use crate::{shutdown, values};
@@ -242,22 +245,39 @@ pub(super) fn run(command: &ServeCommand, settings: &[Setting], argv: &[String])
     let signals = shutdown::Signals::install().context("installing the signal handlers")?;
     let config = args.resolve()?;
     log_start(&config, settings);
-    let server = Server::start_unsealed(&config, sandbox)?;
-    let counters = server.counters();
-    let busy_poll = server.busy_poll();
-    let on_request = move || {
-        log_busy_poll(&busy_poll.stats());
-        log_counters("counters", &counters());
-    };
-    signals.start_handler(server.control(), config.drain_delay, on_request)?;
+    let manager = Manager::of_this_process()?.map(Arc::new);
+    let server = Server::start_unsealed(&config, sandbox, manager.as_ref())?;
+    let reactions = reactions(&server, manager.as_ref());
+    signals.start_handler(server.control(), config.drain_delay, reactions)?;
     let mut server = server.seal()?;
     server.info().log_ready(argv);
     let busy_poll = server.busy_poll();
     server.announce_ready();
+    let status = server.status();
+    manager.iter().for_each(|manager| manager.ready(&status()));
     let summary = server.wait()?;
     log_busy_poll(&busy_poll.stats());
     log_counters("stopped", &summary);
     Ok(())
+}
+
+/// What signals lead to.
+fn reactions(server: &Server, manager: Option<&Arc<Manager>>) -> Reactions {
+    let (counters, busy_poll, status) = (server.counters(), server.busy_poll(), server.status());
+    let (reloading, stopping) = (manager.cloned(), manager.cloned());
+    Reactions {
+        log_counters: Box::new(move || {
+            log_busy_poll(&busy_poll.stats());
+            log_counters("counters", &counters());
+        }),
+        reload: Box::new(move || {
+            if let Some(manager) = &reloading {
+                manager.reloading();
+                manager.ready(&status());
+            }
+        }),
+        stopping: Box::new(move || stopping.iter().for_each(|manager| manager.stopping())),
+    }
 }
 
 fn log_counters(message: &str, counters: &Stats) {

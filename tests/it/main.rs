@@ -23,6 +23,7 @@ mod echo;
 mod limits;
 mod log;
 mod manual;
+mod notify;
 mod paths;
 mod resources;
 mod sandbox;

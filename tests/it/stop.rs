@@ -161,7 +161,7 @@ fn other_signals_leave_it_serving_and_usr1_logs_the_counters() {
         round_trip(&mut open, b"hello");
         server.signal(Signal::HUP);
         server
-            .wait_for_log("SIGHUP: nothing is reloaded, settings are flags and environment")
+            .wait_for_log("SIGHUP: nothing is reloaded, settings are read at the start")
             .expect("a line");
         server.signal(Signal::USR2);
         server.wait_for_log("SIGUSR2: ignored").expect("a line");

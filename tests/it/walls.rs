@@ -15,16 +15,16 @@ const SERVER: Edges = &[
     (
         "cli",
         &[
-            "config", "doctor", "engine", "log", "ping", "sandbox", "server", "shutdown", "stamp",
-            "values", "version",
+            "config", "doctor", "engine", "log", "notify", "ping", "sandbox", "server", "shutdown",
+            "stamp", "values", "version",
         ],
     ),
     ("doctor", &["config", "engine", "listen", "ring", "sandbox", "stamp", "sys"]),
     (
         "server",
         &[
-            "admin", "clock", "config", "engine", "health", "http", "listen", "metrics", "sandbox",
-            "shutdown", "stamp", "sys", "takeover",
+            "admin", "clock", "config", "engine", "health", "http", "listen", "metrics", "notify",
+            "sandbox", "shutdown", "stamp", "sys", "takeover",
         ],
     ),
     ("admin", &["clock", "engine", "health", "http", "log", "ring", "sys", "version"]),
@@ -44,6 +44,7 @@ const SERVER: Edges = &[
     ("echo", &["slots"]),
     ("ring", &["sys"]),
     ("sys", &["values"]),
+    ("notify", &["clock"]),
     ("clock", &[]),
     ("metrics", &[]),
     ("slots", &[]),
