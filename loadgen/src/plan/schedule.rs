@@ -2,9 +2,9 @@
 //!
 //! There is one plan, which depends on the configuration and the seed alone, and every thread of
 //! every shard takes its share of it: none twice, and together all. An offset counts nanoseconds
-//! from the start of the run. After a stall of one second in the generator or the server, one second
-//! of arrivals is therefore overdue, and their lateness is measured; a schedule that waited for
-//! the stall would hide it (coordinated omission).
+//! from the start of the run. After a stall of one second in the generator or the server, one
+//! second of arrivals is therefore overdue, and their lateness is measured; a schedule that waited
+//! for the stall would hide it (coordinated omission).
 //!
 //! **Every offset must be attempted**, late or not; one that cannot be attempted has an outcome
 //! too. Offsets before the warm-up's end are attempted as well, and recorded as excluded.

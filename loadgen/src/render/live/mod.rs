@@ -1,7 +1,7 @@
 //! A run or a watch while it goes on, on the whole terminal.
 //!
-//! [`State`] and [`WatchState`] are what is shown, `view` and `watch_view` draw it, `screen` has the
-//! terminal for as long as it lasts and gives it back whatever happens.
+//! [`State`] and [`WatchState`] are what is shown, `view` and `watch_view` draw it, `screen` has
+//! the terminal for as long as it lasts and gives it back whatever happens.
 
 mod parts;
 mod screen;
