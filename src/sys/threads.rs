@@ -1,6 +1,8 @@
 //! Starting threads; one that cannot be started is an error that names the limit it ran into.
 
+use std::hint;
 use std::io;
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use rustix::io::Errno;
@@ -21,19 +23,33 @@ pub struct ThreadError {
 
 /// Starts a thread; its name is cut to 15 bytes by the kernel.
 ///
+/// Returns when it runs and has allocated: glibc gives a thread its arena at its first allocation,
+/// for which it may read `/sys/devices/system/cpu/online`, and a filter of system calls that comes
+/// in the middle of that ends the process.
+///
 /// # Errors
 /// [`ThreadError`]; EAGAIN means that some limit of threads is reached (pthread_create(3)).
 pub fn spawn<T: Send + 'static>(
     name: &str,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, ThreadError> {
-    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|source| {
-        let hint = match Errno::from_io_error(&source) {
+    let (running, runs) = mpsc::sync_channel(1);
+    let body = move || {
+        let first = hint::black_box(Box::new(0u64));
+        // Who started it waits, or has given up.
+        let _ = running.send(first);
+        run()
+    };
+    let started = thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|source| {
+        let limit = match Errno::from_io_error(&source) {
             Some(Errno::AGAIN) => format!("; {}", reached_limit()),
             _ => String::new(),
         };
-        ThreadError { name: name.to_owned(), source, hint }
-    })
+        ThreadError { name: name.to_owned(), source, hint: limit }
+    })?;
+    // An error means that it has panicked, which who joins it is told.
+    let _ = runs.recv();
+    Ok(started)
 }
 
 /// The limit of threads that is reached, as far as this process can tell.
