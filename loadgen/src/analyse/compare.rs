@@ -126,8 +126,8 @@ impl<'a> Round<'a> {
             let at = |quantile: &Quantile| approx(histogram.value_at_quantile(quantile.share()));
             Ok(quantiles.iter().map(at).collect::<Vec<f64>>())
         };
-        let seen_by_diag = result.sampled(Phase::DiagResolution).filter(|_| ends_in_accept(phase));
-        let resolutions = seen_by_diag.map_or_else(|| Ok(vec![0.0; quantiles.len()]), at)?;
+        let seen_within = result.sampled(Phase::DiagResolution).filter(|_| phase.ends_in_accept());
+        let resolutions = seen_within.map_or_else(|| Ok(vec![0.0; quantiles.len()]), at)?;
         let (samples, values) = (summary.count, at(summary)?);
         Ok(Self { place: &found.place, result, samples, values, resolutions })
     }
@@ -137,11 +137,6 @@ fn sampled_phases(result: &RunResult) -> String {
     let sampled = result.histograms.iter().filter(|(_, summary)| summary.count > 0);
     let names: Vec<&str> = sampled.map(|(name, _)| name.as_str()).collect();
     if names.is_empty() { "none at all".into() } else { names.join(", ") }
-}
-
-/// Whether the observer's resolution is that of the phase.
-fn ends_in_accept(phase: Phase) -> bool {
-    matches!(phase, Phase::AcceptDelay | Phase::AcceptResponse | Phase::PostConnectWait)
 }
 
 fn side(results: Results<'_>, used: &[Round<'_>]) -> Side {

@@ -9,6 +9,8 @@ use crate::model::histogram::{PackedHistogram, quantile};
 use crate::model::interval::INTERVALS_MAX;
 use crate::model::live::{Live, Percentiles};
 use crate::model::outcome::{Outcome, Phase};
+use crate::model::server::ClockOffset;
+use crate::observe::OffsetBounds;
 
 /// The run so far, merged on the main thread.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct Aggregate {
     /// Recorded intervals in one row: doubles when there are too many rows.
     intervals_per_row: u32,
     spare: Vec<Recording>,
+    /// The oldest and the newest bounds of the server's clock, if it is another one.
+    clock: Option<[OffsetBounds; 2]>,
 }
 
 /// One or more intervals of all threads, small enough to keep.
@@ -50,12 +54,14 @@ impl Aggregate {
             rows: Vec::new(),
             intervals_per_row: 1,
             spare: Vec::new(),
+            clock: None,
         }
     }
 
     /// Adds one thread's interval; the caller may clear and reuse it afterwards.
     pub fn absorb(&mut self, interval: &Recording) {
         self.all.add(interval);
+        self.clock = interval.clock.map(|seen| self.with_clock(seen)).or(self.clock);
         if self.threads == 1 {
             self.keep(Row::of(interval));
             return;
@@ -102,6 +108,21 @@ impl Aggregate {
     /// The rows; ascending and at most [`INTERVALS_MAX`] after [`Self::finish`].
     pub(super) fn rows(&self) -> &[Row] {
         &self.rows
+    }
+
+    fn with_clock(&self, seen: OffsetBounds) -> [OffsetBounds; 2] {
+        let [oldest, newest] = self.clock.unwrap_or([seen, seen]);
+        let oldest = if seen.at_ns() < oldest.at_ns() { seen } else { oldest };
+        [oldest, if seen.at_ns() > newest.at_ns() { seen } else { newest }]
+    }
+
+    /// Where the server's clock lies beside this one, if it is another one.
+    pub(super) fn clock_offset(&self) -> Option<ClockOffset> {
+        let [oldest, newest] = self.clock?;
+        let width = quantile(self.all.histogram(Phase::DiagResolution), 0.99);
+        let bound_ns = width.unwrap_or(0).div_ceil(2).max(newest.half_width_ns());
+        let drift = newest.drift_since(oldest);
+        Some(ClockOffset { offset_ns: newest.offset_ns(), bound_ns, drift })
     }
 
     /// The run so far, in the numbers that are shown while it runs.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::generate::recorder::{Recorder, Recording};
 use crate::model::evidence::{RetransmissionSchedule, Unaccepted, is_on_retransmission_schedule};
 use crate::model::outcome::{Outcome, Phase};
-use crate::observe::Bracket;
+use crate::observe::{Bracket, OffsetBounds, StampedAccept};
 use crate::plan::schedule::Untaken;
 use crate::sys::time::nanos;
 
@@ -87,6 +87,8 @@ pub struct AttemptRecorder {
     warmup_ns: u64,
     /// Somebody looks when connections are accepted; without, a wait says nothing about accepts.
     observed: bool,
+    /// Where the server's clock lies, if it is not this one.
+    clock: Option<OffsetBounds>,
 }
 
 impl Timeline {
@@ -119,7 +121,14 @@ impl AttemptRecorder {
     /// An empty one; [`Self::begin`] comes before the first attempt.
     #[must_use]
     pub fn new(warmup: Duration, observed: bool) -> Self {
-        Self { recorder: Recorder::new(), start_ns: 0, warmup_ns: nanos(warmup), observed }
+        let (recorder, warmup_ns) = (Recorder::new(), nanos(warmup));
+        Self { recorder, start_ns: 0, warmup_ns, observed, clock: None }
+    }
+
+    /// Of accepts that are stamped by another clock, if there is one.
+    #[must_use]
+    pub fn beside(self, clock: Option<OffsetBounds>) -> Self {
+        Self { clock, ..self }
     }
 
     /// The run starts at this instant.
@@ -161,6 +170,24 @@ impl AttemptRecorder {
     pub fn established(&mut self, times: &mut Timeline, now_ns: u64) {
         times.established_ns = Some(now_ns);
         self.record(times, Phase::Connect, now_ns.saturating_sub(times.called_ns));
+    }
+
+    /// The accept of a stamp that was here at `arrived_ns`; `None` where the clocks contradict each
+    /// other. By another clock every stamp narrows the bounds, those of the warm-up too.
+    pub fn stamped(
+        &mut self,
+        times: &Timeline,
+        accepted_ns: u64,
+        arrived_ns: u64,
+    ) -> Option<Accept> {
+        let called_ns = times.called_ns;
+        match &mut self.clock {
+            None => (accepted_ns <= arrived_ns).then(|| Accept::exactly(accepted_ns)),
+            Some(clock) => {
+                let stamped = StampedAccept { called_ns, accepted_ns, arrived_ns };
+                clock.narrow(stamped).ok().map(Accept::within)
+            }
+        }
     }
 
     /// The server took the connection. Comes after [`Self::established`], though the accept itself
@@ -279,7 +306,9 @@ impl AttemptRecorder {
 
     /// As [`Recorder::take_interval`], with an instant of the monotonic clock.
     pub fn take_interval(&mut self, now_ns: u64, into: Recording) -> Recording {
-        self.recorder.take_interval(now_ns.saturating_sub(self.start_ns), into)
+        let mut done = self.recorder.take_interval(now_ns.saturating_sub(self.start_ns), into);
+        done.clock = self.clock;
+        done
     }
 
     /// Counts an arrival; true if it is to be measured.

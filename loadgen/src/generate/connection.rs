@@ -271,7 +271,7 @@ impl Connection {
             StampReading::Stamp { stamp, taken } => {
                 self.stamp = None;
                 if required {
-                    self.accept(stamped(&stamp, cx)?, cx)?;
+                    self.accept(stamped(&stamp, &self.times, cx)?, cx)?;
                 }
                 return Ok(&bytes[taken..]);
             }
@@ -314,13 +314,13 @@ impl Connection {
     }
 }
 
-/// What a stamp says, unless our clock cannot be compared with it or contradicts it.
-fn stamped(stamp: &Stamp, cx: &Context<'_>) -> Result<Accept, Ending> {
-    let at_ns = stamp.accepted_monotonic_ns;
-    if !stamp.clock_domain.compares_with(cx.script.clock_domain) || at_ns > cx.now_ns {
+/// What a stamp says, unless it is of a clock that is not that of the run, or contradicts ours.
+fn stamped(stamp: &Stamp, times: &Timeline, cx: &mut Context<'_>) -> Result<Accept, Ending> {
+    if !stamp.clock_domain.compares_with(cx.script.clock_domain) {
         return Err(Outcome::ClockError.into());
     }
-    Ok(Accept::exactly(at_ns))
+    let accept = cx.recorder.stamped(times, stamp.accepted_monotonic_ns, cx.now_ns);
+    accept.ok_or_else(|| Outcome::ClockError.into())
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ pub use self::threads::{BorrowedRecording, Delivery, GeneratorThreads};
 pub use self::transport::TransportKind;
 
 use self::connection::Method;
+use crate::observe::OffsetBounds;
 use crate::plan::config::{RunConfig, Shape};
 
 /// What the generator threads are to do, resolved.
@@ -43,8 +44,10 @@ pub struct GeneratorPlan {
     pub method: Method,
     /// Echo round trips per connection.
     pub messages: u32,
-    /// Whose monotonic clock is this thread's.
+    /// Whose monotonic clock a stamp has to be of.
     pub clock_domain: ClockDomain,
+    /// Where that clock lies beside this thread's, if it is another one.
+    pub clock_offset: Option<OffsetBounds>,
     /// CPUs for the threads, in turn; empty leaves the choice to the scheduler.
     pub cpus: Vec<usize>,
     /// Whether a thread that has nothing to do must let others run, and soon sleep, because the

@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use crate::model::evidence::{RetransmissionSchedule, Unaccepted};
 use crate::model::histogram::{HIGHEST_NS, LOWEST_NS, new_histogram};
 use crate::model::outcome::{Outcome, Phase};
+use crate::observe::OffsetBounds;
 
 /// One thread's measurements since the last [`Recorder::take_interval`].
 #[derive(Debug)]
@@ -141,6 +142,8 @@ pub struct Recording {
     pub end_ns: u64,
     /// No interval of this thread follows.
     pub last: bool,
+    /// Where the server's clock lies as far as this thread knows, if it is another one.
+    pub clock: Option<OffsetBounds>,
     counts: Counts,
     errnos: ErrnoCounts,
     histograms: Vec<Histogram<u64>>,
@@ -156,6 +159,7 @@ impl Recording {
             start_ns: 0,
             end_ns: 0,
             last: false,
+            clock: None,
             counts: Counts::default(),
             errnos: ErrnoCounts::new(),
             histograms,
@@ -168,6 +172,7 @@ impl Recording {
         self.histograms.iter_mut().filter(|h| !h.is_empty()).for_each(Histogram::reset);
         self.errnos.clear();
         (self.index, self.start_ns, self.end_ns, self.last) = (0, 0, 0, false);
+        self.clock = None;
         self.counts = Counts::default();
     }
 

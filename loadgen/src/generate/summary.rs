@@ -34,6 +34,7 @@ impl Aggregate {
         result.evidence.retransmission_schedule = Some(counts.retransmitted);
         let given_up = counts.outcome(Outcome::NeverAccepted) > 0;
         result.evidence.unaccepted = given_up.then_some(counts.unaccepted);
+        result.target.clock_offset = self.clock_offset();
         result.target.resolution = result.sampled(Phase::DiagResolution).and_then(resolution);
     }
 

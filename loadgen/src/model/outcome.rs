@@ -105,7 +105,8 @@ pub enum Phase {
     FirstByte,
     /// Send of a message → last byte of its echo.
     EchoRtt,
-    /// Width of the bracket in which a diag observation saw the accept.
+    /// Width of the bracket in which the accept lies: of a diag observation, or of a stamp by
+    /// another machine's clock.
     DiagResolution,
 }
 
@@ -121,6 +122,12 @@ impl Phase {
         Self::EchoRtt,
         Self::DiagResolution,
     ];
+
+    /// Whether it ends with the accept, so that it is not known better than that.
+    #[must_use]
+    pub fn ends_in_accept(self) -> bool {
+        matches!(self, Self::AcceptDelay | Self::AcceptResponse | Self::PostConnectWait)
+    }
 
     /// The name in results and logs.
     pub fn name(self) -> &'static str {

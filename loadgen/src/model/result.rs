@@ -281,6 +281,15 @@ impl RunResult {
         self.histograms.get(phase.name()).filter(|summary| summary.count > 0)
     }
 
+    /// By how much the durations of a phase may all be wrong, because they end by another clock than
+    /// they begin; 0 where it is one clock.
+    #[must_use]
+    pub fn clock_bound_ns(&self, phase: &str) -> u64 {
+        let bound_ns = self.target.clock_offset.map_or(0, |offset| offset.bound_ns);
+        let crosses = Phase::ALL.iter().any(|it| it.name() == phase && it.ends_in_accept());
+        if crosses { bound_ns } else { 0 }
+    }
+
     /// The number of samples of a phase.
     pub fn samples(&self, phase: Phase) -> u64 {
         self.sampled(phase).map_or(0, |summary| summary.count)

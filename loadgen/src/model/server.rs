@@ -14,7 +14,7 @@ pub struct Process {
 }
 
 /// The address that a run measured, and how its accepts were observed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Target {
     /// Address and port.
     pub addr: String,
@@ -24,6 +24,29 @@ pub struct Target {
     pub observe: Observe,
     /// Resolution of the observed accepts; absent where the instant is exact or not observed.
     pub resolution: Option<Resolution>,
+    /// Where the clock of the stamps lies beside the generator's, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_offset: Option<ClockOffset>,
+}
+
+/// The clock of a server on another machine, as the connections of the run bound it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ClockOffset {
+    /// Server minus generator at the end of the run.
+    pub offset_ns: i64,
+    /// 99 of 100 accepts are known to this much more or less.
+    pub bound_ns: u64,
+    /// How fast the server's clock is, where the run was long enough to tell.
+    pub drift: Option<Drift>,
+}
+
+/// By how much a clock gains on another one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Drift {
+    /// Microseconds in a second.
+    pub ppm: f64,
+    /// Its largest error.
+    pub bound_ppm: f64,
 }
 
 /// Width of the brackets in which accepts were observed.

@@ -5,6 +5,7 @@
 //!   the server's end of each waiting connection ([`DiagSocket`]).
 //! - [`probe()`]: which of the two a given server allows.
 //!
+//! [`learn_offset`] bounds how far apart the clocks are where the server is on another machine.
 //! [`ListenerQueue`] counts the connections in the accept queues, for the evidence.
 //!
 //! For `loadgen watch`, which makes no connection: [`ListenerTable`] lists the listeners,
@@ -13,6 +14,7 @@
 //! wait, and [`DestroyedSockets`] tells on which ports connections end. [`ProcListeners`] is for
 //! namespaces that may not be entered.
 
+mod clock_offset;
 mod destroyed;
 mod diag;
 mod established;
@@ -29,6 +31,7 @@ mod queued;
 mod stamp;
 mod watch;
 
+pub use clock_offset::{ClockContradiction, MAX_DRIFT_PPB, OffsetBounds, StampedAccept};
 pub use destroyed::DestroyedSockets;
 pub use diag::{DiagSocket, Inode, SocketSample};
 pub use established::{Established, EstablishedTrace, TraceError};
@@ -37,7 +40,7 @@ pub use listener_looks::{ListenerLooks, Looks, MEMBERS_MAX};
 pub use listener_table::{Listener, ListenerTable, covering, takes};
 pub use observation::{Bracket, Observation, ObservationKind, VANISHED_AFTER_NS};
 pub use passive_opens::PassiveOpens;
-pub use probe::{CONNECT_TIMEOUT, Observability, ProbeError, STAMP_TIMEOUT, probe};
+pub use probe::{CONNECT_TIMEOUT, Observability, ProbeError, STAMP_TIMEOUT, learn_offset, probe};
 pub use proc_listeners::ProcListeners;
 pub use queued::{Queued, QueuedDump};
 pub use stamp::{StampReader, StampReading};

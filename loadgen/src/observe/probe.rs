@@ -4,8 +4,10 @@ use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use uring_echo::stamp::{FRAME_LEN, Stamp, StampError};
+use uring_echo::clock::monotonic_ns;
+use uring_echo::stamp::{ClockDomain, FRAME_LEN, Stamp, StampError};
 
+use super::clock_offset::{ClockContradiction, OffsetBounds, StampedAccept};
 use super::diag::{DiagSocket, SocketSample};
 use super::listener::ListenerQueue;
 use super::stamp::{StampReader, StampReading};
@@ -47,6 +49,35 @@ pub fn probe(server: SocketAddr) -> Result<Observability, ProbeError> {
     Ok(Observability { stamp, diag, deferred })
 }
 
+/// Bounds the offset of the server's clock from this one by connections one after the other: at
+/// most [`LEARNING_CONNECTIONS`], and none begins after [`LEARNING_TIME`] but the first.
+///
+/// # Errors
+/// [`ProbeError`] where a connection or its stamp fails, or the stamps contradict each other.
+pub fn learn_offset(server: SocketAddr, domain: ClockDomain) -> Result<OffsetBounds, ProbeError> {
+    let deadline = Instant::now() + LEARNING_TIME;
+    let mut known = OffsetBounds::of(stamped_accept(server, domain)?);
+    for _ in 1..LEARNING_CONNECTIONS {
+        if Instant::now() >= deadline {
+            break;
+        }
+        let accept = stamped_accept(server, domain)?;
+        known.narrow(accept).map_err(|source| ProbeError::Clock { server, source })?;
+    }
+    Ok(known)
+}
+
+fn stamped_accept(server: SocketAddr, domain: ClockDomain) -> Result<StampedAccept, ProbeError> {
+    let called_ns = monotonic_ns();
+    let stamp = await_stamp(&connect(server)?, server)?;
+    let arrived_ns = monotonic_ns();
+    let stamp = stamp.ok_or(ProbeError::NoStamp { server })?;
+    if !stamp.clock_domain.compares_with(domain) {
+        return Err(ProbeError::SeveralClocks { server });
+    }
+    Ok(StampedAccept { called_ns, accepted_ns: stamp.accepted_monotonic_ns, arrived_ns })
+}
+
 /// Why no socket has the addresses that the client sees.
 fn invisible(stream: &TcpStream, listener: bool) -> String {
     let end = || DiagSocket::open()?.end_of(stream.local_addr()?);
@@ -70,6 +101,11 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long the probe waits for a stamp.
 pub const STAMP_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Connections that tell the offset of a clock before a run.
+const LEARNING_CONNECTIONS: u32 = 200;
+/// How long they may take.
+const LEARNING_TIME: Duration = Duration::from_secs(1);
 
 /// Why a server could not be probed.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +145,29 @@ pub enum ProbeError {
         server: SocketAddr,
         /// What is wrong with the stamp.
         source: StampError,
+    },
+    /// A connection without a stamp, after one with it.
+    #[error("{server} did not stamp a connection within {STAMP_TIMEOUT:?}")]
+    NoStamp {
+        /// The address tried.
+        server: SocketAddr,
+    },
+    /// Stamps are not all of one clock.
+    #[error(
+        "connections to {server} end on machines with different clocks (a load balancer?), or \
+         the server does not know its clock: name one of them"
+    )]
+    SeveralClocks {
+        /// The address tried.
+        server: SocketAddr,
+    },
+    /// Stamps of one clock that no offset explains.
+    #[error("the clock of {server} was set, or is far from true: {source}")]
+    Clock {
+        /// The address tried.
+        server: SocketAddr,
+        /// By how much.
+        source: ClockContradiction,
     },
 }
 

@@ -135,8 +135,9 @@ fn reason_text(reason: &Reason, more_power: &str) -> String {
             too_few(phase, count, needed, attempted)
         }
         Reason::ClockErrors { count } => format!(
-            "{} between client and server: the two do not share a clock, use --observe diag or \
-             run both on one host",
+            "{} between client and server: a clock was set during the run, drifts by more than \
+             100 ppm, or the stamps are of several machines; use --observe diag on the server's \
+             host, or name one server",
             units::plural(count, "clock contradiction")
         ),
         Reason::Clipped { count } => format!(
@@ -169,7 +170,9 @@ fn why_nothing(outcome: Outcome) -> &'static str {
         Outcome::NeverAccepted => "the server accepted nothing within --timeout, see below",
         Outcome::StampInvalid => "the server sends no stamp: use --observe diag",
         Outcome::LocalPortExhausted | Outcome::FdLimit => "a limit of this machine, see below",
-        Outcome::ClockError => "client and server do not share a clock: use --observe diag",
+        Outcome::ClockError => {
+            "the stamps are not of the clock that the run began with: use --observe diag"
+        }
         Outcome::Shed | Outcome::NotBegun | Outcome::Unfinished | Outcome::Completed => {
             "see the outcomes"
         }

@@ -41,7 +41,10 @@ fn ran(result: &RunResult) -> String {
         ),
     };
     match (result.sampled(Phase::AcceptDelay), result.sampled(Phase::Connect)) {
-        (Some(delay), _) => format!("{} {ended}", waited(delay)),
+        (Some(delay), _) => {
+            let bound_ns = result.clock_bound_ns(Phase::AcceptDelay.name());
+            format!("{} {ended}", waited(delay, bound_ns))
+        }
         (None, Some(connect)) => format!(
             "No accept was observed; connect alone took {} (median). {ended}",
             units::maybe(connect.p50)
@@ -51,14 +54,14 @@ fn ran(result: &RunResult) -> String {
 }
 
 /// As many percentiles as there are samples for.
-fn waited(delay: &Summary) -> String {
-    let median = units::maybe(delay.p50);
-    let slowest = units::maybe(delay.max);
+fn waited(delay: &Summary, bound_ns: u64) -> String {
+    let told = |ns: Option<u64>| units::bounded(ns, bound_ns);
+    let (median, slowest) = (told(delay.p50), told(delay.max));
     match delay.p99.filter(|_| delay.count >= 100) {
         Some(p99) => format!(
             "Half of the connections were accepted within {median} of connect, 99 % within {}, \
              the slowest after {slowest}.",
-            units::duration(p99)
+            told(Some(p99))
         ),
         None => format!(
             "Half of the connections were accepted within {median} of connect, the slowest after \

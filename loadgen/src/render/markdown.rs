@@ -21,7 +21,7 @@ pub fn render(result: &RunResult) -> String {
         let others = result.histograms.keys().map(String::as_str).filter(|n| !known.contains(n));
         for name in known.into_iter().chain(others) {
             if let Some(summary) = result.histograms.get(name) {
-                line(&mut text, &phase(name, summary));
+                line(&mut text, &phase(name, summary, result.clock_bound_ns(name)));
             }
         }
     }
@@ -46,17 +46,18 @@ pub fn render(result: &RunResult) -> String {
     text
 }
 
-fn phase(name: &str, summary: &Summary) -> String {
-    let enough = |ns: Option<u64>, needed| units::maybe(ns.filter(|_| summary.count >= needed));
+fn phase(name: &str, summary: &Summary, bound_ns: u64) -> String {
+    let enough =
+        |ns: Option<u64>, needed| units::bounded(ns.filter(|_| summary.count >= needed), bound_ns);
     format!(
         "| {} | {} | {} | {} | {} | {} | {} |",
         escaped(name),
         units::count(summary.count),
-        units::maybe(summary.p50),
+        enough(summary.p50, 1),
         enough(summary.p90, 10),
         enough(summary.p99, 100),
         enough(summary.p99_9, 1000),
-        units::maybe(summary.max)
+        enough(summary.max, 1)
     )
 }
 

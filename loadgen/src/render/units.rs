@@ -1,5 +1,7 @@
 //! Numbers as people read them.
 
+use crate::model::server::{ClockOffset, Drift};
+
 /// A duration with three significant digits and the unit that suits it: `8.41µs`, `120ms`.
 pub fn duration(ns: u64) -> String {
     const UNITS: [(&str, f64); 4] = [("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)];
@@ -35,6 +37,29 @@ pub fn round_duration(ns: f64) -> String {
 /// A duration, or a dash.
 pub fn maybe(ns: Option<u64>) -> String {
     ns.map_or_else(|| "–".into(), duration)
+}
+
+/// Where another machine's clock lies, and how well that is known.
+pub fn clock(offset: &ClockOffset) -> String {
+    let ClockOffset { offset_ns, bound_ns, drift } = *offset;
+    let direction = if offset_ns < 0 { "behind" } else { "ahead" };
+    let drift = drift.map_or_else(String::new, |Drift { ppm, bound_ppm }| {
+        format!(", drifting by {ppm:+.1} ± {bound_ppm:.1} ppm")
+    });
+    format!(
+        "the server's clock is {} {direction}{drift}; accepts are known to ± {}",
+        duration(offset_ns.unsigned_abs()),
+        duration(bound_ns)
+    )
+}
+
+/// A duration that is known to a bound, or a dash. What is finer than the bound is not told, only
+/// that it is not above twice the bound.
+pub fn bounded(ns: Option<u64>, bound_ns: u64) -> String {
+    match ns {
+        Some(ns) if ns < bound_ns => format!("< {}", duration(bound_ns.saturating_mul(2))),
+        ns => maybe(ns),
+    }
 }
 
 /// A duration, or that it is below what can be told.

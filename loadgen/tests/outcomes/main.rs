@@ -34,6 +34,7 @@ fn plan(target: SocketAddr, method: Method, messages: u32, args: &str) -> Genera
         method,
         messages,
         clock_domain: ClockDomain::current().unwrap(),
+        clock_offset: None,
         cpus: Vec::new(),
         yields: true,
     }

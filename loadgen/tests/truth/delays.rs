@@ -45,6 +45,7 @@ fn plan(server: &Server, method: Method, transport: TransportChoice, args: &str)
         method,
         messages: 0,
         clock_domain: ClockDomain::current().unwrap(),
+        clock_offset: None,
         cpus: Vec::new(),
         yields: true,
     }

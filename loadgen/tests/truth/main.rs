@@ -7,5 +7,6 @@ mod memory;
 #[path = "../common/namespace.rs"]
 mod namespace;
 mod overflow;
+mod remote;
 mod server;
 mod stopped;

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
-use uring_echo::stamp::ClockDomain;
 use uring_echo::sys::descriptors;
 
 use self::assemble::Measured;
@@ -193,7 +192,8 @@ fn plan(
         target: server.addr(),
         method: observing.method(),
         messages: config.messages_for(observing.stamps()),
-        clock_domain: ClockDomain::current().map_err(refused("reading the clock's domain"))?,
+        clock_domain: observing.stamping_clock()?,
+        clock_offset: observing.clock_offset(),
         cpus: server.generator_cpus().to_vec(),
         yields: false,
         config,

@@ -79,7 +79,8 @@ impl<T: Transport> EventLoop<T> {
             sockets,
             open,
             table: Table::new(slots),
-            recorder: AttemptRecorder::new(config.warmup, plan.method != Method::None),
+            recorder: AttemptRecorder::new(config.warmup, plan.method != Method::None)
+                .beside(plan.clock_offset),
             exchange,
             number: u64::from(share.index) << 48,
             last_activity_ns: 0,

@@ -155,6 +155,7 @@ fn run() -> Recording {
         method: Method::None,
         messages: 1,
         clock_domain: ClockDomain(1),
+        clock_offset: None,
         cpus: Vec::new(),
         yields: true,
     };

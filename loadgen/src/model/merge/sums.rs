@@ -199,12 +199,15 @@ pub(super) fn targets(one: &Target, other: &Target, differing: &mut Vec<String>)
     let exactness = [Observe::Stamp, Observe::Diag, Observe::Auto, Observe::None];
     let rank = |observe: &Observe| exactness.iter().position(|known| known == observe);
     let observe = [one.observe, other.observe].into_iter().max_by_key(rank);
+    // Each generator has its own clock: what holds for all is the widest bound.
+    let least_exact = [one.clock_offset, other.clock_offset].into_iter().flatten();
     let widest = [one.resolution, other.resolution].into_iter().flatten();
     Target {
         addr,
         clock_domain: domain,
         observe: observe.unwrap_or_default(),
         resolution: widest.max_by_key(|width| width.p99_ns),
+        clock_offset: least_exact.max_by_key(|offset| offset.bound_ns),
     }
 }
 

@@ -91,6 +91,7 @@ fn table(results: &[Named<'_>]) -> Markup {
 fn row(named: &Named<'_>) -> Markup {
     let outcomes = &named.result.outcomes;
     let delay = named.result.sampled(Phase::AcceptDelay);
+    let bound_ns = named.result.clock_bound_ns(Phase::AcceptDelay.name());
     let percentiles = [
         delay.and_then(|s| s.p50),
         delay.and_then(|s| s.p99.filter(|_| s.count >= 100)),
@@ -103,7 +104,7 @@ fn row(named: &Named<'_>) -> Markup {
             td { (headline::verdict(named.result)) }
             td { (units::count(outcomes.attempted)) }
             td { (units::count(outcomes.of(Outcome::Completed))) }
-            @for value in percentiles { td { (units::maybe(value)) } }
+            @for value in percentiles { td { (units::bounded(value, bound_ns)) } }
         }
     }
 }

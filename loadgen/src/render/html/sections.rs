@@ -60,7 +60,8 @@ fn setting(result: &RunResult) -> String {
     let width = result.target.resolution;
     let within = width.map(|width| format!("to within {}", units::duration(width.p50_ns)));
     let labels = result.labels.iter().map(|(name, value)| format!("{name}={value}"));
-    let parts = [Some(result.started_at.clone()), observed, within].into_iter().flatten();
+    let clock = result.target.clock_offset.as_ref().map(units::clock);
+    let parts = [Some(result.started_at.clone()), observed, within, clock].into_iter().flatten();
     parts.filter(|part| !part.is_empty()).chain(labels).collect::<Vec<_>>().join(" · ")
 }
 
@@ -91,7 +92,10 @@ fn findings(result: &RunResult) -> Markup {
 /// The few numbers that are looked for first.
 fn tiles(result: &RunResult) -> Markup {
     let delay = result.sampled(Phase::AcceptDelay);
-    let of = |pick: fn(&Summary) -> Option<u64>| delay.and_then(pick).map(units::duration);
+    let bound_ns = result.clock_bound_ns(Phase::AcceptDelay.name());
+    let of = |pick: fn(&Summary) -> Option<u64>| {
+        delay.and_then(pick).map(|ns| units::bounded(Some(ns), bound_ns))
+    };
     let hold = result.hold.as_ref();
     let watch = result.watch.as_ref();
     let tiles = [
@@ -157,14 +161,15 @@ fn phases(result: &RunResult) -> Markup {
                 }
             } }
             tbody { @for name in charts::phases(result) {
-                (phase(name, &result.histograms[name]))
+                (phase(name, &result.histograms[name], result.clock_bound_ns(name)))
             } }
         } }
     }
 }
 
-fn phase(name: &str, summary: &Summary) -> Markup {
-    let enough = |ns: Option<u64>, needed| units::maybe(ns.filter(|_| summary.count >= needed));
+fn phase(name: &str, summary: &Summary, bound_ns: u64) -> Markup {
+    let enough =
+        |ns: Option<u64>, needed| units::bounded(ns.filter(|_| summary.count >= needed), bound_ns);
     let class = if name == Phase::AcceptDelay.name() { "primary" } else { "" };
     #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates")]
     #[expect(clippy::cast_sign_loss, reason = "durations are not negative")]
@@ -173,12 +178,12 @@ fn phase(name: &str, summary: &Summary) -> Markup {
         tr class=(class) {
             th scope="row" { code { (name) } }
             td { (units::count(summary.count)) }
-            td { (units::maybe(mean)) }
-            td { (units::maybe(summary.p50)) }
+            td { (enough(mean, 1)) }
+            td { (enough(summary.p50, 1)) }
             td { (enough(summary.p90, 10)) }
             td { (enough(summary.p99, 100)) }
             td { (enough(summary.p99_9, 1000)) }
-            td { (units::maybe(summary.max)) }
+            td { (enough(summary.max, 1)) }
         }
     }
 }

@@ -42,6 +42,7 @@ fn head(result: &RunResult, style: Style) -> Vec<String> {
     lines.extend(result.load.as_ref().map(load));
     lines.extend(shards(result));
     lines.push(seen);
+    lines.extend(result.target.clock_offset.as_ref().map(units::clock));
     lines.extend(server(result));
     lines.extend(transport::degraded(result));
     lines
@@ -124,14 +125,16 @@ fn phases(result: &RunResult, style: Style) -> Vec<String> {
     let mut lines = vec![style.bold(&header)];
     let shown = Phase::ALL.into_iter().filter(|phase| *phase != Phase::DiagResolution);
     for (phase, summary) in shown.filter_map(|p| Some((p, result.histograms.get(p.name())?))) {
+        let bound_ns = result.clock_bound_ns(phase.name());
+        let told = |ns, needed| enough(ns, bound_ns, summary.count >= needed);
         let cells = [
             phase.name(),
             &units::count(summary.count),
-            &units::maybe(summary.p50),
-            &enough(summary.p90, summary.count, 10),
-            &enough(summary.p99, summary.count, 100),
-            &enough(summary.p99_9, summary.count, 1000),
-            &units::maybe(summary.max),
+            &told(summary.p50, 1),
+            &told(summary.p90, 10),
+            &told(summary.p99, 100),
+            &told(summary.p99_9, 1000),
+            &told(summary.max, 1),
         ];
         let line = row(cells);
         let primary = phase == Phase::AcceptDelay && summary.count > 0;
@@ -147,8 +150,8 @@ fn row([name, count, rest @ ..]: [&str; 7]) -> String {
 }
 
 /// A percentile, or a dash where too few samples lie beyond it to mean anything.
-fn enough(ns: Option<u64>, count: u64, needed: u64) -> String {
-    units::maybe(ns.filter(|_| count >= needed))
+fn enough(ns: Option<u64>, bound_ns: u64, samples: bool) -> String {
+    units::bounded(ns.filter(|_| samples), bound_ns)
 }
 
 fn curve(result: &RunResult, style: Style) -> Vec<String> {
@@ -304,7 +307,8 @@ mod tests {
 
     #[test]
     fn percentiles_need_samples_beyond_them() {
-        assert_eq!(enough(Some(5_000), 99, 100), "–");
-        assert_eq!(enough(Some(5_000), 100, 100), "5.00µs");
+        assert_eq!(enough(Some(5_000), 0, false), "–");
+        assert_eq!(enough(Some(5_000), 0, true), "5.00µs");
+        assert_eq!(enough(Some(5_000), 5_001, true), "< 10.0µs", "finer than the clocks allow");
     }
 }
