@@ -329,6 +329,34 @@ mod tests {
         assert_eq!(schedule.next(), Some(ten_hours * 1_000_000_000 + 333_333));
     }
 
+    /// A thousand hosts whose clocks differ: what is offered lags behind the plan by at most the
+    /// largest skew, at every instant, and nothing is added or lost.
+    #[test]
+    fn a_thousand_shards_are_one_plan_moved_by_no_more_than_their_skew() {
+        const SHARDS: u32 = 1000;
+        const SKEW_NS: u64 = 5_000_000;
+        for shape in ["--rate 100k", "--rate 100k --arrivals poisson"] {
+            let args = format!("{shape} --duration 20ms --seed 9");
+            let (whole, plan) = (config(&args), merged(&args, 1));
+            let mut offered = Vec::new();
+            let mut exact = Vec::new();
+            for index in 0..SHARDS {
+                let shard = PlanShare { index, of: SHARDS };
+                let config = RunConfig { shard, ..whole.clone() };
+                let late_ns = u64::from(index) * 7919 % 1000 * SKEW_NS / 1000;
+                for at_ns in Schedule::for_thread(&config, PlanShare::WHOLE).unwrap() {
+                    exact.push(at_ns);
+                    offered.push(at_ns + late_ns);
+                }
+            }
+            exact.sort_unstable();
+            offered.sort_unstable();
+            assert_eq!(exact, plan, "{shape}");
+            let late = offered.iter().zip(&plan).map(|(offered, planned)| offered - planned);
+            assert!(late.max().is_some_and(|most| (1..SKEW_NS).contains(&most)), "{shape}");
+        }
+    }
+
     impl Instants {
         fn skip_to(&mut self, k: u64) -> Option<u64> {
             let Self::Formula(every_nth) = self else { panic!("Poisson arrivals have no formula") };
