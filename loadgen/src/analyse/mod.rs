@@ -11,3 +11,4 @@ pub mod slo;
 pub mod statistics;
 pub mod sweep;
 pub mod verdict;
+pub mod watch;

@@ -144,6 +144,38 @@ pub enum Advice {
         /// `net.core.somaxconn`.
         somaxconn: Option<u64>,
     },
+    /// An accept queue was close to its limit, and nothing was dropped.
+    AcceptQueueNearlyFull {
+        /// Its longest.
+        depth: u32,
+        /// Effective backlog.
+        limit: u32,
+        /// `net.core.somaxconn`.
+        somaxconn: Option<u64>,
+    },
+    /// The oldest connection in the queue of a listener waits and waits.
+    ListenerStuck {
+        /// Its socket.
+        inode: u32,
+        /// Connections that wait there.
+        depth: u32,
+        /// How long the oldest has.
+        longest_wait_ns: u64,
+        /// Listeners of the address.
+        listeners: usize,
+    },
+    /// Samples of a queue were taken late.
+    LateTicks {
+        /// Share of all.
+        share: f64,
+    },
+    /// Waits were told by the length of the queue alone.
+    DepthAlone,
+    /// Waits were told by dumps of the queue.
+    WaitsSampled {
+        /// Shorter waits are not among them.
+        resolution_ns: u64,
+    },
     /// The kernel dropped packets at this server's listeners, but no accept queue was full.
     ListenerDropped {
         /// How many.

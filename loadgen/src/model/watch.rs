@@ -2,8 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::verdict::Finding;
+
 /// In place of a limit: `/proc/PID/net`, read where a namespace may not be entered, has none.
 pub const LIMIT_UNKNOWN: u32 = u32::MAX;
+
+/// More late samples than this bend the numbers.
+pub const LATE_MAX: f64 = 0.02;
+/// A queue this full is close to dropping.
+pub const FULL: f64 = 0.8;
 
 /// The part of a result that only `loadgen watch` has.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -111,6 +118,23 @@ pub struct ListedListener {
     pub fullness: f64,
     /// Dropped since it listens, retransmitted SYNs included.
     pub drops: u32,
+    /// Listeners with the same address: several are an `SO_REUSEPORT` group.
+    pub listeners: usize,
+    /// Which of the two the limit is: `backlog` or `somaxconn`.
+    pub limited_by: Option<LimitedBy>,
+    /// What is noticed, and the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<Finding>,
+}
+
+/// What an effective backlog is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitedBy {
+    /// What the server passed to `listen`.
+    Backlog,
+    /// `net.core.somaxconn`, which is not more than that.
+    Somaxconn,
 }
 
 /// A process that holds a listener.
@@ -126,5 +150,12 @@ impl ListedListener {
     /// Share of the queue in use.
     pub fn fullness(depth: u32, limit: u32) -> f64 {
         f64::from(depth) / (f64::from(limit) + 1.0)
+    }
+}
+
+impl LimitedBy {
+    /// The smaller of the two binds.
+    pub fn of(limit: u32, somaxconn: u32) -> Self {
+        if limit >= somaxconn { Self::Somaxconn } else { Self::Backlog }
     }
 }

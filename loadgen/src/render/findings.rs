@@ -214,6 +214,20 @@ fn noticed(advice: &Advice) -> String {
         Advice::AcceptQueueOverflowed { count, limit, somaxconn } => {
             overflow(count, limit, somaxconn)
         }
+        Advice::AcceptQueueNearlyFull { depth, limit, .. } => format!(
+            "the accept queue held {} of {}",
+            units::count(depth.into()),
+            units::count(limit.into())
+        ),
+        Advice::ListenerStuck { depth, longest_wait_ns, listeners, .. } => {
+            stuck(depth, longest_wait_ns, listeners)
+        }
+        Advice::LateTicks { share } => format!("{:.1} % of the samples came late", share * 100.0),
+        Advice::DepthAlone => "waits are told by the depth of the queue alone".into(),
+        Advice::WaitsSampled { resolution_ns } => format!(
+            "waits of {} and more are told by dumps of the queue at random instants",
+            units::duration(resolution_ns)
+        ),
         Advice::RetransmissionSchedule { count } => {
             format!("{} at 1, 2, 3, 4, 5, 7 or 11 s", verb(count, "sample", "sits", "sit"))
         }
@@ -300,6 +314,16 @@ fn throttled(who: &str, periods: u64, stopped_ns: u64) -> String {
         units::plural(periods, "period"),
         units::duration(stopped_ns)
     )
+}
+
+fn stuck(depth: u32, longest_wait_ns: u64, listeners: usize) -> String {
+    let whose = match listeners {
+        1 => "the listener".to_owned(),
+        n => format!("one of {n} listeners with this address"),
+    };
+    let waiting = units::plural(depth.into(), "connection");
+    let longest = units::duration(longest_wait_ns);
+    format!("{whose} leaves {waiting} waiting, the longest for {longest}")
 }
 
 fn overflow(count: u64, limit: Option<u32>, somaxconn: Option<u64>) -> String {

@@ -19,6 +19,7 @@ pub mod progress;
 pub mod prometheus;
 pub mod sequence;
 pub mod svg;
+mod table;
 pub mod terminal;
 pub mod units;
 pub mod watch_findings;

@@ -21,8 +21,8 @@ use crate::model::watch::LIMIT_UNKNOWN;
 use crate::model::watch_live::{ListenerSecond, WatchSecond};
 use crate::sys::processes::Owners;
 
-/// Where connections are counted that no listener's depth showed.
-const UNSEEN: &str = "unseen";
+/// Where waits are counted that are of one of several listeners, and not known of which.
+const ANY: &str = "any";
 
 /// What is exported, as of the last second.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +37,7 @@ pub struct WatchMetrics {
     cpu_ns: u64,
     restarts: u64,
     listeners: Vec<ListenerMetrics>,
-    /// Of each listener that is there, and of [`UNSEEN`].
+    /// Of each listener that is there, and of [`ANY`].
     delays: BTreeMap<String, Delays>,
 }
 
@@ -149,23 +149,38 @@ impl WatchMetrics {
         let listeners = second.listeners.iter();
         self.listeners = listeners.map(|one| ListenerMetrics::of(one, owners)).collect();
         self.forget_closed();
+        let by_listener = matches!(second.listeners, [_]) || second.mode == "depth";
         for listener in second.listeners {
-            self.take_waits(listener, second);
+            self.take_waits(listener, second, by_listener);
         }
-        if second.unseen > 0 {
-            let delays = self.delays.entry(UNSEEN.to_owned()).or_default();
-            delays.told.add(second.resolution_ns / 2, second.unseen);
+        if !by_listener {
+            self.of_any(&Buckets::of(second.waits));
+        }
+        let mut unseen = Buckets::default();
+        unseen.add(second.resolution_ns / 2, second.unseen);
+        self.of_any(&unseen);
+    }
+
+    fn of_any(&mut self, waits: &Buckets) {
+        if waits.total() > 0 {
+            self.delays.entry(ANY.to_owned()).or_default().told.merge(waits);
         }
     }
 
     fn forget_closed(&mut self) {
         let listeners = &self.listeners;
         let there = |name: &String| listeners.iter().any(|one| one.name == *name);
-        self.delays.retain(|name, _| name == UNSEEN || there(name));
+        self.delays.retain(|name, _| name == ANY || there(name));
     }
 
-    /// The waits of the only listener are those of the address; of several each has its own.
-    fn take_waits(&mut self, listener: &ListenerSecond<'_>, second: &WatchSecond<'_>) {
+    /// The waits of the only listener are those of the address; of several each has its own, where
+    /// they are told by its depth.
+    fn take_waits(
+        &mut self,
+        listener: &ListenerSecond<'_>,
+        second: &WatchSecond<'_>,
+        by_listener: bool,
+    ) {
         let delays = self.delays.entry(listener.inode.to_string()).or_default();
         let shown = match listener.waits.len() == delays.shown.total() {
             true => delays.shown.clone(),
@@ -173,6 +188,7 @@ impl WatchMetrics {
         };
         let new = match second.listeners {
             [_] => Buckets::of(second.waits),
+            _ if !by_listener => Buckets::default(),
             _ => shown.clone().without(&delays.shown),
         };
         delays.told.merge(&new);
@@ -451,6 +467,9 @@ mod tests {
         // From here on what each has shown so far counts, less what it had shown.
         advance(&mut metrics, "depth", &[9_000_000; 3], &[7, 8]);
         count(&metrics, "accepts_total{addr=\"a\",listener=\"7\"} 8");
+        count(&metrics, "accepts_total{addr=\"a\",listener=\"8\"} 3");
+        advance(&mut metrics, "trace", &[9_000_000; 4], &[7, 8]);
+        count(&metrics, "accepts_total{addr=\"a\",listener=\"any\"} 4");
         count(&metrics, "accepts_total{addr=\"a\",listener=\"8\"} 3");
         advance(&mut metrics, "depth", &[], &[]);
         let text = metrics.text();

@@ -3,11 +3,14 @@
 use std::io;
 use std::path::Path;
 
+use uring_echo::sys::procfs::somaxconn;
+
 use super::{WatchError, json_alone};
-use crate::model::watch::{ListedListener, ListedOwner};
+use crate::analyse;
+use crate::model::watch::{LimitedBy, ListedListener, ListedOwner};
 use crate::observe::{Listener, ListenerTable};
 use crate::render::output::{self, Output};
-use crate::render::terminal;
+use crate::render::{findings, terminal};
 use crate::sys::processes::{Owner, socket_owners};
 
 /// Prints the list as text or as JSON.
@@ -30,7 +33,14 @@ fn listed() -> io::Result<Vec<ListedListener>> {
     let inodes: Vec<u32> = listeners.iter().map(|listener| listener.inode.0).collect();
     let owners = socket_owners(&inodes)?;
     let owners_of = |listener: &Listener| owners.get(&listener.inode.0).map_or(&[][..], |o| o);
+    let somaxconn = somaxconn();
     let mut listed: Vec<_> = listeners.iter().map(|one| described(one, owners_of(one))).collect();
+    for (one, listener) in listed.iter_mut().zip(&listeners) {
+        let same = |other: &&Listener| other.addr == listener.addr;
+        one.listeners = listeners.iter().filter(same).count();
+        one.limited_by = somaxconn.map(|somaxconn| LimitedBy::of(one.limit, somaxconn));
+        one.advice = analyse::watch::listed(one, somaxconn).as_ref().map(findings::advice);
+    }
     listed.sort_by(|a, b| {
         let fuller = b.fullness.total_cmp(&a.fullness);
         fuller.then(b.drops.cmp(&a.drops)).then_with(|| a.addr.cmp(&b.addr))
@@ -49,5 +59,8 @@ fn described(listener: &Listener, owners: &[Owner]) -> ListedListener {
         limit: listener.limit,
         fullness: ListedListener::fullness(listener.depth, listener.limit),
         drops: listener.drops,
+        listeners: 1,
+        limited_by: None,
+        advice: None,
     }
 }

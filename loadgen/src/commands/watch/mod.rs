@@ -28,6 +28,7 @@ use self::exporter::Exporter;
 use self::ticker::Place;
 use super::envelope::{Destination, envelope};
 use super::exit::ExitStatus;
+use crate::analyse;
 use crate::cli::watch::{ModeChoice, WatchArgs};
 use crate::model::load::Observe;
 use crate::model::outcome::Phase;
@@ -193,7 +194,9 @@ fn watch(
     result.histograms.insert(Phase::AcceptDelay.name().into(), told.summary);
     result.intervals = told.intervals;
     result.verdict = findings::only_interruption(result.interrupted);
-    result.verdict.advice = watch_findings::advice(&watch);
+    let noticed = analyse::watch::advice(&watch);
+    let worded = noticed.iter().map(|one| watch_findings::advice(one, &watch));
+    result.verdict.advice = worded.collect();
     result.watch = Some(watch);
     Ok(())
 }

@@ -1,12 +1,24 @@
 //! What a piece of advice means, or what to do about it.
 
+use std::borrow::Cow;
+
 use crate::model::evidence::Unaccepted;
 use crate::model::verdict::Advice;
+use crate::render::units;
 
 /// Every kind has its words; they follow what was noticed and a colon.
-pub(super) fn meaning(advice: &Advice) -> &'static str {
-    match advice {
-        Advice::AcceptQueueOverflowed { .. } => ACCEPT_QUEUE_OVERFLOWED,
+pub(super) fn meaning(advice: &Advice) -> Cow<'static, str> {
+    Cow::Borrowed(match advice {
+        Advice::AcceptQueueOverflowed { limit, somaxconn, .. } => {
+            return format!("{OVERFLOWED}; {}", which_binds(*limit, *somaxconn)).into();
+        }
+        Advice::AcceptQueueNearlyFull { limit, somaxconn, .. } => {
+            return format!("{NEARLY_FULL}; {}", which_binds(Some(*limit), *somaxconn)).into();
+        }
+        Advice::ListenerStuck { .. } => LISTENER_STUCK,
+        Advice::LateTicks { .. } => LATE_TICKS,
+        Advice::DepthAlone => DEPTH_ALONE,
+        Advice::WaitsSampled { .. } => WAITS_SAMPLED,
         Advice::RetransmissionSchedule { .. } => RETRANSMISSION_SCHEDULE,
         Advice::SynQueueFull { .. } => SYN_QUEUE_FULL,
         Advice::ConntrackLost { .. } => CONNTRACK_LOST,
@@ -30,7 +42,7 @@ pub(super) fn meaning(advice: &Advice) -> &'static str {
         Advice::ProxyProcess { .. } => PROXY_PROCESS,
         Advice::Reset { .. } => RESET,
         Advice::ResetOnOverflow { .. } => RESET_ON_OVERFLOW,
-    }
+    })
 }
 
 /// By the place where most were.
@@ -54,7 +66,51 @@ fn why_unaccepted(shown: Unaccepted) -> &'static str {
     }
 }
 
-const ACCEPT_QUEUE_OVERFLOWED: &str = "raise the server's backlog, or accept faster";
+/// The limit is the smaller of backlog and somaxconn: which of the two to raise.
+fn which_binds(limit: Option<u32>, somaxconn: Option<u64>) -> String {
+    let Some(limit) = limit else { return "raise the server's backlog, or accept faster".into() };
+    let of_whom = default_of(limit);
+    let shown = units::count(limit.into());
+    match somaxconn {
+        Some(somaxconn) if u64::from(limit) >= somaxconn => format!(
+            "the queue is limited to {shown} by net.core.somaxconn: raise that, and the server's \
+             backlog with it, or accept faster"
+        ),
+        Some(somaxconn) => format!(
+            "the queue is limited to {shown} by the server's backlog{of_whom}: raise it \
+             (net.core.somaxconn allows {}), or accept faster",
+            units::count(somaxconn)
+        ),
+        None => format!(
+            "the queue is limited to {shown}{of_whom}: raise the server's backlog, or accept faster"
+        ),
+    }
+}
+
+/// Whose default a backlog is.
+fn default_of(backlog: u32) -> &'static str {
+    match backlog {
+        511 => ", the default of Node.js, nginx, Apache and Redis",
+        128 => ", the default of many runtimes and of old kernels",
+        100 => ", the default of Python's asyncio",
+        50 => ", the default of Java's ServerSocket",
+        5 => ", the default of Python's socketserver",
+        _ => "",
+    }
+}
+
+const OVERFLOWED: &str = "\
+    up to so many clients waited a second and more until the kernel sent their SYN again, or \
+    took themselves for connected";
+const NEARLY_FULL: &str = "nothing was dropped yet";
+const LISTENER_STUCK: &str = "it is stuck, or blocked in something else than accept";
+const LATE_TICKS: &str = "\
+    waits are told longer than they were: watch with a longer --interval, or on a less busy \
+    machine";
+const DEPTH_ALONE: &str =
+    "stalls are seen, connections that come and go between two samples are not";
+const WAITS_SAMPLED: &str = "\
+    percentiles are those of the longer waits, and vary from watch to watch";
 const RETRANSMISSION_SCHEDULE: &str = "\
     these connections sent a segment again, as the kernel does there after a dropped SYN or \
     handshake; that wait is its retry timer, not the server's work";

@@ -9,8 +9,9 @@ use ratatui::widgets::{Paragraph, Wrap};
 use super::WatchState;
 use super::parts::{NAMES, Paint, entry, percentiles, series, title};
 use super::watch_state::ListenerState;
+use crate::model::watch::{FULL, LATE_MAX, ListedListener};
+use crate::render::table::{Column, row};
 use crate::render::units;
-use crate::render::watch_findings::{FULL, LATE_MAX};
 
 /// Rows of everything but the members of a group.
 const ROWS_OF_THE_REST: u16 = 16;
@@ -112,7 +113,7 @@ fn queue(state: &WatchState) -> (String, bool) {
 
 impl ListenerState {
     fn fullness(&self) -> f64 {
-        f64::from(self.depth) / (f64::from(self.limit) + 1.0)
+        ListedListener::fullness(self.depth, self.limit)
     }
 }
 
@@ -156,9 +157,11 @@ fn member(state: &WatchState, one: &ListenerState) -> String {
 }
 
 fn member_row([owner, waiting, longest, most, p99, dropped]: [&str; 6]) -> String {
+    use Column::{Left, Right};
     const OWNER: usize = NAMES as usize + 2;
+    const COLUMNS: [Column; 6] = [Left(OWNER), Right(7), Right(8), Right(9), Right(8), Right(7)];
     let owner: String = owner.chars().take(OWNER).collect();
-    format!("{owner:<OWNER$} {waiting:>7} {longest:>8} {most:>9} {p99:>8} {dropped:>7}")
+    row(&COLUMNS, [&owner, waiting, longest, most, p99, dropped])
 }
 
 fn watcher(state: &WatchState, paint: Paint) -> Line<'static> {

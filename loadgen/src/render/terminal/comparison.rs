@@ -4,6 +4,10 @@ use super::{NAMES, Style, WIDTH, entry, wrap};
 use crate::model::comparison::{Conclusion, QuantileComparison};
 use crate::model::result::RunResult;
 use crate::render::comparison::{conclusion, notes, numbers, side};
+use crate::render::table::{
+    self,
+    Column::{Left, Right},
+};
 
 pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
     let Some(comparison) = &result.comparison else { return Vec::new() };
@@ -26,7 +30,8 @@ pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
 }
 
 fn row(name: &str, [a, b, ratio, interval]: [String; 4]) -> String {
-    format!("{name:<8} {a:>9} {b:>9} {ratio:>8}  {interval}")
+    let columns = [Left(8), Right(9), Right(9), Right(8), Left(0)];
+    table::row(&columns, [name, &a, &b, &ratio, &interval])
 }
 
 fn concluded(of: &QuantileComparison, style: Style) -> Vec<String> {

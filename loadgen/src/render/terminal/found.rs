@@ -3,6 +3,10 @@
 use super::{NAMES, Style, WIDTH, entry, wrap};
 use crate::model::found::{CurvePoint, Found, Limit};
 use crate::model::verdict::Slo;
+use crate::render::table::{
+    self,
+    Column::{Left, Right},
+};
 use crate::render::{objectives, units};
 
 /// Rows and columns of the curve.
@@ -51,7 +55,8 @@ fn undecided(point: &CurvePoint) -> bool {
 const UNDECIDED: char = '?';
 
 fn row([rate, runs, held, p50, p99, value]: [&str; 6]) -> String {
-    format!("{rate:>9} {runs:>5} {held:>5} {p50:>9} {p99:>9}  {value}")
+    let columns = [Right(9), Right(5), Right(5), Right(9), Right(9), Left(0)];
+    table::row(&columns, [rate, runs, held, p50, p99, value])
 }
 
 fn point_row(found: &Found, point: &CurvePoint) -> String {

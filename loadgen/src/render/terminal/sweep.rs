@@ -3,6 +3,10 @@
 use super::{Style, WIDTH, wrap};
 use crate::model::result::RunResult;
 use crate::model::sweep::{Spread, Sweep, SweepCell};
+use crate::render::table::{
+    self,
+    Column::{Left, Right},
+};
 use crate::render::units;
 
 pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
@@ -22,7 +26,8 @@ pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
 }
 
 fn row(name: &str, width: usize, [p50, p99, range, completed, valid]: [String; 5]) -> String {
-    format!("{name:<width$} {p50:>8} {p99:>8}  {range:<19} {completed:>10} {valid:>5}")
+    let columns = [Left(width), Right(8), Right(8), Left(19), Right(10), Right(5)];
+    table::row(&columns, [name, &p50, &p99, &range, &completed, &valid])
 }
 
 fn cells(cell: &SweepCell) -> [String; 5] {

@@ -4,6 +4,10 @@ use super::{Style, WIDTH, entry, paragraph, wrap};
 use crate::model::outcome::Phase;
 use crate::model::result::RunResult;
 use crate::model::watch::{ListedListener, Watch, WatchMember};
+use crate::render::table::{
+    self,
+    Column::{Left, Right},
+};
 use crate::render::units;
 use crate::render::watch_findings::limit;
 
@@ -126,28 +130,40 @@ fn member(member: &WatchMember) -> String {
     format!("{owner}: {now} waiting{longest}; at most {most} of {limit}; {dropped} dropped")
 }
 
-/// The listeners of a namespace, in the order given.
+/// The listeners of a namespace, in the order given, and what is noticed in them.
 #[must_use]
 pub fn listeners(listed: &[ListedListener], style: Style) -> String {
-    let header = format!(
-        "{:<28} {:>7} {:>7} {:>6} {:>9}  {}",
-        "address", "waiting", "limit", "full", "dropped", "owner"
-    );
-    let mut lines = vec![style.bold(&header)];
+    let width = listed.iter().map(|one| one.addr.chars().count()).max().unwrap_or(0);
+    let columns = [Left(width.max(7)), Right(7), Right(7), Right(5), Right(9), Left(0)];
+    let header = ["address", "waiting", "limit", "full", "dropped", "owner"];
+    let mut lines = vec![style.bold(&table::row(&columns, header))];
     for one in listed {
-        let owner = match one.owners.split_first() {
-            Some((first, rest)) => {
-                let more =
-                    if rest.is_empty() { String::new() } else { format!(" +{}", rest.len()) };
-                format!("{} ({}){more}", first.name, first.pid)
-            }
-            None => format!("uid {}", one.uid),
-        };
-        let full = format!("{:.0} %", one.fullness * 100.0);
-        let (depth, limit, drops) = (one.depth, one.limit, one.drops);
-        lines.push(format!("{:<28} {depth:>7} {limit:>7} {full:>6} {drops:>9}  {owner}", one.addr));
+        let (waiting, limit) = (units::count(one.depth.into()), units::count(one.limit.into()));
+        let (full, dropped) =
+            (format!("{:.0} %", one.fullness * 100.0), units::count(one.drops.into()));
+        let cells = [&*one.addr, &waiting, &limit, &full, &dropped, &owner(one)];
+        lines.push(table::row(&columns, cells));
+    }
+    for one in listed {
+        let Some(advice) = &one.advice else { continue };
+        lines.push(String::new());
+        let text = format!("! {} of {}: {}", one.addr, owner(one), advice.text);
+        lines.extend(wrap(&text, WIDTH, "  "));
     }
     super::joined(lines)
+}
+
+/// Its first owner, and how many share the socket or the address.
+fn owner(one: &ListedListener) -> String {
+    let mut owner = match one.owners.split_first() {
+        Some((first, [])) => format!("{} ({})", first.name, first.pid),
+        Some((first, rest)) => format!("{} ({}) +{}", first.name, first.pid, rest.len()),
+        None => format!("uid {}", one.uid),
+    };
+    if one.listeners > 1 {
+        owner += &format!(", one of {}", one.listeners);
+    }
+    owner
 }
 
 #[cfg(test)]
@@ -155,7 +171,8 @@ mod tests {
     use super::*;
     use crate::model::histogram::{Summary, new_histogram};
     use crate::model::result::Kind;
-    use crate::model::watch::ListedOwner;
+    use crate::model::verdict::Finding;
+    use crate::model::watch::{LimitedBy, ListedOwner};
 
     #[test]
     fn what_is_below_the_resolution_is_not_printed_as_a_number() {
@@ -198,10 +215,14 @@ mod tests {
             limit: 511,
             fullness: ListedListener::fullness(256, 511),
             drops: 2,
+            listeners: 4,
+            limited_by: Some(LimitedBy::Backlog),
+            advice: Some(Finding { code: "x".into(), text: "raise it".into(), numbers: [].into() }),
         };
         let unseen = ListedListener { owners: Vec::new(), ..listed.clone() };
         let text = listeners(&[listed, unseen], Style::default());
         assert!(text.contains("nginx (9)") && text.contains("50 %"), "{text}");
-        assert!(text.contains("uid 33"), "{text}");
+        assert!(text.contains("uid 33, one of 4"), "{text}");
+        assert!(text.contains("! 127.0.0.1:80 of nginx (9), one of 4: raise it"), "{text}");
     }
 }
