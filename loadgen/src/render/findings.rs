@@ -214,11 +214,7 @@ fn noticed(advice: &Advice) -> String {
         Advice::AcceptQueueOverflowed { count, limit, somaxconn } => {
             overflow(count, limit, somaxconn)
         }
-        Advice::AcceptQueueNearlyFull { depth, limit, .. } => format!(
-            "the accept queue held {} of {}",
-            units::count(depth.into()),
-            units::count(limit.into())
-        ),
+        Advice::AcceptQueueNearlyFull { depth, limit, .. } => nearly_full(depth, limit),
         Advice::ListenerStuck { depth, longest_wait_ns, listeners, .. } => {
             stuck(depth, longest_wait_ns, listeners)
         }
@@ -244,11 +240,7 @@ fn noticed(advice: &Advice) -> String {
         Advice::ListenerDropped { count } => {
             format!("the kernel dropped {} at this listener", nouns(count, "packet"))
         }
-        Advice::Deferred { count } => format!(
-            "{} established for the client while the server's end stayed in the handshake, with \
-             nothing dropped",
-            was(count, "connection")
-        ),
+        Advice::Deferred { count } => deferred(count),
         Advice::SynCookiesAlways { cookies } => {
             format!("{} sent (net.ipv4.tcp_syncookies is 2)", was(cookies, "SYN cookie"))
         }
@@ -283,12 +275,26 @@ fn noticed(advice: &Advice) -> String {
         Advice::ClosedLoop { concurrency } => {
             format!("a closed loop of {} waits for the server", units::count(concurrency.into()))
         }
-        Advice::BurstEntry { burst, entered_ns } => format!(
-            "the last connect of a burst of {} was called {} after the first was due",
-            units::count(burst.into()),
-            units::duration(entered_ns)
-        ),
+        Advice::BurstEntry { burst, entered_ns } => burst_entry(burst, entered_ns),
     }
+}
+
+fn nearly_full(depth: u32, limit: u32) -> String {
+    let (depth, limit) = (units::count(depth.into()), units::count(limit.into()));
+    format!("the accept queue held {depth} of {limit}")
+}
+
+fn deferred(count: u64) -> String {
+    let established = was(count, "connection");
+    format!(
+        "{established} established for the client while the server's end stayed in the handshake, \
+         with nothing dropped"
+    )
+}
+
+fn burst_entry(burst: u32, entered_ns: u64) -> String {
+    let (burst, entered) = (units::count(burst.into()), units::duration(entered_ns));
+    format!("the last connect of a burst of {burst} was called {entered} after the first was due")
 }
 
 /// Where the kernel showed the connections that were not accepted.
