@@ -80,7 +80,7 @@ impl Seen {
         assert_eq!(kernel.syncookies_sent, self.counted("SyncookiesSent"));
         let overflowed = self.advice("accept_queue_overflowed");
         assert!(overflowed.contains(&format!(" {expected} times")), "{overflowed}");
-        assert!(overflowed.contains("raise the server's backlog"), "{overflowed}");
+        assert!(overflowed.contains("by the server's backlog"), "{overflowed}");
     }
 
     fn check_places(&self, expected: Unaccepted) {
