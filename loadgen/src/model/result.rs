@@ -281,8 +281,8 @@ impl RunResult {
         self.histograms.get(phase.name()).filter(|summary| summary.count > 0)
     }
 
-    /// By how much the durations of a phase may all be wrong, because they end by another clock than
-    /// they begin; 0 where it is one clock.
+    /// By how much the durations of a phase may all be wrong, because they end by another clock
+    /// than they begin; 0 where it is one clock.
     #[must_use]
     pub fn clock_bound_ns(&self, phase: &str) -> u64 {
         let bound_ns = self.target.clock_offset.map_or(0, |offset| offset.bound_ns);

@@ -1,5 +1,5 @@
 //! A server whose clock is seconds off, in another network namespace, behind a path that is slower
-//! one way than the other (remote.py makes it): the offset is what the time namespace was made with.
+//! one way than the other (remote.py makes it). The time namespace was made with the true offset.
 
 use std::process::Command;
 
