@@ -121,7 +121,10 @@ pub fn execute(args: &WatchArgs) -> Result<ExitStatus, WatchError> {
     result.target.observe = Observe::Diag;
     let exporter = scraped.map(|listener| Exporter::start(listener, server)).transpose()?;
     let mut audience = Audience::new(server.to_string(), exporter);
-    watch(args, (server, place), &stop, &mut audience, &mut result)?;
+    let watched = watch(args, (server, place), &stop, &mut audience, &mut result);
+    // Gives the terminal back, to which the report and the cause of a failure are printed.
+    drop(audience);
+    watched?;
     let printed = destination.print_report(&result);
     let finished = destination.finish(&mut result);
     printed.and(finished)?;
