@@ -1,5 +1,8 @@
 //! `loadgen hold` as a user runs it.
 
+#[path = "common/echo_server.rs"]
+mod echo_server;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
@@ -7,6 +10,8 @@ use std::thread;
 
 use loadgen::model::result::{Kind, RunResult};
 use rustix::process::{Pid, Signal, kill_process};
+
+use echo_server::echo_server;
 
 /// Runs `loadgen hold` with a limit of 500 descriptors per process.
 fn hold(args: &str) -> (Output, RunResult) {
@@ -70,21 +75,6 @@ fn connections_that_the_server_closes_are_lost_and_a_failure() {
     let hold = result.hold.as_ref().expect("the part of hold");
     assert_eq!((hold.echoed, hold.lost), (50, 50), "{hold:#?}");
     assert!(!result.histograms.contains_key("probe"), "no probes were requested");
-}
-
-/// An echo server that never closes a connection.
-fn echo_server() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let addr = listener.local_addr().expect("bound");
-    thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || {
-                let mut reader = stream.try_clone().expect("cloned");
-                std::io::copy(&mut reader, &mut stream)
-            });
-        }
-    });
-    addr
 }
 
 #[test]

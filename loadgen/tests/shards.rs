@@ -1,31 +1,14 @@
 //! One plan divided among processes: `run --shard I/N --start-at T` and `merge`.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+#[path = "common/echo_server.rs"]
+mod echo_server;
+
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::thread;
 
+use echo_server::echo_server;
 use loadgen::model::result::{RunResult, Shard};
-
-/// An echo server with a thread per connection.
-fn echo_server() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let addr = listener.local_addr().expect("bound");
-    thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || {
-                let mut buffer = [0; 512];
-                while let Ok(got @ 1..) = stream.read(&mut buffer) {
-                    if stream.write_all(&buffer[..got]).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    addr
-}
 
 fn loadgen(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));

@@ -2,6 +2,8 @@
 //! and each transport.
 
 mod server;
+#[path = "../common/stamp.rs"]
+mod stamp;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

@@ -8,8 +8,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
-use uring_echo::clock::{monotonic_ns, realtime_ns};
-use uring_echo::stamp::{AcceptMode, ClockDomain, Engine, Stamp};
+use uring_echo::clock::monotonic_ns;
+
+use crate::stamp::stamp;
 
 /// What a server does with one connection, which it accepted at this monotonic instant.
 type Behaviour = fn(TcpStream, u64) -> io::Result<()>;
@@ -158,17 +159,4 @@ fn echo(mut stream: &TcpStream, change: impl Fn(&mut [u8])) -> io::Result<()> {
         change(&mut buffer[..len]);
         stream.write_all(&buffer[..len])?;
     }
-}
-
-fn stamp(accepted_monotonic_ns: u64) -> Vec<u8> {
-    let stamp = Stamp {
-        worker: 0,
-        engine: Engine::Epoll,
-        accept: AcceptMode::Shared,
-        accepted_monotonic_ns,
-        accepted_realtime_ns: realtime_ns(),
-        sequence: 0,
-        clock_domain: ClockDomain::current().unwrap(),
-    };
-    stamp.encode().to_vec()
 }

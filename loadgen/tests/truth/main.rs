@@ -9,4 +9,6 @@ mod namespace;
 mod overflow;
 mod remote;
 mod server;
+#[path = "../common/stamp.rs"]
+mod stamp;
 mod stopped;

@@ -11,8 +11,9 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
-use uring_echo::clock::{monotonic_ns, realtime_ns};
-use uring_echo::stamp::{AcceptMode, ClockDomain, Engine, Stamp};
+use uring_echo::clock::monotonic_ns;
+
+use crate::stamp::stamp;
 
 /// One accept as the server knows it, on the monotonic clock.
 #[derive(Debug, Clone, Copy)]
@@ -95,17 +96,4 @@ fn is_queued(listener: &Socket) -> bool {
             ready => return ready.unwrap() > 0,
         }
     }
-}
-
-fn stamp(accepted_monotonic_ns: u64) -> Vec<u8> {
-    let stamp = Stamp {
-        worker: 0,
-        engine: Engine::Epoll,
-        accept: AcceptMode::Shared,
-        accepted_monotonic_ns,
-        accepted_realtime_ns: realtime_ns(),
-        sequence: 0,
-        clock_domain: ClockDomain::current().unwrap(),
-    };
-    stamp.encode().to_vec()
 }
