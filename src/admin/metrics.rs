@@ -85,10 +85,10 @@ impl Observed {
         families.gauge("alive", "1 unless a worker is stuck.", [(vec![], alive)])?;
         let started = Seconds(self.started_ns).as_f64();
         let help = "When the server started, since 1970.";
-        families.gauge_in(&Unit::Seconds, "start_time", help, [(vec![], started)])?;
+        families.gauge(("start_time", &Unit::Seconds), help, [(vec![], started)])?;
         let cpu = Seconds(process_cpu_ns()).as_f64();
         let help = "CPU time of the process.";
-        families.counter_in(&Unit::Seconds, "cpu", help, [(vec![], cpu)])?;
+        families.counter(("cpu", &Unit::Seconds), help, [(vec![], cpu)])?;
         let help = "Log lines that nobody read in time, or that could not be written.";
         families.counter("log_lines_lost", help, [(vec![], log::lost_lines())])?;
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,9 +161,9 @@ fn connections(families: &mut Families<'_>, workers: &[Worker]) -> fmt::Result {
 
 fn traffic(families: &mut Families<'_>, workers: &[Worker]) -> fmt::Result {
     let received = workers.iter().map(|worker| (worker.labels(), worker.echo.bytes_in));
-    families.counter_in(&Unit::Bytes, "received", "Bytes received.", received)?;
+    families.counter(("received", &Unit::Bytes), "Bytes received.", received)?;
     let sent = workers.iter().map(|worker| (worker.labels(), worker.echo.bytes_out));
-    families.counter_in(&Unit::Bytes, "sent", "Bytes that the kernel took for sending.", sent)?;
+    families.counter(("sent", &Unit::Bytes), "Bytes that the kernel took for sending.", sent)?;
     families.per_worker("sends", "Sends asked for.", workers, |worker| worker.echo.sends)?;
     let help = "Sends that the socket had no room for, or not for all of it.";
     families.per_worker("send_stalls", help, workers, |worker| worker.echo.stalls)
@@ -216,7 +216,7 @@ fn busy_poll(families: &mut Families<'_>, workers: &[Worker]) -> fmt::Result {
     let help = "Time spun; fruitful if something came meanwhile.";
     let spun = outcomes(|stats| [stats.fruitful_ns, stats.fruitless_ns]);
     let spun = spun.map(|(labels, ns)| (labels, Seconds(ns).as_f64()));
-    families.counter_in(&Unit::Seconds, "busy_poll", help, spun)?;
+    families.counter(("busy_poll", &Unit::Seconds), help, spun)?;
     let help = "Waits that began with spinning; fruitful if they ended during it.";
     let waits = outcomes(|stats| [stats.fruitful, stats.fruitless]);
     families.counter("busy_poll_waits", help, waits)?;
@@ -242,6 +242,24 @@ impl Seconds {
     }
 }
 
+/// Name of a family, with what its values are counted in.
+struct Name<'a> {
+    name: &'a str,
+    unit: Option<&'a Unit>,
+}
+
+impl<'a> From<&'a str> for Name<'a> {
+    fn from(name: &'a str) -> Self {
+        Self { name, unit: None }
+    }
+}
+
+impl<'a> From<(&'a str, &'a Unit)> for Name<'a> {
+    fn from((name, unit): (&'a str, &'a Unit)) -> Self {
+        Self { name, unit: Some(unit) }
+    }
+}
+
 /// Writes one family after the other.
 struct Families<'a>(DescriptorEncoder<'a>);
 
@@ -250,46 +268,24 @@ impl Families<'_> {
         self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(labels)
     }
 
-    fn counter<V: EncodeCounterValue>(
+    fn counter<'n, V: EncodeCounterValue>(
         &mut self,
-        name: &str,
+        name: impl Into<Name<'n>>,
         help: &str,
         samples: impl IntoIterator<Item = (Labels, V)>,
     ) -> fmt::Result {
         let samples = samples.into_iter().map(|(labels, value)| (labels, ConstCounter::new(value)));
-        self.family(name, help, None, MetricType::Counter, samples)
+        self.family(name.into(), help, MetricType::Counter, samples)
     }
 
-    fn counter_in<V: EncodeCounterValue>(
+    fn gauge<'n, V: EncodeGaugeValue>(
         &mut self,
-        unit: &Unit,
-        name: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = (Labels, V)>,
-    ) -> fmt::Result {
-        let samples = samples.into_iter().map(|(labels, value)| (labels, ConstCounter::new(value)));
-        self.family(name, help, Some(unit), MetricType::Counter, samples)
-    }
-
-    fn gauge<V: EncodeGaugeValue>(
-        &mut self,
-        name: &str,
+        name: impl Into<Name<'n>>,
         help: &str,
         samples: impl IntoIterator<Item = (Labels, V)>,
     ) -> fmt::Result {
         let samples = samples.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value)));
-        self.family(name, help, None, MetricType::Gauge, samples)
-    }
-
-    fn gauge_in<V: EncodeGaugeValue>(
-        &mut self,
-        unit: &Unit,
-        name: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = (Labels, V)>,
-    ) -> fmt::Result {
-        let samples = samples.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value)));
-        self.family(name, help, Some(unit), MetricType::Gauge, samples)
+        self.family(name.into(), help, MetricType::Gauge, samples)
     }
 
     fn per_worker(
@@ -320,9 +316,8 @@ impl Families<'_> {
 
     fn family(
         &mut self,
-        name: &str,
+        Name { name, unit }: Name<'_>,
         help: &str,
-        unit: Option<&Unit>,
         kind: MetricType,
         samples: impl Iterator<Item = (Labels, impl EncodeMetric)>,
     ) -> fmt::Result {
