@@ -220,6 +220,7 @@ fn generate<T: Transport>(
 
 /// Where the server may want this thread's CPU, it has to get it at once and not when a slice of
 /// the scheduler ends: with the lowest weight, which costs nothing while nobody else wants to run.
+/// It counts against servers of the same scheduling group (sched(7), autogroup) only.
 fn give_way(plan: &GeneratorPlan) -> io::Result<()> {
     if plan.yields {
         rustix::process::nice(19)?;
