@@ -152,12 +152,13 @@ fn check_longest(truth: &Truth, seen: &Watched) {
     assert!((told - long).abs() <= allowed * long, "{told} of {long}: {watch:?}");
 }
 
-/// Dumps at random instants name no mean and need no count of arrivals.
+/// Dumps at random instants name no mean and need no count of arrivals. How many there are in a
+/// second is bounded by what one costs, which grows with the machine's table of sockets.
 #[test]
 fn dumps_beside_a_busy_neighbour() {
     inside("dumps_beside_a_busy_neighbour", As::Nobody, || {
         let stalls = Service::Stalls { length: ms(160), every: ms(200) };
-        let load = Load { rate: 300.0, length: ms(4000) };
+        let load = Load { rate: 300.0, length: ms(12_000) };
         let case = Case { neighbour: true, load, args: "--mode sampled", ..case(stalls) };
         run(&case, |truth, seen| {
             let watch = seen.part();
