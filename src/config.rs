@@ -24,10 +24,15 @@ pub struct Config {
     pub fall_back_to_epoll: bool,
     /// How workers share an address.
     pub accept: AcceptMode,
+    /// Which worker's queue a connection is put into, where each has its own.
+    pub steer: Steer,
     /// Given to listen(2) unchanged; the kernel caps it at `net.core.somaxconn`.
     pub backlog: i32,
     /// Whether a worker spins before it sleeps.
     pub busy_poll: BusyPoll,
+    /// Have the kernel poll the network card for so many microseconds before a worker sleeps
+    /// (Linux 6.9).
+    pub napi: Option<NonZeroU32>,
     /// Send a stamp frame first on every connection.
     pub stamp: bool,
     /// Fault injection: workers sleep on purpose.
@@ -84,8 +89,10 @@ impl Default for Config {
             engine: Engine::Uring,
             fall_back_to_epoll: false,
             accept: AcceptMode::Reuseport,
+            steer: Steer::Off,
             backlog: 4096,
             busy_poll: BusyPoll::Auto,
+            napi: None,
             stamp: false,
             stall: None,
             pool: NonZeroU32::new(16 << 20).expect("16 MiB"),
@@ -110,6 +117,30 @@ impl Default for Config {
 /// How many CPUs this process may run on.
 fn allowed_cpus() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// By what the kernel chooses one of several queues for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steer {
+    /// A hash of its addresses and ports.
+    Off,
+    /// The CPU that handles its SYN: the listener of the worker on that CPU is preferred
+    /// (SO_INCOMING_CPU, Linux 6.2).
+    IncomingCpu,
+    /// The same by a filter that the listeners share (SO_ATTACH_REUSEPORT_CBPF).
+    Cbpf,
+}
+
+impl Steer {
+    /// `off`, `incoming-cpu` or `cbpf`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::IncomingCpu => "incoming-cpu",
+            Self::Cbpf => "cbpf",
+        }
+    }
 }
 
 /// Whether a worker spins before it sleeps.

@@ -1,6 +1,7 @@
 //! Making listeners: socket, bind and listen, in this order; an error names the step that failed.
 
 mod inherited;
+mod steering;
 
 use std::io;
 use std::net::SocketAddr;

@@ -3,6 +3,7 @@
 mod error;
 mod info;
 mod opened;
+mod steering;
 
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,6 +16,7 @@ pub use self::error::ServerError;
 pub(crate) use self::info::READY_LOG;
 pub use self::info::ServerInfo;
 use self::opened::{Opened, each_once, named, share_out};
+pub use self::steering::SteerError;
 use crate::admin::{self, Observed};
 use crate::clock::realtime_ns;
 use crate::config::{BusyPoll, Config};
@@ -81,6 +83,7 @@ impl Server {
     pub fn check(config: &Config) -> Result<(), ServerError> {
         let nofile = raise_descriptor_limit();
         let (config, _) = engine::adapt(config, nofile)?;
+        steering::check(&config)?;
         for index in 0..config.workers.get() {
             WorkerLimits::resolve(&config, nofile, index)?;
         }
@@ -99,6 +102,7 @@ impl Server {
         let nofile = raise_descriptor_limit();
         let (config, degraded) = adapt_to_machine(config, nofile)?;
         let config = &config;
+        steering::check(config)?;
         let limits = |index| WorkerLimits::resolve(config, nofile, index);
         info!(limits = %limits(0)?, "sizes of one worker");
         let mut opened = Opened::open(config)?;

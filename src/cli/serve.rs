@@ -13,7 +13,7 @@ use tracing::{Level, info};
 use super::log::{self, LogFormat};
 use super::report;
 use super::settings::{self, Setting};
-use crate::config::{BusyPoll, Config, SandboxMode, Stall};
+use crate::config::{BusyPoll, Config, SandboxMode, Stall, Steer};
 use crate::engine::busy_poll::BusyPollStats;
 use crate::engine::{PEER_LOG, Stats};
 use crate::notify::Manager;
@@ -59,6 +59,10 @@ pub struct ServeArgs {
     /// A listener and queue for each worker, or one that all share.
     #[arg(long, value_enum, env = "URING_ECHO_ACCEPT", default_value = "reuseport")]
     accept: AcceptArg,
+    /// Have the kernel queue a connection for the worker on the CPU that received it, instead of
+    /// by a hash: by SO_INCOMING_CPU, or by a filter. Needs --cpus with a CPU for each worker.
+    #[arg(long, value_enum, env = "URING_ECHO_STEER", default_value = "off")]
+    steer: SteerArg,
     /// Length of the accept queue, given to listen(2) unchanged.
     #[arg(long, value_name = "N", env = "URING_ECHO_BACKLOG", default_value = "4096")]
     #[arg(value_parser = clap::value_parser!(i32).range(0..))]
@@ -68,6 +72,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "auto|off|always|MICROS", env = "URING_ECHO_BUSY_POLL")]
     #[arg(default_value = "auto", value_parser = parse_busy_poll)]
     busy_poll: BusyPoll,
+    /// Have the kernel poll the network card for so long before a worker sleeps, up to a second
+    /// (--engine uring, Linux 6.9) [default: it waits for interrupts].
+    #[arg(long, value_name = "MICROS", env = "URING_ECHO_NAPI", value_parser = parse_napi)]
+    napi: Option<NonZeroU32>,
     /// Send a stamp frame (when and by whom it was accepted) first on every connection.
     #[arg(long, env = "URING_ECHO_STAMP", value_parser = BoolishValueParser::new())]
     stamp: bool,
@@ -170,6 +178,23 @@ enum AcceptArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum SteerArg {
+    Off,
+    IncomingCpu,
+    Cbpf,
+}
+
+impl SteerArg {
+    const fn steer(self) -> Steer {
+        match self {
+            Self::Off => Steer::Off,
+            Self::IncomingCpu => Steer::IncomingCpu,
+            Self::Cbpf => Steer::Cbpf,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum SandboxArg {
     Auto,
     Off,
@@ -189,8 +214,10 @@ fn log_start(config: &Config, settings: &[Setting]) {
         engine = config.engine.name(),
         fall_back_to_epoll = config.fall_back_to_epoll,
         accept = config.accept.name(),
+        steer = config.steer.name(),
         backlog = config.backlog,
         busy_poll = ?config.busy_poll,
+        napi_us = config.napi,
         stamp = config.stamp,
         pool_bytes = config.pool,
         buffer_bytes = config.buffer_size,
@@ -331,8 +358,10 @@ impl ServeArgs {
                 AcceptArg::Reuseport => AcceptMode::Reuseport,
                 AcceptArg::Shared => AcceptMode::Shared,
             },
+            steer: self.steer.steer(),
             backlog: self.backlog,
             busy_poll: self.busy_poll,
+            napi: self.napi,
             stamp: self.stamp,
             stall: self.stall,
             pool: self.pool,
@@ -374,6 +403,12 @@ fn connections(text: &str) -> Result<NonZeroU32, ValueError> {
 
 /// A worker returns to its loop at least this often, for its counters.
 const MOST_BUSY_POLL_MICROS: u64 = 1_000_000;
+
+fn parse_napi(text: &str) -> Result<NonZeroU32, String> {
+    let micros = text.parse().ok().filter(|micros| u64::from(*micros) <= MOST_BUSY_POLL_MICROS);
+    let micros = micros.and_then(NonZeroU32::new);
+    micros.ok_or_else(|| "expected microseconds, from 1 to 1000000".to_owned())
+}
 
 fn parse_busy_poll(text: &str) -> Result<BusyPoll, String> {
     match text {
@@ -423,6 +458,14 @@ mod tests {
         for text in ["", "on", "-1", "1000001", "18446744073709551616"] {
             assert!(parse_busy_poll(text).is_err_and(|error| error.contains("always")), "{text}");
         }
+    }
+
+    #[test]
+    fn microseconds_of_napi_are_between_one_and_a_second() {
+        assert_eq!(parse_napi("50"), Ok(NonZeroU32::new(50).expect("50")));
+        assert!(
+            ["", "0", "off", "1000001", "-1"].into_iter().all(|text| parse_napi(text).is_err())
+        );
     }
 
     #[test]

@@ -179,6 +179,7 @@ impl WorkerLimits {
             listeners: u32::from(listeners),
             // With a limit per address they are known from the accept.
             peers: config.log_peers && config.max_per_ip.is_none(),
+            napi: config.napi,
             restricted: true,
         };
         Ok(Self { shard, ring, engine: config.engine })

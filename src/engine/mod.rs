@@ -40,9 +40,9 @@ use crate::stamp::Engine;
 /// [`Unsupported`] if a setting was asked for explicitly and the engine does not support it.
 pub(crate) fn adapt(config: &Config, nofile: u32) -> Result<(Config, Vec<String>), Unsupported> {
     match config.engine {
-        Engine::Uring if config.fall_back_to_epoll => Ok(uring_or_epoll(config, nofile)),
+        Engine::Uring if config.fall_back_to_epoll => uring_or_epoll(config, nofile),
         Engine::Uring => Ok(as_many_workers_as_rings(config, nofile)),
-        Engine::Epoll => Ok((config.clone(), Vec::new())),
+        Engine::Epoll => without_ring(config, Vec::new()),
         #[cfg(feature = "tokio-uring")]
         Engine::TokioUring => tokio_uring::adapt(config),
         #[cfg(not(feature = "tokio-uring"))]
@@ -67,13 +67,26 @@ pub(crate) fn check_inherited(config: &Config, inherited: bool) -> Result<(), Un
 }
 
 /// An error that does not rule io_uring out is left to the workers.
-fn uring_or_epoll(config: &Config, nofile: u32) -> (Config, Vec<String>) {
+fn uring_or_epoll(config: &Config, nofile: u32) -> Result<(Config, Vec<String>), Unsupported> {
     let refused = try_rings(config, nofile).refused;
     let Some(reason) = refused.and_then(|error| error.unavailable()) else {
-        return (config.clone(), Vec::new());
+        return Ok((config.clone(), Vec::new()));
     };
     warn!("engine epoll: {reason}");
-    (Config { engine: Engine::Epoll, ..config.clone() }, vec![reason])
+    without_ring(&Config { engine: Engine::Epoll, ..config.clone() }, vec![reason])
+}
+
+/// Refuses what only a ring does.
+fn without_ring(
+    config: &Config,
+    degraded: Vec<String>,
+) -> Result<(Config, Vec<String>), Unsupported> {
+    if config.napi.is_none() {
+        return Ok((config.clone(), degraded));
+    }
+    let why = degraded.iter().map(|reason| format!(" ({reason})")).collect::<String>();
+    let reason = format!("--napi is a ring's, and there is none{why}: leave it out");
+    Err(Unsupported { engine: config.engine.name(), reason })
 }
 
 /// Where locked memory suffices for some workers, those serve. Tried again with fewer, because

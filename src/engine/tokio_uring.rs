@@ -48,6 +48,9 @@ fn refusal(config: &Config) -> Option<String> {
         let instead = "each connection has one buffer of its own; size it with --buffer";
         return Some(format!("--pool and --credit: there is no pool, {instead}"));
     }
+    if config.napi.is_some() {
+        return Some("--napi: its rings cannot be told; use --engine uring".to_owned());
+    }
     if config.takeover.is_some() {
         return Some(super::NO_TAKEOVER.to_owned());
     }

@@ -29,6 +29,17 @@ pub enum RingError {
         /// The first kernel that has it.
         since: &'static str,
     },
+    /// The kernel does not poll network cards for a ring.
+    #[error(
+        "--napi: io_uring_register(NAPI): {error}; it needs Linux 6.9 or newer, built with \
+         CONFIG_NET_RX_BUSY_POLL, and this is {release}: leave --napi out"
+    )]
+    Napi {
+        /// What the system said.
+        error: io::Error,
+        /// The running kernel.
+        release: String,
+    },
     /// `io_uring_enter` failed in a way that waiting does not mend.
     #[error("io_uring_enter failed: {0}")]
     Enter(io::Error),
@@ -42,6 +53,10 @@ impl RingError {
     pub(crate) fn setup(step: &'static str, error: io::Error, locked_bytes: u64) -> Self {
         let diagnosis = Diagnosis::of(&error, &Environment::read(), locked_bytes);
         Self::Setup { step, error, diagnosis }
+    }
+
+    pub(super) fn napi(error: io::Error) -> Self {
+        Self::Napi { error, release: release() }
     }
 
     /// Cause and remedy if the kernel was short of memory, such as that which a user may lock.
@@ -60,7 +75,12 @@ impl RingError {
             Self::TooOld { release, what, .. } => {
                 Some(format!("io_uring: Linux {release} has no {what}"))
             }
-            Self::Enter(_) | Self::QueueStuck => None,
+            Self::Napi { .. } | Self::Enter(_) | Self::QueueStuck => None,
         }
     }
+}
+
+/// Of the running kernel.
+pub(super) fn release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }

@@ -24,6 +24,7 @@ mod peers;
 mod pool;
 mod queues;
 mod region;
+mod reuseport;
 mod setup;
 mod staging;
 mod token;
@@ -46,6 +47,7 @@ pub use self::direct::Direct;
 pub use self::error::RingError;
 pub use self::operations::MAX_BUNDLE;
 pub use self::operations::{Handle, Piece};
+pub use self::reuseport::{forget_cpus, steer_by_filter};
 pub(crate) use self::setup::retry_no_memory;
 pub use self::setup::{Features, Setup};
 pub use self::token::{Op, Token};
@@ -139,6 +141,9 @@ impl Ring {
             self.degraded.push(format!("ring descriptor not registered: {error}"));
         }
         let submitter = queues.submitter();
+        if let Some(micros) = setup.napi {
+            setup::poll_card(submitter, micros)?;
+        }
         if setup.restricted {
             setup::restrict(submitter, self.features)
                 .map_err(named("io_uring_register(RESTRICTIONS)"))?;

@@ -2,14 +2,16 @@
 //! enabled.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::thread::sleep;
 use std::time::Duration;
 
 use io_uring::register::Restriction;
+use io_uring::types::Napi;
 use io_uring::{Builder, IoUring, Probe, Submitter, opcode};
 use rustix::io::Errno;
 
-use super::error::RingError;
+use super::error::{RingError, release};
 
 /// How large a ring is to be.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,8 @@ pub struct Setup {
     pub listeners: u32,
     /// Peers of direct descriptors will be looked up.
     pub peers: bool,
+    /// Microseconds that the kernel polls the network card for before the ring waits (Linux 6.9).
+    pub napi: Option<NonZeroU32>,
     /// Allow only the operations a server needs, for the life of the ring (Linux 5.10).
     pub restricted: bool,
 }
@@ -45,6 +49,7 @@ impl Setup {
         staging: 0,
         listeners: 0,
         peers: false,
+        napi: None,
         restricted: false,
     };
 
@@ -161,8 +166,7 @@ pub(super) fn probe(ring: &IoUring, setup: &Setup) -> Result<Features, RingError
         (ring.params().is_feature_ext_arg(), "waits with a timeout", "5.11"),
     ];
     if let Some((_, what, since)) = required.into_iter().find(|(there, ..)| !there) {
-        let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        return Err(RingError::TooOld { release, what, since });
+        return Err(RingError::TooOld { release: release(), what, since });
     }
     Ok(Features {
         socket: probe.is_supported(opcode::Socket::CODE),
@@ -175,6 +179,13 @@ pub(super) fn probe(ring: &IoUring, setup: &Setup) -> Result<Features, RingError
         bundles: setup.buffers > 0 && ring.params().is_feature_recvsend_bundle(),
         peers: setup.peers && probe.is_supported(opcode::FixedFdInstall::CODE),
     })
+}
+
+/// From now on the kernel polls the receive queues that the ring's sockets got their packets from
+/// for `micros` before it lets the ring wait (io_uring_register(2), IORING_REGISTER_NAPI).
+pub(super) fn poll_card(submitter: &Submitter<'_>, micros: NonZeroU32) -> Result<(), RingError> {
+    let mut napi = Napi::new().set_busy_poll_timeout(micros.get());
+    submitter.register_napi(&mut napi).map_err(RingError::napi)
 }
 
 /// `IORING_REGISTER_SYNC_CANCEL`, which the ring's drop needs (Linux 6.0).

@@ -16,6 +16,7 @@ const SMALL: Setup = Setup {
     staging: 64,
     listeners: 1,
     peers: true,
+    napi: None,
     restricted: true,
 };
 
@@ -377,4 +378,24 @@ fn a_full_socket_says_so_and_how_much_is_unsent() {
     ring.ask_unsent(socket, Token::new(Op::Unsent, 0, 0));
     assert_eq!(next(&mut ring, Op::Unsent).result, Ok(0));
     ring.release(buffer);
+}
+
+/// Only a card has something to poll, but the kernel tells what it was told.
+#[test]
+fn the_kernel_polls_for_as_long_as_it_was_told() {
+    let micros = std::num::NonZeroU32::new(50);
+    let told = |restricted| match Ring::new(&Setup { napi: micros, restricted, ..SMALL }) {
+        Ok(ring) => Some(ring),
+        Err(error @ RingError::Napi { .. }) => {
+            assert!(error.to_string().contains("Linux 6.9"), "{error}");
+            eprintln!("SKIPPED: {error}");
+            None
+        }
+        Err(_) => ring(),
+    };
+    let Some(ring) = told(false) else { return };
+    let mut napi = io_uring::types::Napi::new();
+    ring.queues.submitter().unregister_napi(&mut napi).expect("registered");
+    assert_eq!((napi.busy_poll_timeout(), napi.prefer_busy_poll()), (50, false));
+    assert!(told(true).is_some(), "before it is restricted");
 }

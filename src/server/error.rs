@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::steering::SteerError;
 use crate::engine::limits::LimitError;
 use crate::engine::{EngineError, Unsupported};
 use crate::http::HttpError;
@@ -28,6 +29,9 @@ pub enum ServerError {
     /// Listening sockets that were inherited are not those asked for.
     #[error(transparent)]
     Adopt(#[from] AdoptError),
+    /// Connections cannot be steered as asked.
+    #[error(transparent)]
+    Steer(#[from] SteerError),
     /// Whoever serves could not be taken over from.
     #[error(transparent)]
     Takeover(#[from] TakeoverError),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use socket2::SockRef;
 
-use super::ServerError;
+use super::{ServerError, steering};
 use crate::admin::Listener;
 use crate::config::Config;
 use crate::engine::limits::grow_descriptor_table;
@@ -42,6 +42,7 @@ impl Opened {
             Some(_) => adopt(sockets, &config.listen, config.backlog)?,
             None => open_listeners(config, &mut builder)?,
         };
+        steering::steer(config, &listening, origin)?;
         let admin = config.admin.map(|addr| admin_listener(addr, admin)).transpose()?;
         let degraded = builder.degraded;
         Ok(Self { listening, admin, origin, predecessor, door, kept_open, degraded })

@@ -22,6 +22,8 @@ fn wrong_usage_exits_with_two_and_names_the_flag() {
         (&["serve", "--busy-poll", "soon"][..], "--busy-poll"),
         (&["serve", "--stall", "1s"][..], "--stall"),
         (&["serve", "--pool", "much"][..], "--pool"),
+        (&["serve", "--napi", "0"][..], "--napi"),
+        (&["serve", "--steer", "hash"][..], "--steer"),
         (&["serve", "--engine", "magic"][..], "--engine"),
         (&["serve", "--workers", "0"][..], "--workers"),
         (&["serve", "--ipv6-prefix", "0"][..], "--ipv6-prefix"),
@@ -41,6 +43,8 @@ fn numbers_that_do_not_fit_exit_with_one_and_a_remedy() {
         (&["serve", "--max-connections", "100000000", "--workers", "1"][..], "RLIMIT_NOFILE"),
         (&["serve", "--listen", "nonsense"][..], "expected HOST:PORT"),
         (&["serve", "--listen", "127.0.0.1:0", "--cpus", "1000"][..], "pinning to CPU 1000"),
+        (&["serve", "--steer", "cbpf", "--workers", "2"][..], "needs --cpus with a CPU of its own"),
+        (&["serve", "--napi", "50", "--engine", "epoll"][..], "--napi is a ring's"),
     ] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {}", stderr(&output));

@@ -5,6 +5,7 @@
 //! - `limits`: what happens at a limit
 //! - `resources`: what a connection costs the process, and that all of it is freed
 //! - `sandbox`: the restrictions of the running process
+//! - `steering`: a connection goes to the worker on the CPU that received it
 //! - `stop`: nothing accepted or queued is lost when the server is told to end
 //! - `log`: a log that nobody reads, or that cannot be written, hurts nobody
 //! - `slow_peers`: peers that read slowly, or not at all, beside others
@@ -30,6 +31,7 @@ mod sandbox;
 mod slow_peers;
 mod soak;
 mod sources;
+mod steering;
 mod stop;
 mod support;
 mod takeover;

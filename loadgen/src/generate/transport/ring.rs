@@ -123,6 +123,7 @@ fn setup(spec: &TransportSpec<'_>) -> Setup {
         staging: spec.payload.len(),
         listeners: 0,
         peers: false,
+        napi: None,
         restricted: false,
     }
 }
