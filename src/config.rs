@@ -178,6 +178,17 @@ pub enum SandboxMode {
     Require,
 }
 
+impl SandboxMode {
+    /// As `--sandbox` takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+            Self::Require => "require",
+        }
+    }
+}
+
 /// A deliberate stall: every `every`, the worker does nothing at all for `length`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stall {

@@ -210,13 +210,13 @@ fn log_start(config: &Config, settings: &[Setting]) {
         listen = addrs.join(" "),
         admin = config.admin.map(tracing::field::display),
         workers = config.workers,
-        cpus = text(config.cpus.as_ref().map(|cpus| format!("{cpus:?}"))),
+        cpus = text(config.cpus.as_deref().map(joined)),
         engine = config.engine.name(),
         fall_back_to_epoll = config.fall_back_to_epoll,
         accept = config.accept.name(),
         steer = config.steer.name(),
         backlog = config.backlog,
-        busy_poll = ?config.busy_poll,
+        busy_poll = %config.busy_poll,
         napi_us = config.napi,
         stamp = config.stamp,
         pool_bytes = config.pool,
@@ -229,13 +229,18 @@ fn log_start(config: &Config, settings: &[Setting]) {
         write_timeout_ms = config.write_timeout.map(millis),
         drain_delay_ms = millis(config.drain_delay),
         drain_timeout_ms = millis(config.drain_timeout),
-        sandbox = ?config.sandbox,
+        sandbox = config.sandbox.name(),
         min_drain_bytes = config.min_drain,
         takeover = text(config.takeover.as_ref().map(|path| path.display().to_string())),
         stall = text(config.stall.map(|stall| format!("{:?}/{:?}", stall.length, stall.every))),
         settings = settings::chosen(settings),
         "starting"
     );
+}
+
+/// As `--cpus` takes it.
+fn joined(cpus: &[usize]) -> String {
+    cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 impl SandboxArg {

@@ -169,7 +169,7 @@ fn an_empty_variable_counts_as_unset() {
 fn what_ends_the_program_is_json_where_the_log_is_and_told_once() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let addr = taken.local_addr().expect("bound").to_string();
-    let serve = ["serve", "--engine", "epoll", "--listen", &addr];
+    let serve = ["serve", "--engine", "epoll", "--cpus", "0", "--listen", &addr];
     let text = stderr(&run(&serve));
     assert_eq!(text.matches("Address already in use").count(), 1, "{text}");
     let text = stderr(&run(&[&serve[..], &["--log", "json"]].concat()));
@@ -182,6 +182,9 @@ fn what_ends_the_program_is_json_where_the_log_is_and_told_once() {
     let starting = &records.first().expect("a line")["fields"];
     assert_eq!(starting["message"], "starting");
     assert_eq!((&starting["engine"], &starting["backlog"]), (&"epoll".into(), &4096.into()));
+    // As the flags take them.
+    let words = [&starting["busy_poll"], &starting["sandbox"], &starting["cpus"]];
+    assert_eq!(words, ["auto", "auto", "0"]);
 }
 
 #[test]
