@@ -12,7 +12,7 @@ use crate::builds::workspace;
 use crate::candidate::{CANDIDATES, Candidate, Program};
 use crate::machine::locked_versions;
 use crate::report::Availability;
-use crate::server::{Server, Work};
+use crate::server::{Cpus, Server, Work};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const MESSAGE: [u8; 1024] = [0x5a; 1024];
@@ -33,7 +33,7 @@ pub(crate) fn check(bench: &Bench, named: &[String]) -> Vec<(&'static Candidate,
 
 fn answer(bench: &Bench, candidate: &Candidate) -> Result<()> {
     let work = if candidate.echoes { Work::Echo } else { Work::Accept };
-    let server = Server::start(candidate, work, &bench.programs, &bench.place)?;
+    let server = Server::start(candidate, work, Cpus::OneEach, &bench.programs, &bench.place)?;
     if !candidate.echoes {
         return Ok(());
     }

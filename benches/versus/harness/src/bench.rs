@@ -1,17 +1,20 @@
 //! The means by which tables measure: the two clients, both on the clients' CPU.
 
+use std::marker::PhantomData;
 use std::process::Command;
 use std::time::Duration;
 use std::{env, fmt};
 
 use anyhow::{Context, Result, ensure};
 use loadgen::model::result::RunResult;
+use serde::de::DeserializeOwned;
 
 use crate::builds::Programs;
 use crate::candidate::Program;
 use crate::child::{Child, Ended};
 use crate::client::ClientResult;
 use crate::cpu_meter::CpuMeter;
+use crate::crowd::CrowdResult;
 use crate::loadgen_result::LoadgenResult;
 use crate::server::{Place, Server};
 use crate::syscalls::Counter;
@@ -84,20 +87,33 @@ impl Bench {
     ///
     /// # Errors
     /// What it says of the server, which did not take its connections.
-    pub(crate) fn client(&self, server: &Server, args: &str) -> Result<Client> {
-        let mut command = Command::new(env::current_exe()?);
-        command.arg("client").arg(server.addr.to_string()).args(args.split_whitespace());
-        command.args(["--watch", &server.id().to_string()]);
-        let mut child = Child::spawn(command, Some(self.client_cpu))?;
-        child.wait_for("ready", TIMEOUT)?;
-        Ok(Client(child))
+    pub(crate) fn client(&self, server: &Server, args: &str) -> Result<Client<ClientResult>> {
+        start("client", server, args, Some(self.client_cpu))
+    }
+
+    /// Starts a thread for each connection, on whatever CPUs; all are connected when this returns.
+    ///
+    /// # Errors
+    /// As [`Self::client`].
+    pub(crate) fn crowd(&self, server: &Server, args: &str) -> Result<Client<CrowdResult>> {
+        start("crowd", server, args, None)
     }
 }
 
-/// The harness's own client, running.
-pub(crate) struct Client(Child);
+/// A part of this program as a process, on `cpu` alone if one is given.
+fn start<T>(part: &str, server: &Server, args: &str, cpu: Option<usize>) -> Result<Client<T>> {
+    let mut command = Command::new(env::current_exe()?);
+    command.arg(part).arg(server.addr.to_string()).args(args.split_whitespace());
+    command.args(["--watch", &server.id().to_string()]);
+    let mut child = Child::spawn(command, cpu)?;
+    child.wait_for("ready", TIMEOUT)?;
+    Ok(Client(child, PhantomData))
+}
 
-impl Client {
+/// A client of the harness's own, running.
+pub(crate) struct Client<T>(Child, PhantomData<T>);
+
+impl<T: DeserializeOwned> Client<T> {
     /// Its last message has come back, its connections are open still (for `--settle`).
     pub(crate) fn wait_for_last(&mut self) -> Result<()> {
         self.0.wait_for("done", TIMEOUT)
@@ -105,7 +121,7 @@ impl Client {
 
     /// # Errors
     /// What it says of the server: a wrong byte, or a connection that was lost.
-    pub(crate) fn finish(self) -> Result<ClientResult> {
+    pub(crate) fn finish(self) -> Result<T> {
         Ok(serde_json::from_str(output(&self.0.finish(TIMEOUT)?, &[0])?)?)
     }
 }

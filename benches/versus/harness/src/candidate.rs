@@ -33,6 +33,8 @@ pub(crate) struct Candidate {
     pub(crate) role: Role,
     pub(crate) program: Program,
     pub(crate) args: &'static [&'static str],
+    /// Its arguments where it has all CPUs and pins nothing; none: it is not in such tables.
+    pub(crate) free: &'static [&'static str],
     /// Text of the file that `{config}` names.
     pub(crate) config: Option<&'static str>,
     /// Says `listening` on stderr; of others a connection tells that they serve.
@@ -50,6 +52,7 @@ const OURS: Candidate = Candidate {
     role: Role::Ours,
     program: Program::Built("uring-echo"),
     args: &[],
+    free: &[],
     config: None,
     announces: true,
     echoes: true,
@@ -75,23 +78,33 @@ macro_rules! serve {
     };
 }
 
+/// As many workers as CPUs, wherever the scheduler puts them: the defaults.
+macro_rules! serve_free {
+    ($($flag:literal),*) => {
+        &["serve", "--listen", "{addr}", $($flag),*]
+    };
+}
+
 /// All candidates, in the order in which they are shown.
 pub(crate) const CANDIDATES: &[Candidate] = &[
     Candidate {
         name: SUBJECT,
         args: serve!("--engine", "uring"),
+        free: serve_free!("--engine", "uring"),
         about: "uring-echo, default flags (spins while waits are short)",
         ..OURS
     },
     Candidate {
         name: SLEEPING,
         args: serve!("--engine", "uring", "--busy-poll", "off"),
+        free: serve_free!("--engine", "uring", "--busy-poll", "off"),
         about: "uring-echo --busy-poll off: CPU time comparable with those that never spin",
         ..OURS
     },
     Candidate {
         name: "epoll",
         args: serve!("--engine", "epoll"),
+        free: serve_free!("--engine", "epoll"),
         about: "uring-echo --engine epoll",
         ..OURS
     },
@@ -145,7 +158,8 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         name: "tokio-threads",
         program: Program::Built("tokio-echo"),
         args: &["{addr}", "multi-thread"],
-        tables: &["torture"],
+        free: &["{addr}", "multi-thread"],
+        tables: &["torture", "classic"],
         about: "tokio, multi-thread runtime",
         ..PEER
     },
@@ -190,7 +204,8 @@ pub(crate) const CANDIDATES: &[Candidate] = &[
         role: Role::Floor,
         program: Program::Harness,
         args: &["floor", "{work}", "{addr}"],
-        tables: &["accept", "churn", "grid", "streams", "latency"],
+        free: &["floor", "{work}", "{addr}"],
+        tables: &["accept", "churn", "grid", "streams", "latency", "classic"],
         about: "a blocking accept loop; echoes with a thread per connection",
         ..PEER
     },

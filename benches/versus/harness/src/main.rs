@@ -9,6 +9,7 @@ mod child;
 mod client;
 mod cpu_contention;
 mod cpu_meter;
+mod crowd;
 mod floor;
 mod loadgen_result;
 mod machine;
@@ -43,6 +44,8 @@ struct Args {
 enum Part {
     /// A load generator: an epoll loop that compares every byte
     Client(client::Options),
+    /// The classic scene: a blocking thread for each connection
+    Crowd(crowd::Options),
     /// A server as bare as can be, as a yardstick
     Floor(floor::Options),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
     let outcome = match &args.part {
         None => run::run(&args.run),
         Some(Part::Client(options)) => client::run(options),
+        Some(Part::Crowd(options)) => crowd::run(options),
         Some(Part::Floor(options)) => floor::run(options).map_err(Into::into),
     };
     match outcome {

@@ -8,7 +8,7 @@ use crate::bench::{Bench, GeneratorFailed};
 use crate::candidate::Candidate;
 use crate::report::{CellResult, Row, TableResult};
 use crate::sample::{Measured, Sample};
-use crate::server::Server;
+use crate::server::{Cpus, Server};
 use crate::stop;
 use crate::tables::{Cell, Measure, Table};
 
@@ -29,11 +29,11 @@ pub(crate) fn measure(
         let mut rows: Vec<Row> = serving.map(Row::new).collect();
         for round in 0..rounds {
             eprintln!("{}: {}, round {} of {rounds}", table.name, cell.name, round + 1);
-            go_round(bench, cell, &cell.measure, &mut rows, round)?;
+            go_round(bench, (cell, table.cpus), &cell.measure, &mut rows, round)?;
         }
         if let Some(apart) = &cell.apart {
             eprintln!("{}: {}, apart", table.name, cell.name);
-            go_round(bench, cell, apart, &mut rows, rounds)?;
+            go_round(bench, (cell, table.cpus), apart, &mut rows, rounds)?;
         }
         cells.push(CellResult { name: cell.name.clone(), rows });
     }
@@ -48,14 +48,14 @@ pub(crate) fn measure(
 
 fn go_round(
     bench: &Bench,
-    cell: &Cell,
+    scene: (&Cell, Cpus),
     measure: &Measure,
     rows: &mut [Row],
     round: usize,
 ) -> Result<()> {
     for index in order(rows.len(), round) {
         let row = &mut rows[index];
-        let measured = once(bench, cell, measure, row.candidate);
+        let measured = once(bench, scene, measure, row.candidate);
         stop::check()?;
         let sample = Sample { round, measured };
         for (whose, why) in sample.failures() {
@@ -66,8 +66,13 @@ fn go_round(
     Ok(())
 }
 
-fn once(bench: &Bench, cell: &Cell, measure: &Measure, candidate: &Candidate) -> Measured {
-    let server = Server::start(candidate, cell.work, &bench.programs, &bench.place);
+fn once(
+    bench: &Bench,
+    (cell, cpus): (&Cell, Cpus),
+    measure: &Measure,
+    candidate: &Candidate,
+) -> Measured {
+    let server = Server::start(candidate, cell.work, cpus, &bench.programs, &bench.place);
     let mut server = match server {
         Ok(server) => server,
         Err(error) => return failed_by_server(&error),

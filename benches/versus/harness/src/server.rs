@@ -25,6 +25,15 @@ pub(crate) enum Work {
     Echo,
 }
 
+/// The CPUs that a server and its clients have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cpus {
+    /// One each.
+    OneEach,
+    /// All together, nobody pinned.
+    All,
+}
+
 /// Where servers run and keep their files.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -39,13 +48,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `candidate` on the servers' CPU and waits until it serves.
+    /// Starts `candidate` on the servers' CPU, or on all, and waits until it serves.
     ///
     /// # Errors
     /// Its program is not there, ended early or does not serve in time: with its own words.
     pub(crate) fn start(
         candidate: &Candidate,
         work: Work,
+        cpus: Cpus,
         programs: &Programs,
         place: &Place,
     ) -> Result<Self> {
@@ -56,8 +66,12 @@ impl Server {
             fs::write(place.config(), filling.fill(text))?;
         }
         let mut command = Command::new(program);
-        command.args(candidate.args.iter().map(|arg| filling.fill(arg)));
-        let child = Child::spawn(command, Some(place.cpu))?;
+        let (args, cpu) = match cpus {
+            Cpus::OneEach => (candidate.args, Some(place.cpu)),
+            Cpus::All => (candidate.free, None),
+        };
+        command.args(args.iter().map(|arg| filling.fill(arg)));
+        let child = Child::spawn(command, cpu)?;
         let mut server = Self { addr, child };
         if candidate.announces {
             server.child.wait_for("listening", TIMEOUT)?;

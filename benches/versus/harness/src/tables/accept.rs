@@ -7,7 +7,7 @@ use super::{Cell, Effort, Metric, Table, Unit};
 use crate::bench::Bench;
 use crate::loadgen_result::Pick;
 use crate::sample::{Measured, together};
-use crate::server::{Server, Work};
+use crate::server::{Cpus, Server, Work};
 
 /// Connections that echo beside the measured ones, and their messages per second altogether.
 const BESIDE: usize = 200;
@@ -66,6 +66,7 @@ pub(super) fn table(effort: Effort) -> Table {
             Metric::higher("echoes_beside", "echoes/s beside", Unit::PerSecond),
         ],
         most_rounds: usize::MAX,
+        cpus: Cpus::OneEach,
         only: &[],
     }
 }

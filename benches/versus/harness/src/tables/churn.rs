@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{Cell, Effort, Metric, Table, Unit};
 use crate::bench::Bench;
 use crate::sample::Measured;
-use crate::server::{Server, Work};
+use crate::server::{Cpus, Server, Work};
 
 const AT_ONCE: u32 = 16;
 
@@ -33,6 +33,7 @@ pub(super) fn table(effort: Effort) -> Table {
             Metric::lower("cores", "server cores", Unit::Plain),
         ],
         most_rounds: usize::MAX,
+        cpus: Cpus::OneEach,
         only: &[],
     }
 }

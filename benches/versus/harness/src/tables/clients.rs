@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{Cell, Effort, Metric, Table, Unit};
 use crate::bench::Bench;
 use crate::sample::{Measured, together};
-use crate::server::{Server, Work};
+use crate::server::{Cpus, Server, Work};
 
 const AT_ONCE: u32 = 16;
 
@@ -32,6 +32,7 @@ pub(super) fn table(effort: Effort) -> Table {
             Metric::lower("own_cpu", "other: CPU/connection", Unit::Nanoseconds),
         ],
         most_rounds: 3,
+        cpus: Cpus::OneEach,
         only: &["uring", "tokio", "mio"],
     }
 }

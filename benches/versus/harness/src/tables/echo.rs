@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::{Cell, Effort, Metric, Table, Unit};
 use crate::bench::Bench;
 use crate::sample::Measured;
-use crate::server::{Server, Work};
+use crate::server::{Cpus, Server, Work};
 use crate::syscalls::SILENCE_MS;
 
 const WARMUP_MS: u64 = 60;
@@ -66,6 +66,7 @@ pub(super) fn grid(effort: Effort) -> Table {
             Metric::lower("syscalls", "system calls/echo", Unit::Plain),
         ],
         most_rounds: usize::MAX,
+        cpus: Cpus::OneEach,
         only: &[],
     }
 }
@@ -93,6 +94,7 @@ pub(super) fn streams(effort: Effort) -> Table {
             Metric::lower("p99", "p99 of a message", Unit::Nanoseconds),
         ],
         most_rounds: usize::MAX,
+        cpus: Cpus::OneEach,
         only: &[],
     }
 }

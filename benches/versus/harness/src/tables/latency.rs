@@ -6,7 +6,7 @@ use loadgen::model::outcome::Phase;
 use super::{Cell, Effort, Metric, Table, Unit};
 use crate::bench::Bench;
 use crate::sample::{Measured, together};
-use crate::server::{Server, Work};
+use crate::server::{Cpus, Server, Work};
 
 /// Messages per connection: enough connections for loadgen to vouch for its percentiles.
 const MESSAGES: u32 = 20;
@@ -35,6 +35,7 @@ pub(super) fn table(effort: Effort) -> Table {
             Metric::lower("cpu", "server CPU/echo", Unit::Nanoseconds),
         ],
         most_rounds: usize::MAX,
+        cpus: Cpus::OneEach,
         only: &[],
     }
 }

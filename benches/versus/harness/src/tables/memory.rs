@@ -8,7 +8,7 @@ use super::{Cell, Effort, Metric, Table, Unit, millis};
 use crate::bench::{Bench, GeneratorFailed};
 use crate::process;
 use crate::sample::Measured;
-use crate::server::{Server, Work};
+use crate::server::{Cpus, Server, Work};
 
 const SHRUNK: &str = "kernel slab shrank meanwhile, for other reasons: no number";
 /// The kernel frees what the server before this one had only after a while.
@@ -34,6 +34,7 @@ pub(super) fn table(effort: Effort) -> Table {
             Metric::lower("slab", "kernel slab/connection", Unit::Bytes),
         ],
         most_rounds: usize::MAX,
+        cpus: Cpus::OneEach,
         only: &[],
     }
 }

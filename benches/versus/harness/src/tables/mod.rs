@@ -2,6 +2,7 @@
 
 mod accept;
 mod churn;
+mod classic;
 mod clients;
 mod echo;
 mod latency;
@@ -16,7 +17,7 @@ use serde::Serialize;
 use crate::bench::Bench;
 use crate::candidate::Candidate;
 use crate::sample::Measured;
-use crate::server::{Server, Work};
+use crate::server::{Cpus, Server, Work};
 use crate::standing::Better;
 
 /// How much time may be spent.
@@ -115,6 +116,7 @@ pub(crate) struct Table {
     pub(crate) metrics: Vec<Metric>,
     /// More rounds than this would tell nothing new.
     pub(crate) most_rounds: usize,
+    pub(crate) cpus: Cpus,
     /// Candidates it is restricted to; all if none is named.
     pub(crate) only: &'static [&'static str],
 }
@@ -122,6 +124,9 @@ pub(crate) struct Table {
 impl Table {
     /// Whether `candidate` is in this table at all.
     pub(crate) fn admits(&self, candidate: &Candidate) -> bool {
+        if self.cpus == Cpus::All && candidate.free.is_empty() {
+            return false;
+        }
         let wanted = candidate.tables.is_empty() || candidate.tables.contains(&self.name);
         wanted && (self.only.is_empty() || self.only.contains(&candidate.name))
     }
@@ -142,6 +147,7 @@ pub(crate) fn all(effort: &Effort) -> Vec<Table> {
         memory::table(*effort),
         latency::table(*effort),
         clients::table(*effort),
+        classic::table(*effort),
         torture::table(*effort),
     ]
 }

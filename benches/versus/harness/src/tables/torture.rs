@@ -6,7 +6,7 @@ use loadgen::model::torture::{CaseResult, CaseStatus};
 use super::{Cell, Effort, Metric, Table, Unit, millis};
 use crate::bench::{Bench, GeneratorFailed};
 use crate::sample::Measured;
-use crate::server::{Server, Work};
+use crate::server::{Cpus, Server, Work};
 
 const TIMEOUT_MS: u64 = 180_000;
 /// The cases that together take a second.
@@ -32,6 +32,7 @@ pub(super) fn table(effort: Effort) -> Table {
             Metric::lower("skipped", "skipped", Unit::Plain),
         ],
         most_rounds: 1,
+        cpus: Cpus::OneEach,
         only: &[],
     }
 }
