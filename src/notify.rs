@@ -9,6 +9,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -24,6 +25,10 @@ pub(crate) struct Manager {
     socket: UnixDatagram,
     /// It restarts a process that does not say for so long that it is alive.
     watchdog: Option<Duration>,
+    /// It started another process, which started this one.
+    is_told_whom: bool,
+    /// Another process serves now, and is the one to speak.
+    has_left: AtomicBool,
 }
 
 /// The manager cannot be told anything.
@@ -37,8 +42,9 @@ pub(crate) struct NotifyError {
 }
 
 impl Manager {
-    /// `None` if no manager waits to be told.
-    pub(crate) fn of_this_process() -> Result<Option<Self>, NotifyError> {
+    /// `None` if no manager waits to be told. One that did not start this process itself is told
+    /// which one it is.
+    pub(crate) fn of_this_process(is_told_whom: bool) -> Result<Option<Self>, NotifyError> {
         let Some(address) = env::var_os(NOTIFY_SOCKET).filter(|address| !address.is_empty()) else {
             return Ok(None);
         };
@@ -46,7 +52,8 @@ impl Manager {
             let address = address.to_string_lossy().into_owned();
             NotifyError { address, source }
         })?;
-        Ok(Some(Self { socket, watchdog: sd_notify::watchdog_enabled() }))
+        let watchdog = sd_notify::watchdog_enabled();
+        Ok(Some(Self { socket, watchdog, is_told_whom, has_left: AtomicBool::new(false) }))
     }
 
     pub(crate) const fn watchdog(&self) -> Option<Duration> {
@@ -55,7 +62,9 @@ impl Manager {
 
     /// It serves, after its start or a reload.
     pub(crate) fn ready(&self, status: &str) {
-        self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+        let whom = self.is_told_whom.then(|| NotifyState::MainPid(std::process::id()));
+        let ready = [NotifyState::Ready, NotifyState::Status(status)];
+        self.tell(&whom.into_iter().chain(ready).collect::<Vec<_>>());
     }
 
     /// It has begun a reload, which ends with [`Self::ready`].
@@ -73,8 +82,16 @@ impl Manager {
         self.tell(&[NotifyState::Watchdog, NotifyState::Status(status)]);
     }
 
+    /// A successor serves: what becomes of this process is not what becomes of the service.
+    pub(crate) fn leave(&self) {
+        self.has_left.store(true, Ordering::Relaxed);
+    }
+
     /// Nobody waits for a manager that does not read.
     fn tell(&self, states: &[NotifyState<'_>]) {
+        if self.has_left.load(Ordering::Relaxed) {
+            return;
+        }
         let text: String = states.iter().map(|state| format!("{state}\n")).collect();
         if let Err(error) = self.socket.send(text.as_bytes()) {
             debug!(%error, text, "the service manager was not told");

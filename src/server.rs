@@ -71,7 +71,7 @@ impl Server {
     pub fn start(config: &Config) -> Result<Self, ServerError> {
         let sandbox = Sandbox::new(config.sandbox);
         let mut server = Self::start_unsealed(config, sandbox, None)?.seal()?;
-        server.announce_ready();
+        server.announce_ready(|| {});
         Ok(server)
     }
 
@@ -127,15 +127,16 @@ impl Server {
         let admin = observed.map(|(listener, observed)| server.start_admin(listener, observed));
         let admin = admin.transpose()?;
         if let Some(door) = opened.door {
-            server.keep(door, admin)?;
+            server.keep(door, admin, manager)?;
         }
         Ok(server)
     }
 
-    /// This server is ready: tells the process that served before, if there is one, and whoever
-    /// probes.
-    pub(crate) fn announce_ready(&mut self) {
+    /// This server is ready: tells whoever probes, then by `tell` a service manager, and last the
+    /// process that served before, if there is one. So the manager knows by then who serves.
+    pub(crate) fn announce_ready(&mut self, tell: impl FnOnce()) {
         self.control.announce_ready();
+        tell();
         if let Some(predecessor) = self.predecessor.take() {
             predecessor.ready();
         }
@@ -254,11 +255,19 @@ impl Server {
         Ok(handed_on.into())
     }
 
-    /// Waits for a successor, with which the admin endpoint goes.
-    fn keep(&self, door: Door, admin: Option<OwnedFd>) -> Result<(), ThreadError> {
+    /// Waits for a successor, with which the admin endpoint goes, and which the manager is told of
+    /// by itself.
+    fn keep(
+        &self,
+        door: Door,
+        admin: Option<OwnedFd>,
+        manager: Option<&Arc<Manager>>,
+    ) -> Result<(), ThreadError> {
         let (control, endpoint) = (self.control(), self.admin.as_ref().map(Endpoint::stopper));
+        let manager = manager.cloned();
         threads::spawn("door", move || {
             if door.keep(&control, admin.as_ref()) {
+                manager.iter().for_each(|manager| manager.leave());
                 endpoint.iter().for_each(Stop::stop);
             }
         })?;

@@ -1,5 +1,6 @@
 //! The command line: what can be typed, a file per subcommand, and how each one ends.
 
+mod background;
 mod doctor;
 pub mod environment;
 mod log;

@@ -10,6 +10,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
 use tracing::{Level, info};
 
+use super::background::{self, Background};
 use super::log::{self, LogFormat};
 use super::report;
 use super::settings::{self, Setting};
@@ -33,6 +34,10 @@ pub(super) struct ServeCommand {
     /// --config: exit 0, or 2 where something is wrong.
     #[arg(long)]
     check_config: bool,
+    /// Serve in a process of its own: exit 0 once it is ready, 1 if it ends before; with --takeover
+    /// it replaces whoever serves.
+    #[arg(long, conflicts_with = "check_config")]
+    background: bool,
 }
 
 /// Flags of `uring-echo serve`; each has a twin in the environment.
@@ -270,6 +275,10 @@ pub(super) fn run(command: &ServeCommand, settings: &[Setting], argv: &[String])
     if command.check_config {
         return check(args, settings);
     }
+    let background = Background::of_this_process().filter(|_| command.background);
+    if command.background && background.is_none() {
+        return background::start();
+    }
     let sandbox = Sandbox::with_trial(args.sandbox.mode());
     let of_the_log = sandbox.clone();
     log::start(args.log, move || of_the_log.restrict_thread())?;
@@ -277,16 +286,16 @@ pub(super) fn run(command: &ServeCommand, settings: &[Setting], argv: &[String])
     let signals = shutdown::Signals::install().context("installing the signal handlers")?;
     let config = args.resolve()?;
     log_start(&config, settings);
-    let manager = Manager::of_this_process()?.map(Arc::new);
+    let manager = Manager::of_this_process(background.is_some())?.map(Arc::new);
     let server = Server::start_unsealed(&config, sandbox, manager.as_ref())?;
     let reactions = reactions(&server, manager.as_ref());
     signals.start_handler(server.control(), config.drain_delay, reactions)?;
     let mut server = server.seal()?;
     server.info().log_ready(argv);
     let busy_poll = server.busy_poll();
-    server.announce_ready();
     let status = server.status();
-    manager.iter().for_each(|manager| manager.ready(&status()));
+    server.announce_ready(|| manager.iter().for_each(|manager| manager.ready(&status())));
+    background.iter().for_each(Background::ready);
     let summary = server.wait()?;
     log_busy_poll(&busy_poll.stats());
     log_counters("stopped", &summary);

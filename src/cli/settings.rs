@@ -15,8 +15,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, Error};
 
 /// The flag that names the file, and those that mean nothing in it.
 const CONFIG: &str = "config";
-const NOT_IN_A_FILE: [&str; 6] =
-    [CONFIG, "check_config", "help", "version", "json", "seccomp_profile"];
+const NOT_IN_A_FILE: [&str; 7] =
+    [CONFIG, "background", "check_config", "help", "version", "json", "seccomp_profile"];
 
 /// What a command line amounts to.
 #[derive(Debug)]

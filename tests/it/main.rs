@@ -17,6 +17,7 @@
 //! - `tidy`: house rules about lines and functions
 
 mod admin;
+mod background;
 mod cli;
 mod config;
 mod denied;

@@ -2,6 +2,7 @@
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -10,14 +11,14 @@ use uring_echo::clock::monotonic_ns;
 use crate::support::{ENGINES, Server, TIMEOUT, program, tightest_sandbox};
 
 /// Listens as a service manager does, on an abstract socket or on a path.
-struct Manager {
+pub(crate) struct Manager {
     socket: UnixDatagram,
     address: String,
     _folder: tempfile::TempDir,
 }
 
 impl Manager {
-    fn new(is_abstract: bool) -> Self {
+    pub(crate) fn new(is_abstract: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("notify").to_string_lossy().into_owned();
         let (bound, address) = if is_abstract {
@@ -37,7 +38,7 @@ impl Manager {
     }
 
     /// The next message with this line; those that come before it are passed over.
-    fn wait_for(&self, line: &str) -> String {
+    pub(crate) fn wait_for(&self, line: &str) -> String {
         let start = Instant::now();
         while start.elapsed() < TIMEOUT {
             let message = self.message();
@@ -48,11 +49,29 @@ impl Manager {
         panic!("never told {line}");
     }
 
-    fn start(&self, engine: &str, args: &[&str], watchdog: Duration) -> Option<Server> {
+    /// What waits to be read.
+    pub(crate) fn told(&self) -> Vec<String> {
+        self.socket.set_nonblocking(true).expect("a socket");
+        let next = || {
+            let mut bytes = [0; 4096];
+            let len = self.socket.recv(&mut bytes).ok()?;
+            Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
+        };
+        let told = std::iter::from_fn(next).collect();
+        self.socket.set_nonblocking(false).expect("a socket");
+        told
+    }
+
+    /// Makes it the manager of what `command` starts.
+    pub(crate) fn introduce(&self, command: &mut Command, watchdog: Duration) {
+        command.env("NOTIFY_SOCKET", &self.address);
+        command.env("WATCHDOG_USEC", watchdog.as_micros().to_string());
+    }
+
+    pub(crate) fn start(&self, engine: &str, args: &[&str], watchdog: Duration) -> Option<Server> {
         let mut command = program();
         command.args(["serve", "--engine", engine, "--log", "json", "--listen", "127.0.0.1:0"]);
-        command.args(args).env("NOTIFY_SOCKET", &self.address);
-        command.env("WATCHDOG_USEC", watchdog.as_micros().to_string());
+        self.introduce(command.args(args), watchdog);
         Server::spawn(command)
     }
 }
