@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 
 /// `loadgen run` with JSON on stdout.
@@ -81,6 +82,49 @@ fn the_generator_sleeps_while_it_waits_and_the_servers_wait_is_evidence() {
     let delay = &result["evidence"]["server_run_delay"];
     assert!(delay["total_ns"].is_u64(), "{:#}", result["evidence"]);
     assert_eq!(delay["generator_shares_cpus"], true, "{delay:#}");
+}
+
+/// A server in this process beside three threads of its own that never sleep, all on one CPU: two
+/// of these wait at any time, whatever the generator does.
+fn crowded_server() -> SocketAddr {
+    let allowed = sched_getaffinity(None).expect("readable");
+    let first = (0..CpuSet::MAX_CPU).find(|&cpu| allowed.is_set(cpu)).expect("a CPU");
+    let stay = move || {
+        let mut only = CpuSet::new();
+        only.set(first);
+        sched_setaffinity(None, &only).expect("an allowed CPU");
+    };
+    for _ in 0..3 {
+        thread::spawn(move || {
+            stay();
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let addr = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        stay();
+        let mut open = Vec::new();
+        open.extend(listener.incoming());
+    });
+    addr
+}
+
+/// The server's threads waited for each other, for many times the accept delay. That is in the
+/// evidence, and the generator is not blamed for it.
+#[test]
+fn the_generator_is_not_blamed_for_threads_that_wait_for_each_other() {
+    let args = format!("{} --rate 100 --duration 1s --observe diag --messages 0", crowded_server());
+    let output = loadgen(&args).output().expect("started");
+    let result = json(&output);
+    let delay = &result["evidence"]["server_run_delay"];
+    let (waited, held) = (&delay["total_ns"], &delay["held_by_generator_ns"]);
+    assert!(waited.as_u64() > held.as_u64() && held.is_u64(), "{delay:#}");
+    assert!(waited.as_u64() > Some(100 * 50_000), "{delay:#}");
+    let reasons = reasons(&result);
+    assert!(!reasons.contains(&"server_waited_for_cpu"), "{reasons:?} {delay:#}");
 }
 
 /// What cannot be reached ends at its time: the rest is an outcome, and the verdict has the rate.

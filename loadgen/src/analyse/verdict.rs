@@ -19,7 +19,8 @@ pub const RATE_SHARE_MIN: f64 = 0.99;
 pub const SAMPLES_MIN: u64 = 100;
 /// Share of the accepts that may have no sample.
 pub const NOT_OBSERVED_SHARE_MAX: f64 = 0.01;
-/// Share of the mean accept delay that the server may have waited for a CPU.
+/// Share of the mean accept delay, or of all the time, for which the generator may have kept a CPU
+/// from the server.
 pub const RUN_DELAY_SHARE_MAX: f64 = 0.25;
 /// Run delay per accept that is not worth mentioning: a few wake-ups on a busy core.
 pub const RUN_DELAY_TOLERATED_NS: u64 = 50_000;
@@ -118,15 +119,22 @@ fn not_observed(result: &RunResult) -> Option<Reason> {
     (share > NOT_OBSERVED_SHARE_MAX).then_some(Reason::NotObserved { count, observed })
 }
 
-/// A run delay counts only if the generator may have caused it.
+/// A run delay counts as far as the generator may have caused it, and not where threads of the
+/// server waited for each other or for somebody else. Accepts that come one by one are late by what
+/// it kept per accept; where there is always one waiting, by its share of the time.
 fn server_waited_for_cpu(result: &RunResult) -> Option<Reason> {
     let waited = result.evidence.server_run_delay.filter(|delay| delay.generator_shares_cpus)?;
     let accepts = result.sampled(Phase::AcceptDelay)?;
-    let per_accept_ns = waited.total_ns / accepts.count;
+    let held_ns = waited.held_by_generator_ns;
+    let caused_ns = held_ns.map_or(waited.total_ns, |held_ns| held_ns.min(waited.total_ns));
+    let per_accept_ns = caused_ns / accepts.count;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean of u64")]
     let accept_delay_ns = accepts.mean? as u64;
     let large = approx(per_accept_ns) > RUN_DELAY_SHARE_MAX * approx(accept_delay_ns);
-    let counts = large && per_accept_ns > RUN_DELAY_TOLERATED_NS;
+    let elapsed_ns = some(result.evidence.elapsed_ns).filter(|_| held_ns.is_some());
+    let all_along =
+        elapsed_ns.is_some_and(|ns| approx(caused_ns) > RUN_DELAY_SHARE_MAX * approx(ns));
+    let counts = all_along || (large && per_accept_ns > RUN_DELAY_TOLERATED_NS);
     counts.then_some(Reason::ServerWaitedForCpu { per_accept_ns, accept_delay_ns })
 }
 
@@ -295,6 +303,27 @@ mod tests {
         assert_eq!(waited(60_000, true), ["server_waited_for_cpu"]);
         assert!(waited(60_000, false).is_empty());
         assert!(waited(40_000, true).is_empty());
+    }
+
+    #[test]
+    fn the_generator_is_blamed_for_no_more_than_it_kept_a_cpu() {
+        let mut result = run(load("closed"), 1000, 0);
+        let mut waited = |held_ns: u64, elapsed_ns| {
+            let (total_ns, held_by_generator_ns) = (1000 * 300_000, Some(1000 * held_ns));
+            let generator_shares_cpus = true;
+            result.evidence.elapsed_ns = elapsed_ns;
+            result.evidence.server_run_delay = Some(RunDelay {
+                total_ns,
+                generator_shares_cpus,
+                held_by_generator_ns,
+                ..RunDelay::default()
+            });
+            codes(&reasons(&result))
+        };
+        let (slow, fast) = (10_000_000_000, 30_000_000);
+        assert!(waited(10_000, slow).is_empty(), "the rest is the server's own");
+        assert_eq!(waited(60_000, slow), ["server_waited_for_cpu"]);
+        assert_eq!(waited(10_000, fast), ["server_waited_for_cpu"], "a third of the time");
     }
 
     #[test]

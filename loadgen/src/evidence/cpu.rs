@@ -2,7 +2,7 @@
 //! counts ticks).
 
 use std::collections::BTreeMap;
-use std::{fs, io};
+use std::{fs, io, thread};
 
 use crate::model::evidence::{CpuUse, RunDelay};
 
@@ -50,6 +50,8 @@ impl CpuMeter {
         for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
             let name = entry?.file_name();
             let Some(tid) = name.to_str().and_then(|n| n.parse().ok()) else { continue };
+            // There may be thousands, and somebody may wait for this CPU.
+            thread::yield_now();
             // A thread may end between the listing and this read: its last reading is kept.
             let Some(now) = read_schedstat(pid, tid) else { continue };
             let first = if first_sample { now } else { Schedstat::default() };
@@ -74,7 +76,8 @@ impl CpuMeter {
     pub(crate) fn run_delay(&self, generator_shares_cpus: bool) -> RunDelay {
         let waits = || self.since_first(|stat| stat.waited_ns);
         let (total_ns, longest_thread_ns) = (waits().sum(), waits().max().unwrap_or(0));
-        RunDelay { total_ns, longest_thread_ns, generator_shares_cpus }
+        let held_by_generator_ns = None;
+        RunDelay { total_ns, longest_thread_ns, generator_shares_cpus, held_by_generator_ns }
     }
 
     fn since_first(&self, of: impl Fn(&Schedstat) -> u64) -> impl Iterator<Item = u64> {

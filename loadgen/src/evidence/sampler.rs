@@ -169,10 +169,10 @@ impl Readings {
         readings
     }
 
-    /// Samples are due at multiples of the period, so that a late one does not delay the others.
+    /// One sample is due in each period, so that a late one does not delay the others.
     fn sample_until_the_end(&mut self, told: &mpsc::Receiver<MeasuredFrom>) {
         let mut tick = 1;
-        while sleep_until(self.began_ns.saturating_add(tick * self.period_ns), told) {
+        while sleep_until(self.began_ns.saturating_add(due_after_ns(tick, self.period_ns)), told) {
             self.sample_queue();
             if tick.is_multiple_of(SLOW_EVERY) {
                 self.sample_slow();
@@ -198,6 +198,8 @@ impl Readings {
             table.count_end = now.count;
         }
         for meter in [&mut self.generator, &mut self.server].into_iter().flatten() {
+            // Somebody may have waited for this CPU.
+            thread::yield_now();
             // A process that has ended keeps its last readings.
             if let Err(error) = meter.sample()
                 && error.kind() != io::ErrorKind::NotFound
@@ -211,7 +213,7 @@ impl Readings {
         self.sample_slow();
         let elapsed_ns = self.elapsed_ns();
         let after = or_unreadable(read_counters(), "TCP counters", &mut self.unreadable);
-        let wanted = elapsed_ns / self.period_ns + 1;
+        let wanted = wanted(elapsed_ns, self.period_ns);
         let unreadable = &mut self.unreadable;
         let accept_queue = self.queue.and_then(|queue| queue.finish(wanted, unreadable));
         self.unreadable.dedup();
@@ -234,6 +236,21 @@ impl Readings {
             unreadable: self.unreadable,
         }
     }
+}
+
+/// When the sample of a period is due, from the begin: at another part of each. A load with the
+/// same period would otherwise be sampled, and disturbed, at always the same instant of its own.
+fn due_after_ns(tick: u64, period_ns: u64) -> u64 {
+    // Multiples of the golden ratio, modulo 1, are spread evenly however many there are.
+    let part = tick.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    let into = (u128::from(period_ns) * u128::from(part)) >> 32;
+    tick * period_ns + u64::try_from(into).unwrap_or(0)
+}
+
+/// Samples that were due by now.
+fn wanted(elapsed_ns: u64, period_ns: u64) -> u64 {
+    let periods = elapsed_ns / period_ns;
+    periods + u64::from(due_after_ns(periods, period_ns) <= elapsed_ns)
 }
 
 /// Moves this thread to the given CPUs. It keeps its priority: beside a generator thread that never
@@ -317,6 +334,18 @@ mod tests {
         let queue = evidence.accept_queue.unwrap();
         assert_eq!((queue.depth_max, queue.depth_mean), (1, 2.0));
         assert!(queue.samples_wanted >= Some(queue.samples) && queue.samples > 1, "{queue:?}");
+    }
+
+    #[test]
+    fn each_period_has_one_sample_and_each_at_another_part() {
+        let due: Vec<u64> = (0..1000).map(|tick| due_after_ns(tick, 1000)).collect();
+        assert_eq!(due[0], 0);
+        assert!(due.iter().zip(0..).all(|(due, period)| due / 1000 == period));
+        let tenths: Vec<usize> = (0..10)
+            .map(|tenth| due.iter().filter(|due| *due % 1000 / 100 == tenth).count())
+            .collect();
+        assert!(tenths.iter().all(|count| (95..=105).contains(count)), "{tenths:?}");
+        assert_eq!((wanted(0, 1000), wanted(due[7], 1000), wanted(due[7] - 1, 1000)), (1, 8, 7));
     }
 
     #[test]

@@ -304,6 +304,13 @@ impl AttemptRecorder {
         self.recorder.samples_missed(count);
     }
 
+    /// A generator thread ran on for this long while somebody waited for its CPU.
+    pub fn cpu_held(&mut self, from_ns: u64, length_ns: u64) {
+        if from_ns >= self.start_ns + self.warmup_ns {
+            self.recorder.cpu_held(length_ns);
+        }
+    }
+
     /// As [`Recorder::take_interval`], with an instant of the monotonic clock.
     pub fn take_interval(&mut self, now_ns: u64, into: Recording) -> Recording {
         let mut done = self.recorder.take_interval(now_ns.saturating_sub(self.start_ns), into);

@@ -1,5 +1,6 @@
 //! One generator thread: launches what is due, handles what completed, watches what waits.
 
+mod giving_way;
 mod idle;
 mod inquest;
 mod setup;
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 use uring_echo::clock::monotonic_ns;
 use uring_echo::ring::Op;
 
+use self::giving_way::GivingWay;
 use self::idle::Idling;
 use self::inquest::Inquest;
 pub(super) use self::setup::{Part, Shared};
@@ -38,6 +40,7 @@ pub(super) struct EventLoop<T> {
     target: SocketAddr,
     timeout_ns: u64,
     idling: Idling,
+    giving_way: GivingWay,
     stop: Arc<AtomicBool>,
     script: Script,
     transport: T,
@@ -75,6 +78,7 @@ impl<T: Transport> EventLoop<T> {
         while self.arrivals.next_ns().is_some() || self.table.taken() > 0 {
             self.launch_due()?;
             self.handle()?;
+            self.give_way();
             let now_ns = monotonic_ns();
             if let Some(untaken) = self.arrivals.end_if_over(now_ns) {
                 self.recorder.not_begun(untaken);
@@ -119,13 +123,26 @@ impl<T: Transport> EventLoop<T> {
         let CallSpan { called_ns, returned_ns, asked_ns } = self.transport.connect(id, socket)?;
         // Before any bookkeeping: what has completed was there when the call was over.
         while self.take_completed(asked_ns) {}
+        let queued_ns = queued_from_ns(called_ns, returned_ns);
+        self.giving_way.server_woken(queued_ns);
+        // All of a burst enters before anybody else has a turn.
+        if self.launches_per_turn == 1 {
+            self.give_way();
+        }
         let times = self.recorder.called(intended_ns, called_ns);
         let connection = Connection::new(self.number, times);
         self.number += 1;
         self.table.insert(Entry::connecting(connection), called_ns);
-        self.watch(id, queued_from_ns(called_ns, returned_ns));
+        self.watch(id, queued_ns);
         self.last_activity_ns = returned_ns;
         Ok(())
+    }
+
+    /// Lets the server run, if it waits for this CPU.
+    fn give_way(&mut self) {
+        if let Some(held) = self.giving_way.give_way() {
+            self.recorder.cpu_held(held.from_ns, held.length_ns);
+        }
     }
 
     /// The attempt fails for want of a socket, and a closed loop goes on with the next.
@@ -272,7 +289,9 @@ impl<T: Transport> EventLoop<T> {
         let Some(entry) = self.table.get(id) else { return Ok(()) };
         entry.in_flight.sends += 1;
         let start = window.offset();
-        entry.connection.sends(monotonic_ns());
+        let sent_ns = monotonic_ns();
+        entry.connection.sends(sent_ns);
+        self.giving_way.server_woken(sent_ns);
         self.transport.send(id, start..start + self.script.payload.size() as usize);
         self.transport.submit()?;
         if entry.connection.has_echoes() {

@@ -103,6 +103,11 @@ impl Recorder {
         self.current.counts.samples_missed += count;
     }
 
+    /// A time in which the generator kept its CPU from somebody.
+    pub fn cpu_held(&mut self, ns: u64) {
+        self.current.counts.cpu_held_ns += ns;
+    }
+
     /// Bytes of messages that went out.
     pub fn bytes_sent(&mut self, bytes: u64) {
         self.current.counts.bytes_sent += bytes;
@@ -236,6 +241,8 @@ pub struct Counts {
     pub clipped: u64,
     /// Looks at waiting connections that the kernel had no memory for, warm-up included.
     pub samples_missed: u64,
+    /// How long generator threads kept their CPU while somebody waited for it.
+    pub cpu_held_ns: u64,
     /// Samples where the kernel retransmits, of connections on which it did.
     pub retransmitted: RetransmissionSchedule,
     /// Where the connections were that were never accepted.
@@ -274,6 +281,7 @@ impl Counts {
         self.censored += other.censored;
         self.clipped += other.clipped;
         self.samples_missed += other.samples_missed;
+        self.cpu_held_ns += other.cpu_held_ns;
         self.retransmitted = self.retransmitted.merged(other.retransmitted);
         self.unaccepted = self.unaccepted.merged(other.unaccepted);
         self.bytes_sent += other.bytes_sent;

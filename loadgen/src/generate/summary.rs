@@ -31,6 +31,9 @@ impl Aggregate {
         result.generator.last_intended_ns = counts.last_intended_ns;
         result.generator.last_called_ns = counts.last_called_ns;
         result.evidence.samples_missed = counts.samples_missed;
+        if let Some(delay) = &mut result.evidence.server_run_delay {
+            delay.held_by_generator_ns = Some(counts.cpu_held_ns);
+        }
         result.evidence.retransmission_schedule = Some(counts.retransmitted);
         let given_up = counts.outcome(Outcome::NeverAccepted) > 0;
         result.evidence.unaccepted = given_up.then_some(counts.unaccepted);

@@ -100,6 +100,10 @@ pub struct RunDelay {
     pub longest_thread_ns: u64,
     /// Whether threads of the generator could run on a CPU of the server, and so be the cause.
     pub generator_shares_cpus: bool,
+    /// How long generator threads kept a CPU, at most, while somebody waited for it: no more of the
+    /// total is their doing. Absent in older results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by_generator_ns: Option<u64>,
 }
 
 /// Samples at the instants of the kernel's retransmissions, of connections on which a segment was

@@ -86,10 +86,9 @@ pub enum Reason {
         /// Accepts with a sample.
         observed: u64,
     },
-    /// The server waited for a CPU that the generator may have used, for a large part of the
-    /// accept delay.
+    /// The server waited for a CPU that the generator kept, for a large part of the accept delay.
     ServerWaitedForCpu {
-        /// Run delay of the server's threads per accept.
+        /// Run delay of the server's threads per accept, as far as the generator is its cause.
         per_accept_ns: u64,
         /// Mean of accept_delay.
         accept_delay_ns: u64,

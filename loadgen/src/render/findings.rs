@@ -118,9 +118,8 @@ fn reason_text(reason: &Reason, more_power: &str) -> String {
             units::count(observed)
         ),
         Reason::ServerWaitedForCpu { per_accept_ns, accept_delay_ns } => format!(
-            "the server's threads waited {} per accept for a CPU that the generator may use, \
-             beside a mean accept_delay of {}: pin the two apart (--cpus, taskset) or lower the \
-             rate",
+            "the server's threads waited {} per accept for a CPU that the generator kept, beside a \
+             mean accept_delay of {}: pin the two apart (--cpus, taskset) or lower the rate",
             units::duration(per_accept_ns),
             units::duration(accept_delay_ns)
         ),

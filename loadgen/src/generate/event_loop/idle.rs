@@ -2,12 +2,11 @@
 //!
 //! A thread that spins is on time to the microsecond, but it holds a CPU. It spins shortly before
 //! something is due and for a while after something happened, and sleeps otherwise. Where the
-//! server may want the same CPU, the while is short, and every turn of the spin lets others run: a
-//! server thread that is woken on this CPU would wait for the end of the spinner's slice otherwise,
-//! some milliseconds that would be measured as the server's.
+//! server may want the same CPU, the while is short, and every turn of the spin lets others run
+//! (`giving_way`): a server thread that is woken on this CPU would wait for the end of the
+//! spinner's slice otherwise, some milliseconds that would be measured as the server's.
 
 use std::hint;
-use std::thread;
 use std::time::Duration;
 
 use super::super::GeneratorPlan;
@@ -18,7 +17,7 @@ use crate::sys::addresses::is_local;
 /// How a thread waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Idling {
-    /// Spinning lets others run.
+    /// Spinning lets others run, at each turn.
     yields: bool,
     /// Spinning goes on for this long after the last event, as long as a connection is open.
     after_activity_ns: u64,
@@ -63,9 +62,7 @@ impl<T: Transport> EventLoop<T> {
         if let (Some(watch), PREWARM_GAP_MIN_NS..PREWARM_GAP_MAX_NS) = (&mut self.watch, gap_ns) {
             watch.prewarm(self.target).map_err(GenerateError::Diag)?;
         }
-        if self.idling.yields {
-            thread::yield_now();
-        } else {
+        if !self.idling.yields {
             hint::spin_loop();
         }
         Ok(())

@@ -10,6 +10,7 @@ use super::super::sockets::{PREPARED_MAX, SocketSpec, Sockets};
 use super::super::table::Table;
 use super::super::transport::TransportSpec;
 use super::super::{GenerateError, GeneratorPlan};
+use super::giving_way::GivingWay;
 use super::idle::Idling;
 use super::inquest::Inquest;
 use super::watching::SAMPLES_PER_TURN;
@@ -63,6 +64,7 @@ impl<T: Transport> EventLoop<T> {
             target: plan.target,
             timeout_ns: nanos(config.timeout),
             idling: Idling::of(plan),
+            giving_way: GivingWay::new(plan.yields),
             stop,
             script: Script { payload, messages, method, clock_domain, send_first },
             inquest: Inquest::new(method == Method::Stamp),

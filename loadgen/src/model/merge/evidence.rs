@@ -74,6 +74,11 @@ impl Scene {
                 true => other,
                 false => cpu_added(one, other),
             });
+        let delays = (self.server_run_delay, other.server_run_delay);
+        self.server_run_delay = united(delays.0, delays.1, |one, other| match same_server {
+            true => seen_twice(one, other),
+            false => run_delays(one, other),
+        });
     }
 }
 
@@ -179,11 +184,22 @@ fn deepest(points: &[QueuePoint]) -> Option<QueuePoint> {
     Some(QueuePoint { depth, ..*points.first()? })
 }
 
+/// Both saw the same waits, and each caused what it caused of them.
+fn seen_twice(one: RunDelay, other: RunDelay) -> RunDelay {
+    let total_ns = one.total_ns.max(other.total_ns);
+    RunDelay { total_ns, ..run_delays(one, other) }
+}
+
 fn run_delays(one: RunDelay, other: RunDelay) -> RunDelay {
     RunDelay {
         total_ns: one.total_ns.saturating_add(other.total_ns),
         longest_thread_ns: one.longest_thread_ns.max(other.longest_thread_ns),
         generator_shares_cpus: one.generator_shares_cpus || other.generator_shares_cpus,
+        held_by_generator_ns: united(
+            one.held_by_generator_ns,
+            other.held_by_generator_ns,
+            u64::saturating_add,
+        ),
     }
 }
 

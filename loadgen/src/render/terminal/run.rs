@@ -294,9 +294,13 @@ fn cpu(result: &RunResult) -> Vec<String> {
     let generator = result.generator.cpu.as_ref().map(|cpu| use_of("generator", cpu));
     let server = result.evidence.server_cpu.as_ref().map(|cpu| use_of("server", cpu));
     let waited = result.evidence.server_run_delay.map(|delay| {
-        let each = delay.total_ns.checked_div(attempts).unwrap_or(0);
-        let shared = if delay.generator_shares_cpus { ", which the generator may use" } else { "" };
-        format!("server waited {} per connection for a CPU{shared}", units::duration(each))
+        let each = |ns: u64| units::duration(ns.checked_div(attempts).unwrap_or(0));
+        let shared = match (delay.generator_shares_cpus, delay.held_by_generator_ns) {
+            (false, _) => String::new(),
+            (true, None) => ", which the generator may use".into(),
+            (true, Some(ns)) => format!(", {} at most for the generator", each(ns)),
+        };
+        format!("server waited {} per connection for a CPU{shared}", each(delay.total_ns))
     });
     generator.into_iter().chain(server).chain(waited).collect()
 }
