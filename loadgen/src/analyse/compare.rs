@@ -11,7 +11,7 @@ use crate::model::folder::Found;
 use crate::model::histogram::{HistogramError, Summary as HistogramSummary};
 use crate::model::outcome::Phase;
 use crate::model::quantile::Quantile;
-use crate::model::result::RunResult;
+use crate::model::result::{Kind, RunResult};
 
 /// Why results cannot be compared.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +25,21 @@ pub enum CompareError {
         phase: Phase,
         /// The phases that it has.
         sampled: String,
+    },
+    /// The samples of two results are not of the same connections.
+    #[error(
+        "{place} has {waits}, {other} has {other_waits}: their percentiles are not of the same; \
+         compare runs with runs, and watches with watches of the same mode"
+    )]
+    OtherWaits {
+        /// A result.
+        place: String,
+        /// What its samples are.
+        waits: &'static str,
+        /// Another result.
+        other: String,
+        /// What that one's samples are.
+        other_waits: &'static str,
     },
     /// A histogram cannot be read.
     #[error("{place}: {cause}")]
@@ -62,6 +77,7 @@ pub fn compare(
     let paired = !common.is_empty();
     let first = read_side(a, phase, quantiles, &common)?;
     let second = read_side(b, phase, quantiles, &common)?;
+    check_waits(first.iter().chain(&second))?;
     let interleaved = interleaved(&first, &second);
     let compare =
         |(at, quantile): (usize, &Quantile)| one_quantile(*quantile, at, &first, &second, paired);
@@ -73,6 +89,31 @@ pub fn compare(
         interleaved,
         quantiles: quantiles.iter().enumerate().map(compare).collect(),
     })
+}
+
+/// A watch sees the connections of others, of which one mode leaves out the shortest waits; a run
+/// times its own, from the call of connect.
+fn check_waits<'a>(mut rounds: impl Iterator<Item = &'a Round<'a>>) -> Result<(), CompareError> {
+    let Some(first) = rounds.next() else { return Ok(()) };
+    let waits = waits(first.result);
+    let Some(other) = rounds.find(|round| self::waits(round.result) != waits) else {
+        return Ok(());
+    };
+    Err(CompareError::OtherWaits {
+        place: first.path.clone(),
+        waits,
+        other: other.path.clone(),
+        other_waits: self::waits(other.result),
+    })
+}
+
+fn waits(result: &RunResult) -> &'static str {
+    let sampled = result.watch.as_ref().is_some_and(|watch| watch.mode == "sampled");
+    match result.kind {
+        Kind::Watch if sampled => "the waits that a watch happened to sample",
+        Kind::Watch => "all waits that a watch saw",
+        _ => "the delays of its own connections",
+    }
 }
 
 /// The rounds that both sides have. A file that was named itself is a round of nothing, unless it
@@ -87,6 +128,8 @@ fn common_rounds<'a>(a: &'a [Found], b: &'a [Found]) -> BTreeSet<&'a str> {
 /// What is needed of one result.
 struct Round<'a> {
     place: &'a str,
+    /// The place with the path that it was found under.
+    path: String,
     result: &'a RunResult,
     samples: u64,
     /// In the order of the quantiles asked for.
@@ -113,7 +156,8 @@ impl<'a> Round<'a> {
         quantiles: &[Quantile],
     ) -> Result<Self, CompareError> {
         let result = &found.result;
-        let place = || [side.path, &found.place].join("/").trim_end_matches('/').to_owned();
+        let path = [side.path, &found.place].join("/").trim_end_matches('/').to_owned();
+        let place = || path.clone();
         let summary = result.sampled(phase).ok_or_else(|| CompareError::NoSamples {
             place: place(),
             phase,
@@ -127,9 +171,10 @@ impl<'a> Round<'a> {
             Ok(quantiles.iter().map(at).collect::<Vec<f64>>())
         };
         let seen_within = result.sampled(Phase::DiagResolution).filter(|_| phase.ends_in_accept());
-        let resolutions = seen_within.map_or_else(|| Ok(vec![0.0; quantiles.len()]), at)?;
+        let everywhere = result.watch.as_ref().map_or(0.0, |watch| approx(watch.resolution_ns));
+        let resolutions = seen_within.map_or_else(|| Ok(vec![everywhere; quantiles.len()]), at)?;
         let (samples, values) = (summary.count, at(summary)?);
-        Ok(Self { place: &found.place, result, samples, values, resolutions })
+        Ok(Self { place: &found.place, path, result, samples, values, resolutions })
     }
 }
 

@@ -3,6 +3,7 @@ use rand_pcg::Pcg64;
 
 use super::*;
 use crate::model::histogram::{Summary as Histogram, new_histogram};
+use crate::model::watch::Watch;
 
 /// A round of these delays, begun in this second.
 fn round(place: usize, second: usize, delays: &[u64]) -> Found {
@@ -136,4 +137,38 @@ fn two_halves_of_one_distribution_are_called_different_in_at_most_5_percent_of_2
         }
     }
     assert!(called.iter().all(|called| called * 20 <= SETS), "{called:?} of {SETS}");
+}
+
+fn watched(mode: &str, resolution_ns: u64, delay: u64) -> Vec<Found> {
+    let watch = Watch { mode: mode.into(), resolution_ns, ..Watch::default() };
+    let mut found = rounds(6, |_| delay);
+    for found in &mut found {
+        found.result.kind = Kind::Watch;
+        found.result.watch = Some(watch.clone());
+    }
+    found
+}
+
+#[test]
+fn watches_differ_by_no_less_than_they_can_tell() {
+    let (fast, slow) = (watched("fifo", 1_000_000, 600_000), watched("fifo", 1_000_000, 900_000));
+    let told = conclusion_of(&compared(&fast, &slow));
+    assert!(matches!(told, Conclusion::NoDifferenceSeen { .. }), "{told:?}");
+    let slower = watched("fifo", 1_000_000, 9_000_000);
+    let told = conclusion_of(&compared(&fast, &slower));
+    assert_eq!(told, Conclusion::Different { b_is: Direction::Higher });
+}
+
+#[test]
+fn a_watch_is_compared_with_its_like_only() {
+    let quantiles = &[Quantile::P50];
+    let refused = |a: &[Found], b: &[Found]| {
+        let (a, b) = (Results { path: "a", found: a }, Results { path: "b", found: b });
+        compare(a, b, Phase::AcceptDelay, quantiles).unwrap_err().to_string()
+    };
+    let watch = watched("fifo", 1_000_000, 9_000_000);
+    let said = refused(&rounds(6, |_| 1000), &watch);
+    assert!(said.starts_with("a/0 has the delays of its own connections, b/0 has all waits"));
+    let said = refused(&watch, &watched("sampled", 1_000_000, 9_000_000));
+    assert!(said.contains("of the same mode"), "{said}");
 }
