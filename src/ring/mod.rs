@@ -14,6 +14,7 @@ mod accept_queue;
 mod accepted;
 mod arguments;
 mod calls;
+mod combined_wait;
 mod diagnosis;
 mod direct;
 mod error;
@@ -53,6 +54,7 @@ pub use self::setup::{Features, Setup};
 pub use self::token::{Op, Token};
 pub use self::unsent::unsent_bytes;
 
+use self::combined_wait::CombinedWait;
 use self::memory::Memory;
 use self::queues::{FreeSlot, Queues, Wait};
 
@@ -79,6 +81,7 @@ pub struct Ring {
     completion_slots: u32,
     features: Features,
     degraded: Vec<String>,
+    combined: CombinedWait,
     /// Operations without their last completion; cancellations do not count, they refer to no
     /// memory and complete only when they fail.
     in_flight: u32,
@@ -109,6 +112,7 @@ impl Ring {
         if setup.peers && !features.peers {
             degraded.push("peers are logged without address (needs Linux 6.8)".to_owned());
         }
+        let combined = CombinedWait::new(uring.params().is_feature_min_timeout());
         let (slots, completion_slots) = (uring.params().sq_entries(), uring.params().cq_entries());
         // Made before anything is registered, so that a step that fails frees all of it.
         let mut ring = Self {
@@ -117,6 +121,7 @@ impl Ring {
             completion_slots,
             features,
             degraded,
+            combined,
             in_flight: 0,
             fault: None,
             broken: false,
@@ -203,7 +208,9 @@ impl Ring {
         self.completion_slots
     }
 
-    /// Submits what is queued and waits until a completion is there or `limit` has passed.
+    /// Submits what is queued and waits until a completion is there or `limit` has passed. Sends
+    /// that take what their socket has room for are not waited for: their completions may be
+    /// noticed [`combined_wait::WINDOW_US`] late.
     ///
     /// # Errors
     /// Only what waiting does not mend; a signal or the end of the limit is not an error.
@@ -272,8 +279,11 @@ impl Ring {
         self.memory.pool.provide();
         #[allow(clippy::cast_possible_truncation, reason = "at most 32768 entries")]
         let queued = if self.broken { 0 } else { self.queues.submissions.len() as u32 };
-        let entered = self.queues.enter(queued, wait);
+        let more = self.combined.more(wait.sleeps());
+        let entered = self.queues.enter(queued, wait, more);
         self.memory.files.release(self.queues.pushed(), self.queues.submissions.len());
+        self.queues.completions.sync();
+        self.combined.ended(more, self.queues.completions.len());
         match entered {
             Ok(_) => Ok(()),
             Err(error) => match Errno::from_io_error(&error) {

@@ -8,6 +8,8 @@ use io_uring::squeue::Entry;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter};
 
+use super::combined_wait::WINDOW_US;
+
 /// An io_uring taken apart. The crate keeps the registered index of the descriptor in the
 /// `Submitter`, which borrows from the ring; so the ring lives on the heap beside its parts.
 pub(super) struct Queues {
@@ -32,6 +34,9 @@ impl Drop for Owner {
     }
 }
 
+/// Longer than anybody waits, and no overflow for the kernel.
+const FOREVER: Duration = Duration::from_secs(1 << 31);
+
 /// How long to stay in the kernel.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wait {
@@ -54,6 +59,10 @@ impl Wait {
             Self::Forever => (1, EnterFlags::GETEVENTS),
             Self::AtMost(_) => (1, EnterFlags::GETEVENTS.union(EnterFlags::EXT_ARG)),
         }
+    }
+
+    pub(super) const fn sleeps(self) -> bool {
+        matches!(self, Self::Forever | Self::AtMost(_))
     }
 }
 
@@ -90,20 +99,22 @@ impl Queues {
     }
 
     /// Submits the first `submissions` queued entries, runs pending task work and waits if `wait`
-    /// says so.
-    pub(super) fn enter(&mut self, submissions: u32, wait: Wait) -> io::Result<usize> {
+    /// says so, for `more` completions than that, which are given up after [`WINDOW_US`].
+    pub(super) fn enter(&mut self, submissions: u32, wait: Wait, more: u32) -> io::Result<usize> {
         self.submissions.sync();
         let (want, flags) = wait.arguments();
-        let flags = flags.bits();
-        let entered = if let Wait::AtMost(limit) = wait {
+        let entered = if more == 0 && !flags.contains(EnterFlags::EXT_ARG) {
+            // SAFETY: no argument, hence no memory that the kernel would read.
+            unsafe { self.submitter.enter::<libc::sigset_t>(submissions, want, flags.bits(), None) }
+        } else {
+            let limit = if let Wait::AtMost(limit) = wait { limit } else { FOREVER };
             let limit = Timespec::from(limit);
-            let arguments = SubmitArgs::new().timespec(&limit);
+            let least = if more > 0 { WINDOW_US } else { 0 };
+            let arguments = SubmitArgs::new().timespec(&limit).min_wait_usec(least);
+            let (want, flags) = (want + more, (flags | EnterFlags::EXT_ARG).bits());
             // SAFETY: EXT_ARG is set, and `arguments` is the crate's form of the argument that goes
             // with it. The kernel reads it, and `limit`, during the call only.
             unsafe { self.submitter.enter(submissions, want, flags, Some(&arguments)) }
-        } else {
-            // SAFETY: no argument, hence no memory that the kernel would read.
-            unsafe { self.submitter.enter::<libc::sigset_t>(submissions, want, flags, None) }
         };
         self.submissions.sync();
         entered

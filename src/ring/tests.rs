@@ -88,6 +88,45 @@ fn a_connection_is_accepted_echoed_and_closed() {
     next(&mut ring, Op::Close).result.expect_err("closed is closed");
 }
 
+/// A peer that answers each message: the answer is there with the completion of the send, and where
+/// no answer comes the completion does.
+#[test]
+fn a_wait_behind_a_send_is_for_the_answer_but_not_without_end() {
+    let Some(mut ring) = ring() else { return };
+    let (listener, addr) = listener();
+    let mut client = TcpStream::connect(addr).expect("queued");
+    ring.accept_one(&listener, Token::new(Op::Accept, 0, 0));
+    let socket = accepted(&mut ring);
+    let send = |ring: &mut Ring| {
+        ring.stage(0, b"ping");
+        ring.try_send_staged(socket, 0, 4, Token::new(Op::Send, 1, 0));
+    };
+    for _ in 0..40 {
+        send(&mut ring);
+        assert_eq!(next(&mut ring, Op::Send).result, Ok(4), "and nobody says anything");
+    }
+    let mut message = [0; 160];
+    client.read_exact(&mut message).expect("forty messages");
+    let answering = std::thread::spawn(move || {
+        let mut message = [0; 4];
+        while client.read_exact(&mut message).is_ok() && message != *b"stop" {
+            client.write_all(&message).expect("answered");
+        }
+    });
+    for _ in 0..1000 {
+        ring.receive_one(socket, Token::new(Op::Recv, 1, 0));
+        send(&mut ring);
+        let received = next(&mut ring, Op::Recv);
+        let buffer = received.buffer.expect("a buffer");
+        assert_eq!(ring.bytes(buffer, received.result.expect("bytes")), b"ping");
+        ring.release(buffer);
+    }
+    ring.stage(0, b"stop");
+    ring.try_send_staged(socket, 0, 4, Token::new(Op::Send, 1, 0));
+    assert_eq!(next(&mut ring, Op::Send).result, Ok(4));
+    answering.join().expect("every message was answered");
+}
+
 #[test]
 fn a_descriptor_lives_until_its_entry_is_consumed() {
     let Some(mut ring) = ring() else { return };
