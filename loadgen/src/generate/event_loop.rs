@@ -120,11 +120,14 @@ impl<T: Transport> EventLoop<T> {
             Ok(socket) => socket,
             Err(error) => return self.no_socket(intended_ns, error),
         };
+        let call = self.giving_way.begin_call();
         let CallSpan { called_ns, returned_ns, asked_ns } = self.transport.connect(id, socket)?;
         // Before any bookkeeping: what has completed was there when the call was over.
         while self.take_completed(asked_ns) {}
-        let queued_ns = queued_from_ns(called_ns, returned_ns);
-        self.giving_way.server_woken(queued_ns);
+        let interrupted = call.was_interrupted();
+        let queued_ns = queued_from_ns(called_ns, returned_ns, interrupted);
+        // Whoever ran during the call does not wait any more.
+        self.giving_way.server_woken(if interrupted { returned_ns } else { queued_ns });
         // All of a burst enters before anybody else has a turn.
         if self.launches_per_turn == 1 {
             self.give_way();

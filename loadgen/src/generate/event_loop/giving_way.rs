@@ -7,7 +7,7 @@
 
 use std::thread;
 
-use uring_echo::clock::monotonic_ns;
+use uring_echo::clock::{monotonic_ns, thread_cpu_ns};
 
 /// How a thread gives way, and for how long it did not.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,11 @@ impl GivingWay {
         Self { yields, woken_ns: None }
     }
 
+    /// A call begins in which somebody else may get this CPU.
+    pub(super) fn begin_call(&self) -> CallBegin {
+        CallBegin(self.yields.then(|| (monotonic_ns(), thread_cpu_ns())))
+    }
+
     /// What was done at this instant may have woken the server.
     pub(super) fn server_woken(&mut self, at_ns: u64) {
         self.woken_ns.get_or_insert(at_ns);
@@ -49,6 +54,21 @@ impl GivingWay {
     }
 }
 
+/// The instant, and the CPU time used until then; `None` where nobody else wants the CPU.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CallBegin(Option<(u64, u64)>);
+
+impl CallBegin {
+    /// Whether somebody else ran on this CPU since then. It may be told of a call that was not
+    /// interrupted: a kernel with IRQ_TIME_ACCOUNTING does not count its own work as CPU time.
+    pub(super) fn was_interrupted(self) -> bool {
+        let Some((began_ns, used_ns)) = self.0 else { return false };
+        let ran_ns = thread_cpu_ns().saturating_sub(used_ns);
+        let passed_ns = monotonic_ns().saturating_sub(began_ns);
+        passed_ns.saturating_sub(ran_ns) > INTERRUPTION_MIN_NS
+    }
+}
+
 fn held(woken_ns: u64, before_ns: u64, away_ns: u64) -> Option<CpuHeld> {
     let length_ns = before_ns.saturating_sub(woken_ns);
     (away_ns > UNCONTESTED_MAX_NS).then_some(CpuHeld { from_ns: woken_ns, length_ns })
@@ -57,9 +77,25 @@ fn held(woken_ns: u64, before_ns: u64, away_ns: u64) -> Option<CpuHeld> {
 /// A yield takes less than a microsecond if nobody waits, else two context switches.
 const UNCONTESTED_MAX_NS: u64 = 3_000;
 
+/// An interruption takes two context switches and what is between them, and the readings of the two
+/// clocks are less than this apart.
+const INTERRUPTION_MIN_NS: u64 = 4_000;
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn a_call_in_which_the_thread_slept_was_interrupted() {
+        let begin = GivingWay::new(true).begin_call();
+        thread::sleep(Duration::from_millis(1));
+        assert!(begin.was_interrupted());
+        let alone = GivingWay::new(false).begin_call();
+        thread::sleep(Duration::from_millis(1));
+        assert!(!alone.was_interrupted());
+    }
 
     #[test]
     fn only_a_yield_that_somebody_used_ends_a_time_in_which_he_waited() {
