@@ -21,6 +21,7 @@ mod error;
 mod files;
 mod memory;
 mod operations;
+mod outgoing;
 mod peers;
 mod pool;
 mod queues;
@@ -48,6 +49,7 @@ pub use self::direct::Direct;
 pub use self::error::RingError;
 pub use self::operations::MAX_BUNDLE;
 pub use self::operations::{Handle, Piece};
+pub use self::outgoing::SocketOption;
 pub use self::reuseport::{forget_cpus, steer_by_filter};
 pub(crate) use self::setup::retry_no_memory;
 pub use self::setup::{Features, Setup};
@@ -82,8 +84,8 @@ pub struct Ring {
     features: Features,
     degraded: Vec<String>,
     combined: CombinedWait,
-    /// Operations without their last completion; cancellations do not count, they refer to no
-    /// memory and complete only when they fail.
+    /// Operations without their last completion. What completes only when it fails does not count:
+    /// once consumed it refers to no memory.
     in_flight: u32,
     fault: Option<RingError>,
     /// A submission was lost: what is queued behind it must not be submitted any more.
@@ -265,7 +267,7 @@ impl Ring {
             let Some(entry) = self.queues.completions.next() else { break };
             decode(&entry, &mut self.memory, batch);
             let last = batch.last().expect("an entry is at least one completion");
-            if !last.more && last.token.op() != Op::Cancel {
+            if !last.more && last.token.op().always_completes() {
                 self.in_flight -= 1;
             }
         }
@@ -327,11 +329,11 @@ impl Ring {
             return;
         };
         let entry = build(&mut self.memory, &slot).user_data(token.encode());
-        // SAFETY: every entry is built in this module's `operations.rs`, `calls.rs`, `peers.rs` or
-        // `try_limited_receive` and refers only to bytes of `self.memory`, which are freed only
-        // after everything in flight has been joined, or never.
+        // SAFETY: every entry is built in this module's `operations.rs`, `calls.rs`, `outgoing.rs`,
+        // `peers.rs` or `try_limited_receive` and refers only to bytes of `self.memory`, which are
+        // freed only after everything in flight has been joined, or never.
         unsafe { slot.push(&entry) };
-        if token.op() != Op::Cancel {
+        if token.op().always_completes() {
             self.in_flight += 1;
         }
     }
@@ -368,7 +370,7 @@ fn decode(entry: &cqueue::Entry, memory: &mut Memory, batch: &mut Vec<Completion
     let more = cqueue::more(entry.flags());
     match (token.op(), result) {
         (Op::Recv, Err(Errno::NOBUFS)) => memory.pool.record_shortage(),
-        (Op::Accept, Ok(slot)) => memory.directs.opened(slot),
+        (Op::Accept | Op::Socket, Ok(slot)) => memory.directs.opened(slot),
         (Op::Peer, result) => memory.peers.record(result),
         _ => {}
     }

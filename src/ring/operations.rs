@@ -149,11 +149,21 @@ impl Ring {
 
     /// Receives once into a buffer of the pool.
     pub fn receive_one(&mut self, socket: Handle<'_>, token: Token) {
+        self.receive_with(socket, 0, token);
+    }
+
+    /// Receives what is there into a buffer of the pool; ends with EAGAIN if that is nothing.
+    pub fn receive_at_once(&mut self, socket: Handle<'_>, token: Token) {
+        self.receive_with(socket, libc::MSG_DONTWAIT, token);
+    }
+
+    fn receive_with(&mut self, socket: Handle<'_>, flags: i32, token: Token) {
         self.queue(Op::Recv, token, |memory, slot| {
             let len = memory.pool.buffer_size();
             let target = socket.target(memory, slot);
             let entry = on!(target, |target| {
-                opcode::Recv::new(target, std::ptr::null_mut(), len).buf_group(GROUP).build()
+                let receive = opcode::Recv::new(target, std::ptr::null_mut(), len);
+                receive.flags(flags).buf_group(GROUP).build()
             });
             entry.flags(Flags::BUFFER_SELECT)
         });
@@ -200,10 +210,11 @@ impl Ring {
     }
 
     /// Connects a socket. The completion comes when the handshake is over, one way or the other.
-    pub fn connect(&mut self, socket: &Arc<OwnedFd>, addr: SocketAddr, token: Token) {
+    pub fn connect(&mut self, socket: Handle<'_>, addr: SocketAddr, token: Token) {
         self.queue(Op::Connect, token, |memory, slot| {
             let (address, len) = memory.arguments.address(slot, addr);
-            opcode::Connect::new(memory.files.keep(slot, socket), address, len).build()
+            let target = socket.target(memory, slot);
+            on!(target, |target| opcode::Connect::new(target, address, len).build())
         });
     }
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use super::*;
 
+mod outgoing;
+
 const SMALL: Setup = Setup {
     submissions: 8,
     completions: 64,
@@ -193,7 +195,7 @@ fn an_argument_is_not_overwritten_while_its_entry_waits() {
         .collect();
     for (index, socket) in (0..).zip(&sockets) {
         let addr = if index < SMALL.submissions { first_addr } else { second_addr };
-        ring.connect(socket, addr, Token::new(Op::Connect, index, 0));
+        ring.connect(Handle::File(socket), addr, Token::new(Op::Connect, index, 0));
     }
     ring.wait(None).expect_err("the fault is reported");
     ring.broken = false;
@@ -241,7 +243,7 @@ fn a_restricted_ring_connects_nowhere() {
     let (_listener, addr) = listener();
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let socket = Arc::new(OwnedFd::from(socket.expect("a socket")));
-    ring.connect(&socket, addr, Token::new(Op::Connect, 0, 0));
+    ring.connect(Handle::File(&socket), addr, Token::new(Op::Connect, 0, 0));
     assert_eq!(next(&mut ring, Op::Connect).result, Err(Errno::ACCESS));
 }
 

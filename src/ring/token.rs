@@ -26,9 +26,18 @@ pub enum Op {
     Unsent = 10,
     /// Look-up of a direct descriptor's peer.
     Peer = 11,
+    /// A socket made in the ring's table.
+    Socket = 12,
+    /// An option or address of such a socket; completes only when it fails.
+    Prepare = 13,
 }
 
 impl Op {
+    /// Whether a success has a completion, too.
+    pub(super) const fn always_completes(self) -> bool {
+        !matches!(self, Self::Cancel | Self::Prepare)
+    }
+
     const fn from_code(code: u64) -> Option<Self> {
         Some(match code {
             1 => Self::Call,
@@ -42,6 +51,8 @@ impl Op {
             9 => Self::Writable,
             10 => Self::Unsent,
             11 => Self::Peer,
+            12 => Self::Socket,
+            13 => Self::Prepare,
             _ => return None,
         })
     }
@@ -110,7 +121,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_token_survives_the_trip(code in 1u64..=11, index: u32, generation: u32) {
+        fn every_token_survives_the_trip(code in 1u64..=13, index: u32, generation: u32) {
             let token = Token::new(Op::from_code(code).expect("a valid code"), index, generation);
             prop_assert_eq!(Token::decode(token.encode()), Some(token));
         }

@@ -41,7 +41,7 @@ impl Transport for RingTransport {
     fn connect(&mut self, id: SlotId, socket: OwnedFd) -> Result<CallSpan, GenerateError> {
         let socket = Arc::new(socket);
         self.ring.poll()?;
-        self.ring.connect(&socket, self.target, token(Op::Connect, id));
+        self.ring.connect(Handle::File(&socket), self.target, token(Op::Connect, id));
         let called_ns = monotonic_ns();
         self.ring.poll()?;
         let returned_ns = monotonic_ns();
