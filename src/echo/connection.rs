@@ -363,8 +363,9 @@ impl Connection {
     ) {
         assert!(self.is_alive(), "{id:?} is aborted twice");
         self.state = State::Aborting;
-        if self.is_receiving() || self.is_sending() || self.pace.is_watching() {
-            emit(Action::CancelAll { conn: id, socket: self.socket });
+        let (receives, watches) = (self.is_receiving(), self.pace.is_watching());
+        if receives || watches || self.is_sending() {
+            emit(Action::CancelAll { conn: id, socket: self.socket, receives, watches });
         }
         let keep = if self.greeting_left > 0 { 0 } else { self.sending };
         buffers.abandon(&mut self.owed, keep, emit);

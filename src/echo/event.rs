@@ -245,12 +245,17 @@ pub enum Action<'a> {
         /// Which buffer.
         buf: BufId,
     },
-    /// Cancel whatever is in flight on this socket; each operation still ends with its own event.
+    /// Cancel whatever is in flight on this socket; each operation still ends with its own event. A
+    /// send never waits, so that one in flight ends by itself.
     CancelAll {
         /// Whose.
         conn: ConnId,
         /// On which socket.
         socket: SocketId,
+        /// A receive is armed.
+        receives: bool,
+        /// It is waited until the socket is writable.
+        watches: bool,
     },
     /// Close the socket; nothing of it is in flight. [`Event::Closed`] follows.
     Close {

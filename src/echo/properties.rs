@@ -363,7 +363,7 @@ impl Kernel {
                 self.memory[usize::from(buf.0)].fill(0xDD);
                 self.pool.push(buf);
             }
-            Action::CancelAll { conn, socket } => self.peer(socket, conn).cancelled = true,
+            Action::CancelAll { conn, socket, .. } => self.peer(socket, conn).cancelled = true,
             Action::Close { conn, socket, orderly } => {
                 let peer = self.peer(socket, conn);
                 let waits = peer.watched || peer.asked;

@@ -97,8 +97,13 @@ impl Kernel for Uring {
             }
             Action::Copy { span, to, at } => self.ring.copy(piece(&span), to.0, at),
             Action::Release { buf } => self.ring.release(buf.0),
-            Action::CancelAll { socket, .. } => {
-                self.ring.cancel_all(self.handle(socket), CANCEL);
+            // By name: the kernel finds a cancelled operation by a hash of that, but by its socket
+            // only by looking at all that are armed.
+            Action::CancelAll { conn, receives, watches, .. } => {
+                let armed = [(Op::Recv, receives), (Op::Writable, watches)];
+                for (op, _) in armed.into_iter().filter(|(_, is_armed)| *is_armed) {
+                    self.ring.cancel(token(op, conn), CANCEL);
+                }
             }
             // close(2) suffices in both cases: when everything owed was sent and the peer's end of
             // stream was read, it sends the same FIN as shutdown(SHUT_WR). IORING_OP_SHUTDOWN is

@@ -92,7 +92,9 @@ impl Kernel {
             Action::AskUnsent { conn, socket } => self.ask_unsent(conn, socket),
             Action::Copy { span, to, at } => self.memory.copy(&span, to, at),
             Action::Release { buf } => self.release(buf),
-            Action::CancelAll { conn, socket } => self.cancel_all(conn, socket),
+            Action::CancelAll { conn, socket, receives, watches } => {
+                self.cancel_all(conn, socket, (receives, watches));
+            }
             Action::Close { conn, socket, orderly } => self.close(conn, socket, Close { orderly }),
         }
     }
@@ -213,7 +215,7 @@ impl Kernel {
         socket.asked = true;
     }
 
-    fn cancel_all(&mut self, conn: ConnId, id: SocketId) {
+    fn cancel_all(&mut self, conn: ConnId, id: SocketId, armed: (bool, bool)) {
         self.socket(id).check_conn(conn);
         self.assert_may_abort(id);
         self.memory.forget(id.0 as usize);
@@ -221,6 +223,7 @@ impl Kernel {
         let view = &socket.view;
         let busy = view.receiving || view.sending.is_some() || view.watching;
         assert!(busy && !socket.view.aborted, "{conn:?} has nothing to cancel");
+        assert_eq!(armed, (view.receiving, view.watching), "{conn:?} has other things to cancel");
         socket.view.aborted = true;
         if let Some(recv) = &mut socket.recv {
             recv.cancelled = true;
