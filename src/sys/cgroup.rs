@@ -75,6 +75,17 @@ impl Groups {
         folders.filter_map(|folder| Limit::read(folder.path.join(name(&folder)))).collect()
     }
 
+    /// The memory that this process's group and its visible ancestors leave, in bytes: each limit
+    /// without what is used and cannot be dropped at once (the inactive page cache can).
+    #[must_use]
+    pub fn memory_left(&self) -> Vec<Limit> {
+        let left = |Limit { file, value }| {
+            let used = used_memory(file.parent()?)?;
+            Some(Limit { file, value: value.saturating_sub(used) })
+        };
+        self.limits(MEMORY_MAX).into_iter().filter_map(left).collect()
+    }
+
     /// Where `setting` would be: this process's group and its visible ancestors, its own first.
     pub(super) fn folders(&self, setting: Setting) -> Vec<Folder> {
         let mut folders = Vec::new();
@@ -92,6 +103,19 @@ impl Groups {
     pub fn tightest(&self, setting: Setting) -> Option<Limit> {
         self.limits(setting).into_iter().min_by_key(|limit| limit.value)
     }
+}
+
+/// What the group of `folder` uses, of either version.
+fn used_memory(folder: &Path) -> Option<u64> {
+    let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
+    let used = read("memory.current").or_else(|| read("memory.usage_in_bytes"))?;
+    let stat = read("memory.stat").unwrap_or_default();
+    let field = |name: &str| {
+        let mut values = stat.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        values.next()?.trim().parse::<u64>().ok()
+    };
+    let cache = field("total_inactive_file").or_else(|| field("inactive_file"));
+    Some(used.trim().parse::<u64>().ok()?.saturating_sub(cache.unwrap_or(0)))
 }
 
 impl Limit {
@@ -205,6 +229,32 @@ mod tests {
         ]);
         assert_eq!(values(&root, MEMORY_MAX), [16 << 20]);
         assert_eq!(values(&root, PIDS_MAX), [7]);
+    }
+
+    #[test]
+    fn memory_is_left_where_it_is_not_used_or_is_only_cache() {
+        let left = |root: &tempfile::TempDir| {
+            let left = Groups::read_below(root.path()).memory_left();
+            left.into_iter().map(|limit| limit.value).collect::<Vec<_>>()
+        };
+        let unified = root(&[
+            ("proc/self/cgroup", "0::/a/b\n"),
+            ("proc/self/mountinfo", "41 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+            ("sys/fs/cgroup/a/b/memory.max", "max\n"),
+            ("sys/fs/cgroup/a/b/memory.current", "9\n"),
+            ("sys/fs/cgroup/a/memory.max", "1000\n"),
+            ("sys/fs/cgroup/a/memory.current", "700\n"),
+            ("sys/fs/cgroup/a/memory.stat", "anon 600\ninactive_file 100\nactive_file 0\n"),
+        ]);
+        assert_eq!(left(&unified), [400]);
+        let version_1 = root(&[
+            ("proc/self/cgroup", "4:memory:/docker/x\n"),
+            ("proc/self/mountinfo", "35 31 0:32 /docker/x /m rw - cgroup cgroup rw,memory\n"),
+            ("m/memory.limit_in_bytes", "1000\n"),
+            ("m/memory.usage_in_bytes", "1200\n"),
+            ("m/memory.stat", "inactive_file 1\ntotal_inactive_file 300\n"),
+        ]);
+        assert_eq!(left(&version_1), [100]);
     }
 
     #[test]
