@@ -16,6 +16,10 @@ pub struct ReportArgs {
     /// Files a/1, a/2, … are rounds of a
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+
+    /// Also draw what a connection costs by how many were held, of results of `loadgen hold`
+    #[arg(long, value_name = "FILE")]
+    pub growth: Option<PathBuf>,
 }
 
 const REPORT_EXAMPLES: &str = "\
@@ -24,5 +28,6 @@ Examples:
   loadgen report results --html report.html         as a page for a browser
   loadgen report before after --html both.html      both, their curves overlaid
   loadgen report out/*/* --html sweep.html          a sweep: each cell against the first
+  loadgen report 10k.json 100k.json --growth g.svg  what holding more costs, as a picture
 
 Exit status: 0 fine, 1 runtime error, 2 a file is no result.";

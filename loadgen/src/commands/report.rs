@@ -10,7 +10,7 @@ use crate::model::file::LoadError;
 use crate::model::result::RunResult;
 use crate::render::html::{self, Named};
 use crate::render::output::{self, Output, OutputError};
-use crate::render::terminal;
+use crate::render::{picture, terminal};
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,7 @@ pub fn execute(args: &ReportArgs) -> Result<(), ReportError> {
     let results =
         args.files.iter().map(|file| RunResult::load(file)).collect::<Result<Vec<_>, _>>()?;
     let page = args.html.as_deref().map(Output::open).transpose()?;
+    let growth = args.growth.as_deref().map(Output::open).transpose()?;
     let style = output::style_of_stdout();
     for (index, result) in results.iter().enumerate() {
         let between = if index == 0 { "" } else { "\n" };
@@ -42,9 +43,13 @@ pub fn execute(args: &ReportArgs) -> Result<(), ReportError> {
         let afterwards = terminal::afterwards(&result.problems, &[], style);
         output::print(&[between, &report, &afterwards].concat())?;
     }
-    let Some(page) = page else { return Ok(()) };
-    let written = page.write(&overlaid(&args.files, &results))?;
-    Ok(output::print(&terminal::afterwards(&[], &[written], style))?)
+    let page = page.map(|page| page.write(&overlaid(&args.files, &results))).transpose()?;
+    let growth = growth.map(|file| file.write(&picture::growth(&results))).transpose()?;
+    let written: Vec<PathBuf> = page.into_iter().chain(growth).collect();
+    if written.is_empty() {
+        return Ok(());
+    }
+    Ok(output::print(&terminal::afterwards(&[], &written, style))?)
 }
 
 fn overlaid(files: &[PathBuf], results: &[RunResult]) -> String {

@@ -5,6 +5,8 @@ use hdrhistogram::Histogram;
 use super::chart::{Axis, Chart, Curve, Mark, Series, Theme, percentiles};
 use super::units;
 use crate::model::found::{CurvePoint, Found, Limit};
+use crate::model::histogram::Summary;
+use crate::model::hold::Hold;
 use crate::model::outcome::Phase;
 use crate::model::result::RunResult;
 
@@ -52,6 +54,49 @@ pub fn knee(found: &Found) -> String {
         drawn("not offered", 7, Mark::Dots, of(|it| it.p99_ns, Some(State::NotOffered))),
     ];
     chart.series.retain(|series| !series.points.is_empty());
+    chart.svg(&Theme::LIGHT)
+}
+
+/// What a held connection costs, by how many there are: CPU until it is open at both ends, and the
+/// accept_delay of probes beside them. Of results that held some.
+#[must_use]
+pub fn growth(results: &[RunResult]) -> String {
+    let of = |pick: &dyn Fn(&RunResult, &Hold) -> Option<f64>| -> Vec<(f64, f64)> {
+        let place = |result: &RunResult| {
+            let hold = result.hold.as_ref()?;
+            Some((f64::from(hold.echoed), pick(result, hold).filter(|ns| *ns > 0.0)?))
+        };
+        let mut points: Vec<_> = results.iter().filter_map(place).collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        points
+    };
+    let each = |seconds: Option<f64>, hold: &Hold| Some(seconds? * 1e9 / f64::from(hold.opened));
+    let delay = |pick: fn(&Summary) -> Option<u64>| {
+        of(&|result, _| {
+            #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a delay")]
+            let ns = pick(result.histograms.get(Phase::AcceptDelay.name())?)? as f64;
+            Some(ns)
+        })
+    };
+    let drawn = [
+        ("CPU to open one: clients", of(&|_, hold| each(hold.opening_cpu?.holders_s, hold))),
+        ("CPU to open one: server", of(&|_, hold| each(hold.opening_cpu?.server_s, hold))),
+        ("accept_delay p50", delay(|phase| phase.p50)),
+        ("accept_delay p99", delay(|phase| phase.p99)),
+    ];
+    let all = || drawn.iter().flat_map(|(_, points)| points);
+    let x = Axis::logarithmic("connections held", all().map(|it| it.0), units::rate);
+    let y = Axis::logarithmic("time", all().map(|it| it.1), units::round_duration);
+    let mut chart = Chart::new("what one costs, by how many are held", x, y);
+    chart.titled = true;
+    let series = drawn.into_iter().enumerate().map(|(colour, (name, points))| Series {
+        name: name.into(),
+        colour,
+        mark: Mark::DotsAndLine,
+        points,
+        ..Series::default()
+    });
+    chart.series = series.filter(|series| !series.points.is_empty()).collect();
     chart.svg(&Theme::LIGHT)
 }
 
