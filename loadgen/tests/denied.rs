@@ -48,6 +48,29 @@ fn the_default_transport_falls_back_to_epoll_and_the_cause_is_reported() {
 }
 
 #[test]
+fn processes_hold_connections_where_rings_cannot_and_the_cause_is_told() {
+    for denial in Denial::ALL {
+        let args = ["hold", "--connections", "30", "--duration", "100ms"];
+        let Some(output) = denial.run(LOADGEN, &args) else { continue };
+        assert_eq!(output.status.code(), Some(0), "{denial:?}: {output:?}");
+        let report = stdout(&output);
+        for expected in ["30 echoed", "by 1 process"] {
+            assert!(report.contains(expected), "{denial:?}: {expected}: {report}");
+        }
+        let told = stderr(&output);
+        for expected in ["holders: processes", cause(denial)] {
+            assert!(told.contains(expected), "{denial:?}: {expected}: {told}");
+        }
+    }
+    let args = ["hold", "--connections", "30", "--holders", "rings"];
+    let output = Denial::Eperm.run(LOADGEN, &args).expect("a filter needs no privilege");
+    let refused = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(refused.contains("io_uring: denied by"), "{refused}");
+    assert!(refused.contains("--holders processes"), "{refused}");
+}
+
+#[test]
 fn an_explicit_request_for_uring_is_refused_with_cause_and_remedies() {
     let transport = ["run", "--transport", "uring", "--connections", "150"];
     let engine = ["run", "--connections", "150", "--", "--engine", "uring"];

@@ -12,6 +12,7 @@ mod throttling;
 
 use std::io;
 
+pub(crate) use cpu::CpuMeter;
 pub use latest::LatestQueue;
 pub use sampler::{MeasuredFrom, Sampler, SamplerOptions};
 

@@ -10,6 +10,7 @@ pub mod connection;
 mod errnos;
 mod event_loop;
 mod exchange;
+pub mod holding;
 mod open_connections;
 pub mod recorder;
 mod sockets;

@@ -15,12 +15,30 @@ pub struct Hold {
     pub lost: u32,
     /// Processes that held them.
     pub processes: usize,
+    /// Rings that held them, in whose tables the sockets are; 0 where each has a descriptor.
+    #[serde(default)]
+    pub rings: usize,
+    /// Threads that drove the rings.
+    #[serde(default)]
+    pub threads: usize,
     /// Seconds until all were open.
     pub opening_s: f64,
     /// Seconds for which they were held.
     pub held_s: f64,
+    /// CPU time from the first connection until all were open.
+    #[serde(default)]
+    pub opening_cpu: Option<OpeningCpu>,
+    /// Seconds until the clients had reset all, if they ended them.
+    #[serde(default)]
+    pub closing_s: Option<f64>,
+    /// Seconds until the embedded server had stopped while all were open, if it ended them.
+    #[serde(default)]
+    pub server_stop_s: Option<f64>,
     /// The first failure of a connection.
     pub first_error: Option<String>,
+    /// Why not all were tried.
+    #[serde(default)]
+    pub ended_early: Option<String>,
     /// Connections with the server's port in the kernel's socket table, once all were open.
     pub seen_by_kernel: Option<usize>,
     /// The server's process, if it is visible.
@@ -35,6 +53,15 @@ pub struct Hold {
     pub probes_failed: u64,
 }
 
+/// CPU time of both ends, with what the kernel did for each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct OpeningCpu {
+    /// Seconds of what opened them; `None` if that was other processes.
+    pub holders_s: Option<f64>,
+    /// Seconds of the server's process; `None` if it is not visible.
+    pub server_s: Option<f64>,
+}
+
 /// Memory in use at one instant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryUsage {
@@ -46,6 +73,9 @@ pub struct MemoryUsage {
     pub unreclaimable_kib: u64,
     /// Memory of TCP buffers in /proc/net/sockstat, this network namespace.
     pub tcp_kib: u64,
+    /// TCP sockets in use in this network namespace, of /proc/net/sockstat.
+    #[serde(default)]
+    pub tcp_sockets: u64,
 }
 
 /// Growth between two readings divided by the number of connections, bytes; negative where memory

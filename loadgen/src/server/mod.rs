@@ -101,19 +101,26 @@ impl EmbeddedServer {
     /// second SIGTERM and exits at once: no client is connected to it any more. Returns a
     /// description of what went wrong.
     #[must_use]
-    pub fn stop(mut self) -> Option<String> {
-        match self.end() {
+    pub fn stop(self) -> Option<String> {
+        self.stop_within(STOP_TIMEOUT)
+    }
+
+    /// The same, with another time until the second SIGTERM: for a server that has to close many
+    /// connections.
+    #[must_use]
+    pub fn stop_within(mut self, patience: Duration) -> Option<String> {
+        match self.end(patience) {
             Ok(Termination::Exited(status)) if status.success() => None,
             Ok(Termination::Exited(status)) => {
                 Some(format!("the embedded server ended with {status}: its last lines are above"))
             }
             Ok(Termination::ExitedOnSecondSignal) => {
-                print(format!("still draining after {STOP_TIMEOUT:?}, so told to exit at once"));
+                print(format!("still draining after {patience:?}, so told to exit at once"));
                 None
             }
             Ok(Termination::Killed) => Some(format!(
                 "the embedded server did not stop within {:?} of SIGTERM and was killed",
-                2 * STOP_TIMEOUT
+                patience + STOP_TIMEOUT
             )),
             Err(error) => Some(format!("the embedded server could not be stopped: {error}")),
         }
@@ -161,18 +168,18 @@ impl EmbeddedServer {
         }
     }
 
-    fn end(&mut self) -> io::Result<Termination> {
+    fn end(&mut self, patience: Duration) -> io::Result<Termination> {
         let exited = self.child.try_wait()?.map(Termination::Exited);
-        let termination = exited.map_or_else(|| self.terminate(), Ok);
+        let termination = exited.map_or_else(|| self.terminate(patience), Ok);
         self.join_log();
         termination
     }
 
     /// The child was not waited for yet, so the process id cannot have been reused.
-    fn terminate(&mut self) -> io::Result<Termination> {
+    fn terminate(&mut self, patience: Duration) -> io::Result<Termination> {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM)?;
-        if let Some(status) = wait_until(&mut self.child, Instant::now() + STOP_TIMEOUT)? {
+        if let Some(status) = wait_until(&mut self.child, Instant::now() + patience)? {
             return Ok(Termination::Exited(status));
         }
         kill_process(pid, Signal::TERM)?;
@@ -196,7 +203,7 @@ impl EmbeddedServer {
 
 impl Drop for EmbeddedServer {
     fn drop(&mut self) {
-        if let Err(error) = self.end() {
+        if let Err(error) = self.end(STOP_TIMEOUT) {
             eprintln!("server: process {} could not be stopped: {error}", self.child.id());
         }
     }
@@ -304,6 +311,22 @@ fn has_option(args: &[OsString], name: &str) -> bool {
         arg.strip_prefix(name.as_bytes())
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
     })
+}
+
+/// The value that a server with these arguments takes for `--name`, from its environment if need
+/// be; `None` if nobody gave one.
+#[must_use]
+pub fn option_value(args: &[String], name: &str) -> Option<String> {
+    let option = format!("--{name}");
+    let given = args.iter().enumerate().rev().find_map(|(index, arg)| {
+        let rest = arg.strip_prefix(&option)?;
+        if rest.is_empty() {
+            return args.get(index + 1).cloned();
+        }
+        rest.strip_prefix('=').map(str::to_owned)
+    });
+    let variable = format!("URING_ECHO_{}", name.to_uppercase().replace('-', "_"));
+    given.or_else(|| env::var(variable).ok())
 }
 
 /// The address to connect to; a server that listens on a wildcard is reached through loopback.
@@ -445,6 +468,17 @@ mod tests {
         let expected = "--log json --stamp --listen 127.0.0.1:0 --engine auto --cpus 0,1";
         let expected: Vec<_> = expected.split(' ').collect();
         assert_eq!(given.added_args(Some("0,1"), true), args(&expected));
+    }
+
+    #[test]
+    fn values_of_options_are_found_the_last_one_first() {
+        let args = ["--workers", "2", "--pool=1m", "--workers=3", "--stamp"].map(str::to_owned);
+        let value = |name| option_value(&args, name);
+        assert_eq!(
+            (value("workers").as_deref(), value("pool").as_deref()),
+            (Some("3"), Some("1m"))
+        );
+        assert_eq!((value("work"), value("credit")), (None, None));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A share of the connections, held by a process of its own.
+//! A share of the connections, held by a process of its own: where rings cannot hold them.
 //!
 //! It is this program again, told by arguments what to open. It writes a line of JSON when all is
 //! open ([`Opened`]), waits for a line or the end of its stdin, writes [`Ended`], and is gone. A
@@ -22,6 +22,7 @@ use uring_echo::sys::descriptors;
 use super::HoldError;
 use crate::commands::exit::ExitStatus;
 use crate::echo_client::{EchoClient, EchoError, EchoServer, pattern};
+use crate::generate::holding::Opened;
 use crate::plan::sources::Sources;
 use crate::server::die_with_parent;
 use crate::sys::signals::StopFlag;
@@ -52,16 +53,16 @@ pub fn holder(args: impl Iterator<Item = OsString>) -> Result<(), HoldError> {
 
 /// All processes that hold connections.
 #[derive(Debug)]
-pub(super) struct Holders(Vec<Holder>);
+pub(super) struct Processes(Vec<Holder>);
 
-impl Holders {
-    /// Starts as many as it takes to hold `connections`.
+impl Processes {
+    /// Starts as many as it takes to hold `connections`, of which each holds `each` at most.
     pub(super) fn start(
         addr: SocketAddr,
         connections: u32,
+        each: u32,
         sources: &[IpNet],
     ) -> Result<Self, HoldError> {
-        let each = descriptors_each()?;
         let sources: Vec<_> = sources.iter().map(ToString::to_string).collect();
         let mut holders = Vec::new();
         let mut first = 0;
@@ -83,10 +84,7 @@ impl Holders {
     pub(super) fn opened(&mut self, stop: &StopFlag) -> io::Result<Opened> {
         let mut all = Opened::default();
         for holder in &mut self.0 {
-            let share = holder.opened(stop)?;
-            all.opened += share.opened;
-            all.echoed += share.echoed;
-            all.first_error = all.first_error.or(share.first_error);
+            all.add(holder.opened(stop)?);
         }
         Ok(all)
     }
@@ -174,14 +172,6 @@ fn silent() -> io::Error {
     io::Error::other("it ended without an answer")
 }
 
-/// What came of opening a share.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Opened {
-    pub(super) opened: u32,
-    pub(super) echoed: u32,
-    pub(super) first_error: Option<String>,
-}
-
 #[derive(Debug, Serialize, Deserialize)]
 struct Ended {
     lost: u32,
@@ -231,12 +221,6 @@ fn connect(server: &EchoServer, sources: &mut Sources) -> Result<EchoClient, Ech
     }
 }
 
-fn descriptors_each() -> Result<u32, HoldError> {
-    let limit = descriptors::limit().hard.unwrap_or(u64::MAX);
-    let each = u32::try_from(limit.saturating_sub(RESERVE)).unwrap_or(u32::MAX);
-    if each == 0 { Err(HoldError::Descriptors(limit)) } else { Ok(each) }
-}
-
 fn tell(what: &impl Serialize) -> Result<(), HoldError> {
     let text = serde_json::to_string(what).map_err(|error| HoldError::Holder(error.into()))?;
     let mut stdout = io::stdout().lock();
@@ -247,7 +231,5 @@ const OPEN_WITHIN: Duration = Duration::from_secs(300);
 const MESSAGE: usize = 64;
 /// Successive connections send different bytes, so that an echo on the wrong connection is seen.
 const PATTERNS: usize = 4096;
-/// Descriptors of a process for everything else.
-const RESERVE: u64 = 200;
 /// How long a signal may go unnoticed.
 const STOP_CHECK: Duration = Duration::from_millis(50);
