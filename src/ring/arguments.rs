@@ -86,7 +86,8 @@ impl Arguments {
         // SAFETY: an all-zero msghdr is valid: null pointers and zero lengths.
         let mut header: msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = first;
-        header.msg_iovlen = count;
+        // A usize with glibc, an int with musl.
+        header.msg_iovlen = u8::try_from(count).expect("no more than MAX_PIECES").into();
         // SAFETY: projection to a field inside the block, without reading it.
         let target = unsafe { &raw mut (*block).header };
         // SAFETY: as for the pieces: inside the block, and nobody reads it before the submission.
