@@ -22,8 +22,7 @@ pub(super) fn table(effort: Effort) -> Table {
         title: "Memory of idle connections",
         about: "`loadgen hold`: every connection echoes once and then stays open. Resident memory \
                 is the server process's; per connection, what it grew by since it started. Kernel \
-                slab is the whole machine's growth: both ends of each connection, and the client's \
-                descriptors."
+                slab is the whole machine's growth: both ends of each connection."
             .to_owned(),
         cells: vec![Cell::new(name, Work::Echo, move |bench, server| {
             measure(bench, server, connections)
