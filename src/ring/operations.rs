@@ -237,6 +237,9 @@ impl Ring {
 
     /// Cancels the operation that was started with `target`; it still ends with its own
     /// completion. The cancellation itself completes, as `token`, only if there was none.
+    ///
+    /// By its name, because the kernel looks names up; for a socket it goes through everything that
+    /// is in flight on the ring.
     pub fn cancel(&mut self, target: Token, token: Token) {
         self.queue(Op::Cancel, token, |_, _| {
             let which = CancelBuilder::user_data(target.encode());

@@ -78,7 +78,7 @@ fn a_connection_is_accepted_echoed_and_closed() {
     let mut echoed = [0; 10];
     client.read_exact(&mut echoed).expect("echoed");
     assert_eq!(&echoed, b"completion");
-    ring.cancel_all(socket, Token::new(Op::Cancel, 7, 1));
+    ring.cancel(Token::new(Op::Recv, 7, 1), Token::new(Op::Cancel, 7, 1));
     assert_eq!(next(&mut ring, Op::Recv).result, Err(Errno::CANCELED));
     let Handle::Direct(direct) = socket else { unreachable!("accepts are direct") };
     ring.close_direct(direct, Token::new(Op::Close, 7, 1));

@@ -68,7 +68,9 @@ impl Transport for RingTransport {
     }
 
     fn cancel(&mut self, id: SlotId) {
-        self.ring.cancel_all(handle(&self.sockets, id), token(Op::Cancel, id));
+        for op in [Op::Connect, Op::Recv, Op::Send] {
+            self.ring.cancel(token(op, id), token(Op::Cancel, id));
+        }
     }
 
     /// The ring keeps the socket open until it has handed a cancellation over.
