@@ -268,6 +268,7 @@ impl Server {
         threads::spawn("door", move || {
             if door.keep(&control, admin.as_ref()) {
                 manager.iter().for_each(|manager| manager.leave());
+                info!("a successor has taken over: draining");
                 endpoint.iter().for_each(Stop::stop);
             }
         })?;

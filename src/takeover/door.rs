@@ -14,7 +14,7 @@ use rustix::net::{
     socket_with, sockopt,
 };
 use rustix::process::{Uid, geteuid};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{Handover, Predecessor, TakeoverError, hand_over, os_error};
 use crate::shutdown::Control;
@@ -96,7 +96,6 @@ impl Door {
                 }
             });
             if handed_on {
-                info!("a successor has taken over: draining");
                 return true;
             }
         }

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::notify::Manager;
-use crate::support::{Server, connect, round_trip, tightest_sandbox, wait_until};
+use crate::support::{HANDED_ON, Server, connect, round_trip, tightest_sandbox, wait_until};
 
 const WATCHDOG: Duration = Duration::from_millis(400);
 
@@ -90,11 +90,11 @@ fn a_server_in_the_background_replaces_the_one_that_a_manager_started() {
         let ready = service.manager.wait_for("READY=1");
         let next = Orphan::named_in(&ready);
         assert_ne!(next.0, first.pid());
-        assert!(service.logged("\"inherited\":\"takeover\""), "ready before it serves");
+        wait_until("it says that it serves", || service.logged("\"inherited\":\"takeover\""));
         let environment = next.environment();
         assert!(environment.iter().any(|one| one.starts_with("WATCHDOG_USEC=")));
         assert!(!environment.iter().any(|one| one.starts_with("WATCHDOG_PID=")));
-        round_trip(&mut connect(addr), b"after");
+        first.wait_for_log(HANDED_ON).expect("a line");
         // The manager stops all processes of a service.
         first.signal(Signal::TERM);
         round_trip(&mut open, b"still served by the first");
@@ -102,6 +102,7 @@ fn a_server_in_the_background_replaces_the_one_that_a_manager_started() {
         first.wait_clean_exit();
         let told = service.manager.told();
         assert!(!told.iter().any(|one| one.contains("STOPPING")), "of the one that left: {told:?}");
+        round_trip(&mut connect(addr), b"served by the next");
         kill_process(next.0, Signal::TERM).expect("it is there");
         service.manager.wait_for("STOPPING=1");
         wait_until("it has ended", || service.logged("\"message\":\"stopped\""));

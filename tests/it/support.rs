@@ -27,6 +27,9 @@ pub(crate) fn has_pool(engine: &str) -> bool {
     engine != "tokio-uring"
 }
 
+/// What a server logs when another one serves in its place.
+pub(crate) const HANDED_ON: &str = "a successor has taken over: draining";
+
 /// Longer than anything takes on a busy machine, except for a hang.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 

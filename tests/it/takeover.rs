@@ -9,9 +9,7 @@ use std::thread;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Server, connect, program, round_trip, tightest_sandbox};
-
-const HANDED_ON: &str = "a successor has taken over: draining";
+use crate::support::{HANDED_ON, Server, connect, program, round_trip, tightest_sandbox};
 
 fn folder() -> (TempDir, String) {
     let folder = TempDir::new().expect("a folder");
