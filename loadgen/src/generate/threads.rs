@@ -207,7 +207,6 @@ fn generate<T: Transport>(
     let (thread, stop) = (part.exchange.thread, Arc::clone(&part.stop));
     let failed = |source| GenerateError::Thread { thread, source };
     pin(plan, thread).map_err(failed)?;
-    give_way(plan).map_err(failed)?;
     // A sleep that ends before an arrival ends then, and not up to 50 µs later.
     set_current_timer_slack(NonZeroU64::new(1)).map_err(io::Error::from).map_err(failed)?;
     let event_loop = EventLoop::<T>::new(plan, part)?;
@@ -216,16 +215,6 @@ fn generate<T: Transport>(
     drop(ready);
     let Some(start_ns) = *begin.wait() else { return Ok(()) };
     event_loop.run(start_ns).inspect_err(|_| stop.store(true, Ordering::Relaxed))
-}
-
-/// Where the server may want this thread's CPU, it has to get it at once and not when a slice of
-/// the scheduler ends: with the lowest weight, which costs nothing while nobody else wants to run.
-/// It counts against servers of the same scheduling group (sched(7), autogroup) only.
-fn give_way(plan: &GeneratorPlan) -> io::Result<()> {
-    if plan.yields {
-        rustix::process::nice(19)?;
-    }
-    Ok(())
 }
 
 /// When the run starts: at the instant asked for, or soon.
