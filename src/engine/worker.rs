@@ -26,6 +26,10 @@ pub(super) const BATCH: usize = 256;
 const EVENTS_PER_ROUND: usize = 16 * BATCH;
 /// Counters are published at most this often while there is work, and before every sleep.
 const PUBLISH_NS: u64 = 10_000_000;
+/// Connections that a worker takes at most from queues that are a successor's already. The kernel
+/// wakes one of those who wait for a queue, which may be an accept that is being cancelled: then
+/// the connection waits until another comes, of which the successor is told, and takes both.
+const LEFT_BEHIND: u32 = 64;
 
 /// The kernel's side of a worker: carries out the shard's actions and reports their results.
 pub(super) trait Kernel: Sized {
@@ -94,6 +98,8 @@ struct Worker<K> {
     published: u64,
     next_stall: Option<u64>,
     fullness: Fullness,
+    /// Looks into queues that are a successor's.
+    last_looks: u32,
     turns: LoopStats,
 }
 
@@ -115,6 +121,7 @@ impl<K: Kernel> Worker<K> {
             published: now,
             turns: LoopStats { buffers: u32::from(limits.buffers), ..LoopStats::default() },
             fullness: Fullness::new(context.index, context.limits.shard.max_connections),
+            last_looks: 0,
             next_stall: context.config.stall.map(|stall| now + nanos(stall.every) / 2),
             context,
         })
@@ -175,17 +182,22 @@ impl<K: Kernel> Worker<K> {
         let Stats { accepted, closed, .. } = *self.shard.stats();
         self.fullness.observe(self.now, accepted - closed);
         if self.phase != Phase::Serving {
-            let shard = &mut self.shard;
-            let may_take = |listener| shard.begin_queued_accept(listener);
-            // Closed without a look: the queue is another process's now.
-            let keeps = self.context.control.keeps_queues();
-            let phase = if keeps { Phase::Stopping } else { self.phase };
-            self.kernel.drain_accept_queue(phase, may_take);
+            self.drain_accept_queue();
         }
         if self.now - self.published >= PUBLISH_NS {
             self.publish();
         }
         Ok(())
+    }
+
+    fn drain_accept_queue(&mut self) {
+        let Self { shard, last_looks, .. } = self;
+        let keeps = self.context.control.keeps_queues();
+        let phase = if keeps && *last_looks >= LEFT_BEHIND { Phase::Stopping } else { self.phase };
+        self.kernel.drain_accept_queue(phase, |listener| {
+            *last_looks += u32::from(keeps);
+            shard.begin_queued_accept(listener)
+        });
     }
 
     fn publish(&mut self) {

@@ -90,6 +90,8 @@ fn a_server_in_the_background_replaces_the_one_that_a_manager_started() {
         let ready = service.manager.wait_for("READY=1");
         let next = Orphan::named_in(&ready);
         assert_ne!(next.0, first.pid());
+        // While the accepts of the first are being cancelled.
+        round_trip(&mut connect(addr), b"served by either");
         wait_until("it says that it serves", || service.logged("\"inherited\":\"takeover\""));
         let environment = next.environment();
         assert!(environment.iter().any(|one| one.starts_with("WATCHDOG_USEC=")));
