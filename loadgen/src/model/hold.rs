@@ -16,28 +16,28 @@ pub struct Hold {
     /// Processes that held them.
     pub processes: usize,
     /// Rings that held them, in whose tables the sockets are; 0 where each has a descriptor.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub rings: usize,
     /// Threads that drove the rings.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub threads: usize,
     /// Seconds until all were open.
     pub opening_s: f64,
     /// Seconds for which they were held.
     pub held_s: f64,
     /// CPU time from the first connection until all were open.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opening_cpu: Option<OpeningCpu>,
     /// Seconds until the clients had reset all, if they ended them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closing_s: Option<f64>,
     /// Seconds until the embedded server had stopped while all were open, if it ended them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_stop_s: Option<f64>,
     /// The first failure of a connection.
     pub first_error: Option<String>,
     /// Why not all were tried.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_early: Option<String>,
     /// Connections with the server's port in the kernel's socket table, once all were open.
     pub seen_by_kernel: Option<usize>,
@@ -74,7 +74,7 @@ pub struct MemoryUsage {
     /// Memory of TCP buffers in /proc/net/sockstat, this network namespace.
     pub tcp_kib: u64,
     /// TCP sockets in use in this network namespace, of /proc/net/sockstat.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub tcp_sockets: u64,
 }
 
@@ -108,6 +108,11 @@ impl BytesPerConnection {
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 fn bytes_per_connection(before_kib: u64, after_kib: u64, connections: u32) -> f64 {
     (after_kib as f64 - before_kib as f64) * 1024.0 / f64::from(connections.max(1))
+}
+
+/// Numbers that results of before did not have are left out where they are zero.
+fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
 
 #[cfg(test)]
