@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::process;
+use crate::span::Span;
 
 /// Of a thread with two messages on the heap.
 const STACK: usize = 64 << 10;
@@ -31,21 +32,16 @@ pub(crate) struct Options {
     /// Milliseconds of load before the measurement
     #[arg(long, default_value_t = 300)]
     warmup: u64,
-    /// Milliseconds of measurement
-    #[arg(long, default_value_t = 1000)]
-    duration: u64,
-    /// Milliseconds of silence before the first and after the last message
-    #[arg(long, default_value_t = 0)]
-    settle: u64,
-    /// Process whose CPU time is read at both ends of the measurement
-    #[arg(long)]
-    watch: Option<u32>,
+    #[command(flatten)]
+    span: Span,
 }
 
 /// What was seen between the end of the warm-up and the end of the measurement.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CrowdResult {
     pub(crate) echoes: u64,
+    /// Echoes of the client that had the fewest, as a share of the mean.
+    pub(crate) fewest: f64,
     pub(crate) elapsed_ns: u64,
     pub(crate) client_cpu_ns: u64,
     pub(crate) server_cpu_ns: Option<u64>,
@@ -59,16 +55,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let streams = (0..options.connections).map(|_| open(options.addr));
     let streams = streams.collect::<Result<Vec<_>>>()?;
     eprintln!("ready");
-    thread::sleep(Duration::from_millis(options.settle));
+    options.span.settle();
     let crowd = Crowd::start(streams, options.size)?;
     thread::sleep(Duration::from_millis(options.warmup));
-    let before = crowd.look(options.watch)?;
-    thread::sleep(Duration::from_millis(options.duration));
-    let after = crowd.look(options.watch)?;
+    let before = crowd.look(options.span.watch)?;
+    thread::sleep(options.span.duration());
+    let after = crowd.look(options.span.watch)?;
     let all_echoes = crowd.stop()?;
     println!("{}", serde_json::to_string(&before.until(&after, all_echoes))?);
     eprintln!("done");
-    thread::sleep(Duration::from_millis(options.settle));
+    options.span.settle();
     Ok(())
 }
 
@@ -122,7 +118,7 @@ impl Crowd {
     fn look(&self, server: Option<u32>) -> Result<Look> {
         Ok(Look {
             at: Instant::now(),
-            echoes: self.members.iter().map(|member| member.echoes.0.load(Relaxed)).sum(),
+            echoes: self.members.iter().map(|member| member.echoes.0.load(Relaxed)).collect(),
             client_cpu_ns: process::own_cpu_ns(std::process::id())?,
             server_cpu_ns: server.map(process::own_cpu_ns).transpose()?,
         })
@@ -146,7 +142,8 @@ impl Crowd {
 /// One reading of all clocks and counters.
 struct Look {
     at: Instant,
-    echoes: u64,
+    /// Of each client.
+    echoes: Vec<u64>,
     client_cpu_ns: u64,
     server_cpu_ns: Option<u64>,
 }
@@ -154,8 +151,11 @@ struct Look {
 impl Look {
     fn until(&self, later: &Self, all_echoes: u64) -> CrowdResult {
         let server = later.server_cpu_ns.zip(self.server_cpu_ns);
+        let each = || later.echoes.iter().zip(&self.echoes).map(|(later, before)| later - before);
+        let (echoes, fewest) = (each().sum::<u64>(), each().min().unwrap_or_default());
         CrowdResult {
-            echoes: later.echoes - self.echoes,
+            echoes,
+            fewest: fewest as f64 * self.echoes.len() as f64 / echoes.max(1) as f64,
             elapsed_ns: (later.at - self.at).as_nanos() as u64,
             client_cpu_ns: later.client_cpu_ns.saturating_sub(self.client_cpu_ns),
             server_cpu_ns: server.map(|(later, before)| later.saturating_sub(before)),
@@ -221,10 +221,21 @@ mod tests {
     fn echoes(addr: SocketAddr) -> Result<u64> {
         let streams = (0..3).map(|_| open(addr).expect("connected")).collect();
         let crowd = Crowd::start(streams, 64)?;
-        while crowd.look(None)?.echoes < 30 && !crowd.members[0].thread.is_finished() {
+        while crowd.look(None)?.echoes.iter().sum::<u64>() < 30
+            && !crowd.members[0].thread.is_finished()
+        {
             thread::yield_now();
         }
         crowd.stop()
+    }
+
+    #[test]
+    fn the_fewest_are_a_share_of_the_mean() {
+        let look =
+            |echoes| Look { at: Instant::now(), echoes, client_cpu_ns: 0, server_cpu_ns: None };
+        let seen = look(vec![5, 0, 1]).until(&look(vec![15, 20, 31]), 66);
+        assert_eq!((seen.echoes, seen.fewest), (60, 0.5));
+        assert_eq!(look(vec![7]).until(&look(vec![7]), 7).fewest, 0.0);
     }
 
     #[test]

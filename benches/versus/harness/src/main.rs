@@ -20,6 +20,7 @@ mod rounds;
 mod run;
 mod sample;
 mod server;
+mod span;
 mod standing;
 mod stop;
 mod syscalls;

@@ -5,7 +5,6 @@ mod connection;
 mod pattern;
 
 use std::net::SocketAddr;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -15,6 +14,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::process;
+use crate::span::Span;
 use connection::Connection;
 use pattern::{PIECE, Pattern};
 
@@ -43,15 +43,8 @@ pub(crate) struct Options {
     /// Milliseconds of load before the measurement
     #[arg(long, default_value_t = 100)]
     warmup: u64,
-    /// Milliseconds of measurement
-    #[arg(long, default_value_t = 1000)]
-    duration: u64,
-    /// Milliseconds of silence before the first and after the last message
-    #[arg(long, default_value_t = 0)]
-    settle: u64,
-    /// Process whose CPU time is read at both ends of the measurement
-    #[arg(long)]
-    watch: Option<u32>,
+    #[command(flatten)]
+    span: Span,
 }
 
 /// What was seen between the end of the warm-up and the end of the measurement.
@@ -83,14 +76,14 @@ impl ClientResult {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut client = Client::new(options)?;
     eprintln!("ready");
-    thread::sleep(Duration::from_millis(options.settle));
+    options.span.settle();
     client.start()?;
     client.drive(Duration::from_millis(options.warmup))?;
     let mark = client.mark()?;
-    client.drive(Duration::from_millis(options.duration))?;
+    client.drive(options.span.duration())?;
     println!("{}", serde_json::to_string(&client.seen_since(&mark)?)?);
     eprintln!("done");
-    thread::sleep(Duration::from_millis(options.settle));
+    options.span.settle();
     Ok(())
 }
 
@@ -238,7 +231,7 @@ impl<'a> Client<'a> {
     fn mark(&mut self) -> Result<Mark> {
         self.times.reset();
         Ok(Mark {
-            server_cpu_ns: self.options.watch.map(process::cpu_ns).transpose()?,
+            server_cpu_ns: self.options.span.watch.map(process::cpu_ns).transpose()?,
             client_cpu_ns: process::cpu_ns(std::process::id())?,
             opened: self.opened,
             at: Instant::now(),
@@ -247,7 +240,7 @@ impl<'a> Client<'a> {
 
     fn seen_since(&self, mark: &Mark) -> Result<ClientResult> {
         let elapsed_ns = mark.at.elapsed().as_nanos() as u64;
-        let server = self.options.watch.map(process::cpu_ns).transpose()?;
+        let server = self.options.span.watch.map(process::cpu_ns).transpose()?;
         Ok(ClientResult {
             messages: self.times.len(),
             connections: self.opened - mark.opened,

@@ -33,7 +33,8 @@ pub(super) fn table(effort: Effort) -> Table {
              CPUs a thread for each client, which writes {SIZE} bytes, blocks until their echo is \
              there, compares it and writes again, as fast as that goes. All that the machine \
              spends, it spends on both, so throughput counts the CPU time of the server and what \
-             the clients' wake-ups cost. A round is {ms} ms, after {WARMUP_MS} ms of warm-up; \
+             the clients' wake-ups cost; the client that got the fewest echoes tells whether it went \
+             on at the expense of some. A round is {ms} ms, after {WARMUP_MS} ms of warm-up; \
              system calls are counted in a run of their own."
         ),
         cells: clients.iter().map(cell).collect(),
@@ -42,6 +43,7 @@ pub(super) fn table(effort: Effort) -> Table {
             Metric::lower("cpu", "server CPU/echo", Unit::Nanoseconds).drawn(),
             Metric::lower("client_cpu", "clients' CPU/echo", Unit::Nanoseconds),
             Metric::lower("cores", "server cores", Unit::Plain),
+            Metric::higher("fewest", "least served client, of the mean", Unit::Plain),
             Metric::lower("syscalls", "system calls/echo", Unit::Plain),
         ],
         most_rounds: usize::MAX,
@@ -60,6 +62,7 @@ fn measure(bench: &Bench, server: &Server, connections: usize, ms: u64) -> Resul
     Ok(Measured::default()
         .with("rate", Some(echoes / elapsed_ns * 1e9))
         .with("cpu", cpu.map(|cpu| cpu / echoes))
+        .with("fewest", Some(seen.fewest))
         .with("client_cpu", Some(seen.client_cpu_ns as f64 / echoes))
         .with("cores", cpu.map(|cpu| cpu / elapsed_ns)))
 }
