@@ -41,6 +41,11 @@ impl CombinedWait {
         self.sends += 1;
     }
 
+    /// Sends that take only what their sockets have room for and have not been submitted.
+    pub(super) const fn sends(&self) -> u32 {
+        self.sends
+    }
+
     /// For the next call, which sleeps or not: how many completions more than one it is to wait
     /// for.
     pub(super) const fn more(&mut self, sleeps: bool) -> u32 {

@@ -60,6 +60,12 @@ use self::combined_wait::CombinedWait;
 use self::memory::Memory;
 use self::queues::{FreeSlot, Queues, Wait};
 
+/// The most sends that one call carries out. A call for all that a turn of a busy server has would
+/// let hundreds of peers wait for the last of them. What a connection needs would have left the
+/// caches before its send. And most kernels do not interrupt a call for another thread, but let the
+/// one that made it wait afterwards, the longer it took.
+const SENDS_PER_CALL: u32 = 16;
+
 /// One finished step of one operation.
 #[derive(Clone, Copy, Debug)]
 pub struct Completion {
@@ -297,11 +303,13 @@ impl Ring {
     }
 
     /// A full queue is submitted to make room, again if the kernel was short of memory for a
-    /// moment. If that fails, the ring is broken and says so at the next [`Self::wait`] or
-    /// [`Self::poll`].
+    /// moment, and so is one with [`SENDS_PER_CALL`]. If that fails, the ring is broken and says so
+    /// at the next [`Self::wait`] or [`Self::poll`].
     fn make_room(&mut self) {
         for attempt in 0..100 {
-            if !self.queues.submissions.is_full() || self.fault.is_some() {
+            let is_full = self.queues.submissions.is_full();
+            let is_due = self.combined.sends() >= SENDS_PER_CALL;
+            if !(is_full || is_due) || self.fault.is_some() {
                 return;
             }
             if attempt > 0 {

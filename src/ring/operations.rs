@@ -173,7 +173,6 @@ impl Ring {
     /// [`MAX_PIECES`](super::MAX_PIECES). Ends with EAGAIN if it has none. Their buffers must stay
     /// held until the completion.
     pub fn send_pieces(&mut self, socket: Handle<'_>, pieces: &[Piece], token: Token) {
-        self.combined.send_queued();
         self.queue(Op::Send, token, |memory, slot| {
             let target = socket.target(memory, slot);
             match pieces {
@@ -184,6 +183,7 @@ impl Ring {
                 _ => gathered_send(memory, slot, target, pieces),
             }
         });
+        self.combined.send_queued();
     }
 
     /// Sends `len` staged bytes from `offset` on, all of them.
@@ -196,11 +196,11 @@ impl Ring {
 
     /// The same, as far as the socket has room for them, like [`Self::send_pieces`].
     pub fn try_send_staged(&mut self, socket: Handle<'_>, offset: usize, len: u32, token: Token) {
-        self.combined.send_queued();
         self.queue(Op::Send, token, |memory, slot| {
             let start = memory.staging.range(offset, len as usize);
             send(socket.target(memory, slot), start, len, SEND_AT_ONCE)
         });
+        self.combined.send_queued();
     }
 
     /// Writes bytes for later [`Self::send_staged`] calls. The caller owns the range: no send of

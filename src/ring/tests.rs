@@ -440,3 +440,25 @@ fn the_kernel_polls_for_as_long_as_it_was_told() {
     assert_eq!((napi.busy_poll_timeout(), napi.prefer_busy_poll()), (50, false));
     assert!(told(true).is_some(), "before it is restricted");
 }
+
+#[test]
+fn many_sends_do_not_wait_for_the_last_of_them() {
+    let setup = Setup { submissions: 64, ..SMALL };
+    let Some(_) = ring() else { return };
+    let mut ring = Ring::new(&setup).expect("as the small one");
+    let (listener, addr) = listener();
+    let mut client = TcpStream::connect(addr).expect("queued");
+    client.set_nonblocking(true).expect("a socket");
+    ring.accept_one(&listener, Token::new(Op::Accept, 0, 0));
+    let socket = accepted(&mut ring);
+    ring.stage(0, b"x");
+    let arrived = |client: &mut TcpStream| client.read(&mut [0; 64]).ok();
+    for _ in 0..SENDS_PER_CALL {
+        ring.try_send_staged(socket, 0, 1, Token::new(Op::Send, 0, 0));
+    }
+    assert_eq!(arrived(&mut client), None, "nothing was submitted");
+    ring.try_send_staged(socket, 0, 1, Token::new(Op::Send, 0, 0));
+    assert_eq!(arrived(&mut client), Some(SENDS_PER_CALL as usize));
+    ring.submit().expect("a working ring");
+    assert_eq!(arrived(&mut client), Some(1));
+}

@@ -33,8 +33,8 @@ pub(super) fn table(effort: Effort) -> Table {
              CPUs a thread for each client, which writes {SIZE} bytes, blocks until their echo is \
              there, compares it and writes again, as fast as that goes. All that the machine \
              spends, it spends on both, so throughput counts the CPU time of the server and what \
-             the clients' wake-ups cost; the client that got the fewest echoes tells whether it went \
-             on at the expense of some. A round is {ms} ms, after {WARMUP_MS} ms of warm-up; \
+             the clients' wake-ups cost; the client that got the fewest echoes tells whether it \
+             went on at the expense of some. A round is {ms} ms, after {WARMUP_MS} ms of warm-up; \
              system calls are counted in a run of their own."
         ),
         cells: clients.iter().map(cell).collect(),
