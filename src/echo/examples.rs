@@ -19,6 +19,7 @@ pub(super) const LIMITS: Limits = Limits {
     min_drain: 4,
     drain_timeout: None,
     accept_backoff: Nanos(10),
+    room_grace: Nanos(25),
 };
 
 /// A shard, a clock, and the ids of the connections in the order in which they were accepted.

@@ -34,6 +34,9 @@ pub struct Limits {
     pub drain_timeout: Option<Nanos>,
     /// How long to wait before an accept is armed again after the system was short of something.
     pub accept_backoff: Nanos,
+    /// How long a peer may have no room for what it is owed before somebody who waits for a buffer
+    /// may have those that are held for it.
+    pub room_grace: Nanos,
 }
 
 impl Limits {
@@ -49,6 +52,7 @@ impl Limits {
         assert!(self.credit >= self.buffer_size, "credit is less than one buffer");
         assert!(self.greeting <= 255, "greeting is {} bytes", self.greeting);
         assert!(self.accept_backoff.0 > 0, "accept_backoff is 0");
+        assert!(self.room_grace.0 > 0, "room_grace is 0");
         let pool = u64::from(self.buffers) * u64::from(self.buffer_size);
         assert!(u32::try_from(pool).is_ok(), "a pool of {pool} bytes is 4 GiB or more");
         for timeout in [self.idle_timeout, self.write_timeout, self.drain_timeout] {

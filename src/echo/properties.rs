@@ -107,6 +107,7 @@ fn limits() -> impl Strategy<Value = Limits> {
             min_drain: 1,
             drain_timeout: None,
             accept_backoff: Nanos(10),
+            room_grace: Nanos(10),
         },
     )
 }

@@ -61,7 +61,7 @@ impl Shard {
             parked: Parked::new(limits.accept_backoff),
             idle: Timer::new(ListKind::Idle, limits.idle_timeout),
             write: Timer::new(ListKind::Write, limits.write_timeout),
-            holding: Holding::new(limits.accept_backoff),
+            holding: Holding::new(limits.room_grace),
             peers,
             mode: Mode::Fresh,
             now: Nanos(0),

@@ -77,8 +77,8 @@ fn when_the_pool_is_empty_who_held_buffers_for_longest_goes() {
         harness.sent(usize::from(who), 1);
     }
     assert!(harness.recv_ended(2, RecvEnd::NoBuffers).is_empty(), "they may have room in a moment");
-    assert_eq!(harness.shard.deadline(), Some(Nanos(10)));
-    assert_eq!(harness.tick_at(10), ["cancel all 0", "release b0", "recv 2"]);
+    assert_eq!(harness.shard.deadline(), Some(Nanos(25)));
+    assert_eq!(harness.tick_at(25), ["cancel all 0", "release b0", "recv 2"]);
     assert_eq!(harness.stats().evicted, 1);
 }
 

@@ -25,6 +25,9 @@ const DESCRIPTORS_PER_PROCESS: u32 = 16;
 const DESCRIPTORS_OF_ADMIN: u32 = 48;
 /// How long an accept waits after the system was short of something.
 const ACCEPT_BACKOFF_NS: u64 = 10_000_000;
+/// A peer may be silent for so long and still read: a lost packet is sent again after 200 ms and a
+/// round trip, and a process whose control group has used up its share is stopped for up to 100 ms.
+const ROOM_GRACE_NS: u64 = 500_000_000;
 
 /// A configuration whose numbers do not fit together or do not fit this system.
 #[derive(Debug, thiserror::Error)]
@@ -167,6 +170,7 @@ impl WorkerLimits {
             min_drain: config.min_drain.get(),
             drain_timeout: Some(nanos(config.drain_timeout)),
             accept_backoff: echo::Nanos(ACCEPT_BACKOFF_NS),
+            room_grace: echo::Nanos(ROOM_GRACE_NS),
         };
         let ring = Setup {
             // The kernel refuses a ring with fewer completions than submissions (EINVAL).

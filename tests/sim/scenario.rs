@@ -135,7 +135,7 @@ fn draw_limits(random: &mut Random) -> Limits {
     let credit_buffers = random.pick(&[1, 1, 2, 3, 8, 40]);
     let maybe =
         |random: &mut Random, spans: &[u64]| random.chance(300).then(|| Nanos(random.pick(spans)));
-    Limits {
+    let limits = Limits {
         listeners: random.pick(&[1, 1, 2, 3]),
         max_connections: random.pick(&[1, 1, 2, 3, 5, 8, 20, 30]),
         accept_burst: random.pick(&[1, 2, 4, 16]),
@@ -149,7 +149,9 @@ fn draw_limits(random: &mut Random) -> Limits {
         min_drain: random.pick(&[1, 4, 100]),
         drain_timeout: maybe(random, &[1, 5_000, 80_000]),
         accept_backoff: Nanos(random.pick(&[1, 100, 1_000])),
-    }
+        room_grace: Nanos(1),
+    };
+    Limits { room_grace: limits.accept_backoff, ..limits }
 }
 
 fn draw_script(

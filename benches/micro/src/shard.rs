@@ -27,6 +27,7 @@ const LIMITS: Limits = Limits {
     min_drain: 4096,
     drain_timeout: Some(Nanos(10_000_000_000)),
     accept_backoff: Nanos(10_000_000),
+    room_grace: Nanos(500_000_000),
 };
 
 /// A serving shard with a thousand open connections, one of which talks.
