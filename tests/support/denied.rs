@@ -30,12 +30,15 @@ pub(crate) enum Denial {
     SandboxEperm,
     /// A seccomp filter ends who calls landlock or seccomp, as a service's SystemCallFilter= does.
     SandboxKill,
+    /// A seccomp filter answers unshare(2) with EPERM, as Docker's does.
+    Namespaces,
 }
 
 impl Denial {
     /// The ways of denying io_uring.
     pub(crate) const ALL: [Self; 3] = [Self::Eperm, Self::Enosys, Self::Memlock];
-    const OTHERS: [Self; 3] = [Self::LittleMemlock, Self::SandboxEperm, Self::SandboxKill];
+    const OTHERS: [Self; 4] =
+        [Self::LittleMemlock, Self::SandboxEperm, Self::SandboxKill, Self::Namespaces];
 
     /// What `program` did with `args`; `None`, loudly, where this user cannot deny it like this.
     pub(crate) fn run(self, program: &str, args: &[&str]) -> Option<Output> {
@@ -68,6 +71,7 @@ impl Denial {
             Self::Enosys => filter(&IO_URING, errno(libc::ENOSYS)),
             Self::SandboxEperm => filter(&SANDBOX, errno(libc::EPERM)),
             Self::SandboxKill => filter(&SANDBOX, SeccompAction::KillProcess),
+            Self::Namespaces => filter(&[libc::SYS_unshare], errno(libc::EPERM)),
             Self::Memlock => become_another(&mut program, 0, NOBODY),
             Self::LittleMemlock => become_another(&mut program, 400 << 10, SOMEBODY),
         }

@@ -41,6 +41,12 @@ pub struct HoldArgs {
     #[arg(long, value_enum, default_value = "auto")]
     pub holders: HoldersArg,
 
+    /// In a network namespace of its own, without connection tracking or other traffic, with a hash
+    /// table of sockets for so many connections (Linux 6.1); needs no root where users may make
+    /// namespaces. For the embedded server only: nothing outside can be reached
+    #[arg(long)]
+    pub private_network: bool,
+
     /// Who ends them: the clients, by resets, or the embedded server, which is then stopped while
     /// all are open; how long that takes is reported
     #[arg(long, value_enum, default_value = "clients")]
@@ -78,7 +84,7 @@ pub enum EndArg {
 const HOLD_EXAMPLES: &str = "\
 Examples:
   loadgen hold --connections 100k
-  unshare -n sh -c 'ip link set lo up; exec loadgen hold --connections 1m --probe-rate 20'
+  loadgen hold --private-network --connections 1m --probe-rate 50
   loadgen hold 127.0.0.1:8000 --connections 5k --probe-rate 100 --duration 30s
 
 What the machine cannot hold (memory, ports, descriptors, connection tracking) is refused at once.

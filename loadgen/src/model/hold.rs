@@ -21,6 +21,9 @@ pub struct Hold {
     /// Threads that drove the rings.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub threads: usize,
+    /// The network namespace that was made for clients and server, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_network: Option<PrivateNetwork>,
     /// Seconds until all were open.
     pub opening_s: f64,
     /// Seconds for which they were held.
@@ -51,6 +54,16 @@ pub struct Hold {
     pub bytes_per_connection: BytesPerConnection,
     /// Probe connections that failed meanwhile; those that succeeded are in the histogram `probe`.
     pub probes_failed: u64,
+}
+
+/// A network namespace of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrivateNetwork {
+    /// Buckets of the hash table of its TCP sockets; `None` before Linux 6.1, which does not tell.
+    pub hash_buckets: Option<u64>,
+    /// Why that table is the machine's; `None` if the namespace has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_because: Option<String>,
 }
 
 /// CPU time of both ends, with what the kernel did for each.

@@ -8,6 +8,10 @@ use ipnet::IpNet;
 
 use super::sources::SOURCES_MAX;
 
+mod buckets;
+
+pub use buckets::{hash_buckets, hash_table_bytes};
+
 /// What was asked for, as far as it decides what is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
@@ -122,8 +126,8 @@ pub enum NoRoom {
     #[error(
         "connection tracking looks at these connections, and {connections} need as many entries, \
          of which {free} are free; with a full table the kernel drops SYNs silently: run it where \
-         nothing is tracked (unshare -n sh -c 'ip link set lo up; exec loadgen hold …'), or raise \
-         net.netfilter.nf_conntrack_max"
+         nothing is tracked (--private-network, or unshare -n sh -c 'ip link set lo up; exec \
+         loadgen hold …'), or raise net.netfilter.nf_conntrack_max"
     )]
     Conntrack {
         /// How many.

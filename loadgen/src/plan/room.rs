@@ -34,6 +34,12 @@ impl Room {
             conntrack: tracked.map(|usage| usage.limit.saturating_sub(usage.count)),
         })
     }
+
+    /// Bytes of memory that may still be used.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.memory.iter().map(|memory| memory.left).min().unwrap_or(0)
+    }
 }
 
 fn memory() -> io::Result<Vec<MemoryLeft>> {

@@ -6,6 +6,7 @@ pub mod cpus;
 pub mod given_process;
 pub mod namespaces;
 pub mod ports;
+pub mod private_network;
 pub mod processes;
 pub mod signals;
 pub mod time;

@@ -54,8 +54,7 @@ impl Choice {
             }
         }
         let need = holding::check(wanted, server_memory, &room)?;
-        let available = room.memory.iter().map(|memory| memory.left).min().unwrap_or(0);
-        tell(&format!("memory: about {} ({need}) of {}", size(need.total()), size(available)));
+        tell(&format!("memory: about {} ({need}) of {}", size(need.total()), size(room.left())));
         reasons.iter().for_each(|reason| tell(&format!("server: {reason}")));
         let choice = Self { room, wanted, server_args, workers, holders };
         choice.tell_holders(unavailable.as_deref());
@@ -146,7 +145,7 @@ fn given_to_server(args: &[String], without_rings: bool) -> GivenToServer {
     }
 }
 
-fn tell(what: &str) {
+pub(super) fn tell(what: &str) {
     eprintln!("hold: {what}");
 }
 

@@ -7,6 +7,7 @@
 mod choice;
 mod holders;
 mod memory_usage;
+mod private_network;
 mod probe;
 mod processes;
 
@@ -31,7 +32,7 @@ use crate::echo_client::{EchoError, EchoServer, pattern};
 use crate::evidence::CpuMeter;
 use crate::generate::GenerateError;
 use crate::generate::holding::{EndedEarly, HoldingError, Opened};
-use crate::model::hold::{BytesPerConnection, Hold, MemoryUsage, OpeningCpu};
+use crate::model::hold::{BytesPerConnection, Hold, MemoryUsage, OpeningCpu, PrivateNetwork};
 use crate::model::load::Load;
 use crate::model::result::{Kind, RunResult};
 use crate::plan::holding::{self, NoRoom};
@@ -39,6 +40,7 @@ use crate::plan::sources::{Sources, UnusableSource};
 use crate::render::findings;
 use crate::render::output::OutputError;
 use crate::server::{EmbeddedError, EmbeddedServer};
+use crate::sys::private_network::NoPrivateNetwork;
 use crate::sys::processes::{ServerProcess, open_connections};
 use crate::sys::signals::StopFlag;
 use crate::sys::time::nanos;
@@ -46,6 +48,19 @@ use crate::sys::time::nanos;
 /// Why connections could not be held.
 #[derive(Debug, thiserror::Error)]
 pub enum HoldError {
+    /// There is no network namespace for it.
+    #[error(transparent)]
+    PrivateNetwork(#[from] NoPrivateNetwork),
+    /// What was typed is not in that namespace.
+    #[error(
+        "--private-network: {what} is outside of the network namespace that this makes, from which \
+         nothing else can be reached: leave it out, so that all is on the loopback inside with the \
+         embedded server, or leave --private-network out"
+    )]
+    Outside {
+        /// It.
+        what: String,
+    },
     /// The address is none.
     #[error(transparent)]
     Address(#[from] TargetError),
@@ -110,7 +125,10 @@ impl HoldError {
     /// Whether what was typed is at fault.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Address(error) if error.is_usage())
+        match self {
+            Self::Address(error) => error.is_usage(),
+            other => matches!(other, Self::Outside { .. }),
+        }
     }
 }
 
@@ -119,6 +137,7 @@ impl HoldError {
 /// # Errors
 /// [`HoldError`].
 pub fn execute(args: &HoldArgs) -> Result<ExitStatus, HoldError> {
+    let network = private_network::enter(args)?;
     let find = |addr: &str| target::find(addr, &args.source, args.target);
     let given = args.addr.as_deref().map(find).transpose()?;
     Sources::expand(&args.source).check()?;
@@ -138,7 +157,7 @@ pub fn execute(args: &HoldArgs) -> Result<ExitStatus, HoldError> {
     result.load = Some(load(args, &sources));
     let pid = embedded.as_ref().map(EmbeddedServer::pid);
     let server = ServerProcess::find(addr, pid).map_err(HoldError::Memory)?;
-    let scene = Scene { args, choice, addr, sources, server, stop };
+    let scene = Scene { args, network, choice, addr, sources, server, stop };
     let embedded = scene.play(embedded, &mut result)?;
     deliver(result, embedded, destination)
 }
@@ -162,6 +181,7 @@ fn deliver(
 /// Everything that is decided before the first connection.
 struct Scene<'a> {
     args: &'a HoldArgs,
+    network: Option<PrivateNetwork>,
     choice: Choice,
     addr: SocketAddr,
     sources: Vec<IpNet>,
@@ -217,6 +237,7 @@ impl Scene<'_> {
             processes,
             rings: self.choice.rings(),
             threads,
+            private_network: self.network.clone(),
             opening_s: took.as_secs_f64(),
             opening_cpu: Some(cpu),
             held_s: held.as_secs_f64(),

@@ -15,6 +15,7 @@ pub(super) fn lines(result: &RunResult, style: Style) -> Vec<String> {
     lines.extend(hold.first_error.iter().flat_map(|error| paragraph("first error", error)));
     lines.extend(hold.ended_early.iter().flat_map(|why| paragraph("ended early", why)));
     lines.extend(opening(hold));
+    lines.extend(network(hold));
     lines.extend(kernel(hold));
     lines.extend(paragraph("user space", &user_space(hold)));
     lines.extend(paragraph("kernel memory", &kernel_memory(hold)));
@@ -61,6 +62,17 @@ fn opening(hold: &Hold) -> Vec<String> {
         _ => format!("; CPU of each: {}", cpu.join(", ")),
     };
     paragraph("opening", &format!("{rate} connections/s{cpu}"))
+}
+
+/// The namespace that was made for it.
+fn network(hold: &Hold) -> Vec<String> {
+    let Some(network) = &hold.private_network else { return Vec::new() };
+    let buckets = network.hash_buckets.map(units::count).unwrap_or_default();
+    let text = match &network.shared_because {
+        None => format!("a namespace with {buckets} hash buckets of its own"),
+        Some(why) => format!("a namespace that shares the machine's hash buckets: {why}"),
+    };
+    paragraph("network", &text)
 }
 
 /// How long their end took.
@@ -141,7 +153,7 @@ const PROBED: [(&str, &str); 3] =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::hold::{BytesPerConnection, OpeningCpu};
+    use crate::model::hold::{BytesPerConnection, OpeningCpu, PrivateNetwork};
     use crate::model::result::Kind;
 
     fn held() -> Hold {
@@ -155,6 +167,10 @@ mod tests {
             processes: 1,
             rings: 0,
             threads: 0,
+            private_network: Some(PrivateNetwork {
+                hash_buckets: Some(4096),
+                shared_because: None,
+            }),
             opening_s: 0.25,
             opening_cpu: Some(OpeningCpu { holders_s: None, server_s: Some(0.01) }),
             closing_s: None,
@@ -187,6 +203,7 @@ mod tests {
             "4,000 connections/s",
             "10.0 µs by the server",
             "999 open within 0.5 s",
+            "4,096 hash buckets of its own",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
