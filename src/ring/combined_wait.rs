@@ -12,6 +12,9 @@
 /// How long completions of sends may stay unnoticed, in microseconds.
 pub(super) const WINDOW_US: u32 = 100;
 
+/// Sends that there may be at most. The kernel does as much work in one go as it is asked to wait
+/// for: behind a hundred sends it would receive for a hundred peers before the first is answered.
+const FEW: u32 = 16;
 /// Waits that are not combined after one that was for nothing, four times as many when that happens
 /// again.
 const PAUSE: std::ops::RangeInclusive<u32> = 64..=65_536;
@@ -50,7 +53,7 @@ impl CombinedWait {
     /// for.
     pub(super) const fn more(&mut self, sleeps: bool) -> u32 {
         let sends = std::mem::replace(&mut self.sends, 0);
-        if !self.is_known || !sleeps || sends == 0 {
+        if !self.is_known || !sleeps || sends == 0 || sends > FEW {
             return 0;
         }
         if self.left > 0 {
@@ -96,6 +99,8 @@ mod tests {
         wait.send_queued();
         assert_eq!(turn(&mut wait), 2);
         assert_eq!(turn(&mut CombinedWait::new(false)), 0);
+        (0..FEW).for_each(|_| wait.send_queued());
+        assert_eq!(turn(&mut wait), 0, "one more than a few");
     }
 
     #[test]

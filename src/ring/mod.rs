@@ -64,7 +64,7 @@ use self::queues::{FreeSlot, Queues, Wait};
 /// let hundreds of peers wait for the last of them. What a connection needs would have left the
 /// caches before its send. And most kernels do not interrupt a call for another thread, but let the
 /// one that made it wait afterwards, the longer it took.
-const SENDS_PER_CALL: u32 = 16;
+const SENDS_PER_CALL: u32 = 32;
 
 /// One finished step of one operation.
 #[derive(Clone, Copy, Debug)]

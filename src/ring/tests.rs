@@ -447,6 +447,7 @@ fn many_sends_do_not_wait_for_the_last_of_them() {
     let Some(_) = ring() else { return };
     let mut ring = Ring::new(&setup).expect("as the small one");
     let (listener, addr) = listener();
+    rustix::net::sockopt::set_tcp_nodelay(&*listener, true).expect("a socket");
     let mut client = TcpStream::connect(addr).expect("queued");
     client.set_nonblocking(true).expect("a socket");
     ring.accept_one(&listener, Token::new(Op::Accept, 0, 0));
