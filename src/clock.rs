@@ -16,6 +16,21 @@ pub fn realtime_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::Realtime))
 }
 
+/// By how much `CLOCK_REALTIME` is ahead of `CLOCK_MONOTONIC`, nanoseconds: the closest of several
+/// readings of both, because a thread may lose its CPU between one clock and the other.
+#[must_use]
+pub fn realtime_ahead_ns() -> i64 {
+    let reading = |_| {
+        let (before, realtime, after) = (monotonic_ns(), realtime_ns(), monotonic_ns());
+        (after - before, realtime.wrapping_sub(before.midpoint(after)).cast_signed())
+    };
+    let closest = (0..READINGS).map(reading).min_by_key(|&(took_ns, _)| took_ns);
+    closest.map_or(0, |(_, ahead_ns)| ahead_ns)
+}
+
+/// Each takes some 60 ns.
+const READINGS: u32 = 8;
+
 /// CPU time that the calling thread has used, in nanoseconds. Enters the kernel.
 #[must_use]
 pub fn thread_cpu_ns() -> u64 {
@@ -43,6 +58,16 @@ mod tests {
         assert!(earlier > 0);
         assert!(monotonic_ns() >= earlier);
     }
+
+    #[test]
+    fn one_clock_is_told_by_the_other() {
+        let before = realtime_ns();
+        let now = monotonic_ns().checked_add_signed(realtime_ahead_ns()).unwrap();
+        let (least, most) = (before - CLOSE_NS, realtime_ns() + CLOSE_NS);
+        assert!((least..=most).contains(&now), "{now} is not from {least} to {most}");
+    }
+
+    const CLOSE_NS: u64 = 1_000_000;
 
     #[test]
     fn cpu_time_is_used_by_computing() {

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use rustix::thread::{CpuSet, sched_setaffinity, set_current_timer_slack};
-use uring_echo::clock::monotonic_ns;
+use uring_echo::clock::{monotonic_ns, realtime_ahead_ns};
 
 use super::event_loop::{EventLoop, Part, Shared};
 use super::exchange::{Exchange, Filled, SPARES};
@@ -19,7 +19,7 @@ use super::transport::{EpollTransport, RingTransport, Transport, TransportKind};
 use super::{GenerateError, GeneratorPlan};
 use crate::model::load::TransportChoice;
 use crate::plan::schedule::PlanShare;
-use crate::sys::time::nanos;
+use crate::sys::time::unix_ns;
 
 /// Running generator threads.
 #[derive(Debug)]
@@ -221,13 +221,11 @@ fn generate<T: Transport>(
 fn start_ns(start_at: Option<SystemTime>) -> Result<u64, GenerateError> {
     let soonest = monotonic_ns() + HEAD_START_NS;
     let Some(start_at) = start_at else { return Ok(soonest) };
-    let left = start_at.duration_since(SystemTime::now()).map_err(|late| late.duration());
-    let start = monotonic_ns() + left.map_or(0, nanos);
+    let start = unix_ns(start_at).saturating_add_signed(-realtime_ahead_ns());
     if start >= soonest {
         return Ok(start);
     }
-    let late_ns = left.map_or_else(nanos, |_| 0) + soonest - start;
-    Err(GenerateError::LateStart { late_ms: late_ns.div_ceil(1_000_000) })
+    Err(GenerateError::LateStart { late_ms: (soonest - start).div_ceil(1_000_000) })
 }
 
 fn pin(plan: &GeneratorPlan, index: u16) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use uring_echo::clock::monotonic_ns;
+use uring_echo::clock::realtime_ahead_ns;
 
 use super::collect::Collected;
 use super::observing::Observing;
@@ -115,13 +115,20 @@ fn judge(result: &RunResult, collected: &Collected) -> Verdict {
 
 /// An instant of the monotonic clock by the clock of the day.
 pub(super) fn realtime_of(monotonic: u64) -> SystemTime {
-    let ahead = monotonic.saturating_sub(monotonic_ns());
-    SystemTime::now() + Duration::from_nanos(ahead)
+    let since_1970 = monotonic.saturating_add_signed(realtime_ahead_ns());
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(since_1970)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_instant_that_is_over_is_not_told_as_now() {
+        let told = realtime_of(uring_echo::clock::monotonic_ns() - 10_000_000_000);
+        let ago = SystemTime::now().duration_since(told).expect("it is over");
+        assert!(ago >= Duration::from_millis(9_999), "{ago:?}");
+    }
 
     #[test]
     fn lost_evidence_is_told_and_costs_nothing_else() {
