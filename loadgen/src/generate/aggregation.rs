@@ -121,7 +121,9 @@ impl Aggregate {
         let [oldest, newest] = self.clock?;
         let width = quantile(self.all.histogram(Phase::DiagResolution), 0.99);
         let bound_ns = width.unwrap_or(0).div_ceil(2).max(newest.half_width_ns());
-        let drift = newest.drift_since(oldest);
+        // Bounds that contradicted each other began anew: what lies between them is no drift.
+        let errors = self.all.counts().outcome(Outcome::ClockError);
+        let drift = newest.drift_since(oldest).filter(|_| errors == 0);
         Some(ClockOffset { offset_ns: newest.offset_ns(), bound_ns, drift })
     }
 

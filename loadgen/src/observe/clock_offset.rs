@@ -84,7 +84,8 @@ impl OffsetBounds {
         self.low_ns.abs_diff(self.high_ns).div_ceil(2)
     }
 
-    /// How fast the server's clock was since `before`; `None` where the bounds exclude nothing.
+    /// How fast the server's clock was since `before`; `None` where the bounds exclude nothing, and
+    /// where they exclude every drift that is allowed: then a clock was set in between.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a rate is told in three digits")]
     pub fn drift_since(&self, before: Self) -> Option<Drift> {
@@ -95,6 +96,9 @@ impl OffsetBounds {
             return None;
         }
         let gained_ns = self.offset_ns().saturating_sub(before.offset_ns());
+        if u128::from(gained_ns.unsigned_abs()) > allowed_ns + u128::from(unsure_ns) {
+            return None;
+        }
         let per_million = |ns: f64| ns / apart_ns as f64 * 1e6;
         Some(Drift { ppm: per_million(gained_ns as f64), bound_ppm: per_million(unsure_ns as f64) })
     }

@@ -3,6 +3,7 @@
 //! bounds what may be reported.
 
 mod delays;
+mod drifting;
 mod memory;
 #[path = "../common/namespace.rs"]
 mod namespace;

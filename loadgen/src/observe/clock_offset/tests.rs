@@ -132,6 +132,9 @@ fn a_clock_that_was_set_contradicts_what_was_known_once() {
         assert!((2_900_000..3_000_000).contains(&error.by_ns), "{error}");
         let next = exchange(DAY + 2_000_000, 20_000, 20_000, ahead_ns);
         assert!(bounds.narrow(next).is_ok());
+        let late = exchange(DAY + 3_000_000_000, 20_000, 20_000, ahead_ns);
+        let before = OffsetBounds::of(exchange(DAY, 20_000, 20_000, 5_000_000_000));
+        assert_eq!(OffsetBounds::of(late).drift_since(before), None, "a step is no drift");
     }
 }
 
