@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -71,15 +71,20 @@ fn server(clock: Clock) -> (SocketAddr, Truth) {
     (addr, truth)
 }
 
-/// What 600 connections in three seconds find out, and the offset at the last of them.
-fn run(clock: Clock) -> (RunResult, i64) {
-    let (addr, truth) = server(clock);
-    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+/// 600 connections in three seconds.
+fn loadgen(addr: SocketAddr) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_loadgen"))
         .args(["run", &addr.to_string(), "--observe", "stamp", "--messages", "0", "--quiet"])
         .args(["--rate", "200", "--connections", "600", "--json", "-"])
         .stdin(Stdio::null())
         .output()
-        .expect("started");
+        .expect("started")
+}
+
+/// What they find out, and the offset at the last of them.
+fn run(clock: Clock) -> (RunResult, i64) {
+    let (addr, truth) = server(clock);
+    let output = loadgen(addr);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(matches!(output.status.code(), Some(0 | 4)), "{said}");
     let result = RunResult::parse(&output.stdout).unwrap_or_else(|e| panic!("{e}: {said}"));
@@ -97,11 +102,9 @@ fn check_offset(result: &RunResult, truth_ns: i64) {
 
 #[test]
 fn bounds_of_a_drifting_clock_contain_the_truth() {
-    thread::scope(|scope| {
-        for (ahead_s, ppm) in [(5, 0), (86_400, 60), (-7, -60), (3, 95), (-2, -95)] {
-            scope.spawn(move || check_drift(ahead_s, ppm));
-        }
-    });
+    for (ahead_s, ppm) in [(86_400, 60), (3, 95), (-7, -95)] {
+        check_drift(ahead_s, ppm);
+    }
 }
 
 fn check_drift(ahead_s: i64, ppm: i64) {
@@ -117,17 +120,24 @@ fn check_drift(ahead_s: i64, ppm: i64) {
 
 /// What no drift explains is said of the connections that show it, and the run is INVALID.
 #[test]
-fn a_clock_that_was_set_or_runs_away_is_found_out() {
+fn a_clock_that_was_set_is_found_out() {
     let forward = Clock { set_ns: 30_000_000, set_at: 500, ..Clock::steady(5, 0) };
-    let back = Clock { set_ns: -30_000_000, ..forward };
-    for clock in [forward, back, Clock::steady(5, 2_000)] {
+    for clock in [forward, Clock { set_ns: -30_000_000, ..forward }] {
         let (result, truth_ns) = run(clock);
         assert!(result.outcomes.of(Outcome::ClockError) > 0, "{clock:?} {:?}", result.outcomes);
         let reasons: Vec<_> = result.verdict.reasons.iter().map(|it| it.code.as_str()).collect();
         assert!(reasons.contains(&"clock_errors"), "{reasons:?}");
         assert_eq!(result.target.clock_offset.and_then(|told| told.drift), None, "it is no drift");
-        if clock.ppm == 0 {
-            check_offset(&result, truth_ns);
-        }
+        check_offset(&result, truth_ns);
     }
+}
+
+/// Twice as fast: the connections before the run contradict each other.
+#[test]
+fn a_clock_that_runs_away_is_refused() {
+    let (addr, _) = server(Clock::steady(5, 1_000_000));
+    let output = loadgen(addr);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the clocks contradict each other"), "{said}");
 }
