@@ -12,9 +12,11 @@
 /// How long completions of sends may stay unnoticed, in microseconds.
 pub(super) const WINDOW_US: u32 = 100;
 
-/// Sends that there may be at most. The kernel does as much work in one go as it is asked to wait
-/// for: behind a hundred sends it would receive for a hundred peers before the first is answered.
+/// The most sends behind which a wait is combined. The kernel does as much work in one go as it is
+/// asked to wait for: behind a hundred sends it would receive for a hundred peers before the first
+/// of them is answered.
 const FEW: u32 = 16;
+
 /// Waits that are not combined after one that was for nothing, four times as many when that happens
 /// again.
 const PAUSE: std::ops::RangeInclusive<u32> = 64..=65_536;

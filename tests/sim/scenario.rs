@@ -151,6 +151,7 @@ fn draw_limits(random: &mut Random) -> Limits {
         accept_backoff: Nanos(random.pick(&[1, 100, 1_000])),
         room_grace: Nanos(1),
     };
+    // No draw of its own: a seed draws what it always drew.
     Limits { room_grace: limits.accept_backoff, ..limits }
 }
 
